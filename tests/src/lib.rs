@@ -1,1 +1,3 @@
-//! What crosses crates: see the folders beside this file.
+//! What the tests that cross crates share; it must not hold anything that production code needs.
+
+pub mod private_ovs;
