@@ -1,1 +1,30 @@
-//! network.
+//! The logical network: what should be reachable, and what it means. No IO, no clock, no Kubernetes types.
+//!
+//! Kubernetes objects become a [`Network`]; a [`NodeView`] is what one node needs of it. Everything is ordered and
+//! deterministic: the same state always gives the same model and the same views, bit by bit.
+
+pub mod address;
+pub mod labels;
+pub mod mac;
+pub mod model;
+pub mod name;
+pub mod node;
+pub mod pod;
+pub mod policy;
+pub mod protocol;
+pub mod selector;
+pub mod view;
+
+pub use address::{Cidr, CidrError};
+pub use labels::{LabelSelector, Labels, Operator, Requirement};
+pub use mac::Mac;
+pub use model::Network;
+pub use name::{NamespacedName, NodeName};
+pub use node::Node;
+pub use pod::{NamedPort, Pod};
+pub use policy::{
+    Action, Direction, IpBlock, Isolation, Peers, Policy, PolicyId, PolicyKind, PortMatch, Ports, Rule, Tier,
+};
+pub use protocol::{PortRange, Protocol};
+pub use selector::{NamespaceSelector, Selector, SetId};
+pub use view::{AddressSet, LocalPod, NodeView, PeerMatch, ViewPolicy, ViewRule};

@@ -1,0 +1,119 @@
+//! Labels and label selectors, with the semantics of Kubernetes (`NotIn` is true when the key is missing).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// The operator of a requirement (apimachinery `LabelSelectorRequirement.operator`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Operator {
+    /// The key is there and its value is listed.
+    In,
+    /// The key is missing or its value is not listed.
+    NotIn,
+    /// The key is there.
+    Exists,
+    /// The key is missing.
+    DoesNotExist,
+}
+
+/// One requirement of a selector.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// How its value is judged.
+    pub operator: Operator,
+    /// The values of `In` and `NotIn`; empty for the others.
+    pub values: BTreeSet<String>,
+}
+
+impl Requirement {
+    /// Whether labels satisfy this requirement.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            Operator::In => value.is_some_and(|value| self.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+/// A conjunction of requirements; the empty one selects everything. `matchLabels` become `In` requirements of one value,
+/// so that equal selectors written differently are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LabelSelector {
+    requirements: BTreeSet<Requirement>,
+}
+
+impl LabelSelector {
+    /// Selects everything.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// Selects objects that satisfy all `requirements`.
+    pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Self {
+        Self { requirements: requirements.into_iter().collect() }
+    }
+
+    /// Selects objects that carry all of `labels`.
+    pub fn from_labels(labels: &Labels) -> Self {
+        Self::new(labels.iter().map(|(key, value)| Requirement {
+            key: key.clone(),
+            operator: Operator::In,
+            values: BTreeSet::from([value.clone()]),
+        }))
+    }
+
+    /// The requirements in their order.
+    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        self.requirements.iter()
+    }
+
+    /// Whether it selects everything.
+    pub fn is_everything(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    /// Whether labels satisfy every requirement.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.requirements.iter().all(|requirement| requirement.matches(labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn requirement(operator: Operator, values: &[&str]) -> Requirement {
+        Requirement { key: "app".into(), operator, values: values.iter().map(|v| (*v).to_owned()).collect() }
+    }
+
+    #[test]
+    fn operators_on_present_absent_and_other_values() {
+        let (cart, shop, none) = (labels(&[("app", "cart")]), labels(&[("app", "shop")]), labels(&[]));
+        let truth = |r: &Requirement| [r.matches(&cart), r.matches(&shop), r.matches(&none)];
+        assert_eq!(truth(&requirement(Operator::In, &["cart"])), [true, false, false]);
+        assert_eq!(truth(&requirement(Operator::NotIn, &["cart"])), [false, true, true]);
+        assert_eq!(truth(&requirement(Operator::Exists, &[])), [true, true, false]);
+        assert_eq!(truth(&requirement(Operator::DoesNotExist, &[])), [false, false, true]);
+    }
+
+    #[test]
+    fn match_labels_and_in_are_one_spelling() {
+        let by_labels = LabelSelector::from_labels(&labels(&[("app", "cart")]));
+        assert_eq!(by_labels, LabelSelector::new([requirement(Operator::In, &["cart"])]));
+        assert!(LabelSelector::everything().matches(&labels(&[])));
+    }
+}

@@ -1,0 +1,276 @@
+//! What one node needs of the network: all nodes, its own pods, the policies that select one of them, and the address
+//! sets that these policies name. Named ports are resolved here, so nothing below knows port names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::labels::LabelSelector;
+use crate::model::Network;
+use crate::name::{NamespacedName, NodeName};
+use crate::node::Node;
+use crate::policy::{
+    Action, Direction, IpBlock, Isolation, Peers, Policy, PolicyId, PortMatch, Ports, Rule, Tier,
+};
+use crate::protocol::{PortRange, Protocol};
+use crate::selector::{DeclaredPort, NamespaceSelector, Selector, SetId};
+
+/// One node's part of the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// All nodes, this one too.
+    pub nodes: BTreeMap<NodeName, Node>,
+    /// The pods of this node that have (or await) a port of the switch.
+    pub pods: BTreeMap<NamespacedName, LocalPod>,
+    /// The sets that policies here name as peers.
+    pub sets: BTreeMap<SetId, AddressSet>,
+    /// The policies that select a pod of this node.
+    pub policies: BTreeMap<PolicyId, ViewPolicy>,
+}
+
+/// A pod of this node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LocalPod {
+    /// `namespace/name`.
+    pub key: NamespacedName,
+    /// The UID that an ADD waits for.
+    pub uid: String,
+    /// The addresses that the controller knows of it.
+    pub addresses: Vec<IpAddr>,
+    /// The subject sets of this view's policies and rules that it is in.
+    pub member_of: BTreeSet<SetId>,
+}
+
+/// The members of a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AddressSet {
+    /// Which set.
+    pub id: SetId,
+    /// Its addresses.
+    pub members: BTreeSet<IpAddr>,
+}
+
+/// A policy with its port names resolved.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ViewPolicy {
+    /// Which object.
+    pub id: PolicyId,
+    /// Which version of it.
+    pub generation: u64,
+    /// When it is asked.
+    pub tier: Tier,
+    /// Order inside the tier.
+    pub priority: u32,
+    /// Whom it is about: the local pods whose `member_of` holds this.
+    pub subject: SetId,
+    /// Where its subject is isolated.
+    pub isolates: Isolation,
+    /// Its rules.
+    pub rules: Vec<ViewRule>,
+}
+
+/// A rule, or a part of one: a rule with a named port becomes one part per distinct number, all of the same index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ViewRule {
+    /// Its place in the object's list for its direction.
+    pub index: u32,
+    /// Which list.
+    pub direction: Direction,
+    /// What it does.
+    pub action: Action,
+    /// The policy's subject, or those of it that declare the named port with this part's number.
+    pub subject: SetId,
+    /// The other end.
+    pub peers: PeerMatch,
+    /// Destination ports; `None` is every protocol and port.
+    pub ports: Option<BTreeSet<PortRange>>,
+}
+
+/// The other end of a rule. `Some` without content matches nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum PeerMatch {
+    /// Everybody.
+    Any,
+    /// Members of the sets and addresses of the blocks.
+    Some {
+        /// Sets, each in the view's `sets`.
+        sets: BTreeSet<SetId>,
+        /// Prefixes.
+        blocks: BTreeSet<IpBlock>,
+    },
+}
+
+impl PeerMatch {
+    /// Whether nothing can match.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Some { sets, blocks } if sets.is_empty() && blocks.is_empty())
+    }
+}
+
+impl NodeView {
+    /// The view of `node`, computed whole. The controller's incremental index must agree with it.
+    pub fn of(network: &Network, node: &NodeName) -> Self {
+        let local: Vec<_> =
+            network.pods.values().filter(|pod| pod.node.as_ref() == Some(node) && pod.is_policed()).collect();
+        let mut view = Self { nodes: network.nodes.clone(), ..Self::default() };
+        let mut subjects: BTreeMap<SetId, Selector> = BTreeMap::new();
+        let mut peers: BTreeMap<SetId, Selector> = BTreeMap::new();
+        for policy in network.policies.values() {
+            let Some(subject) = network.selectors.get(&policy.subject) else { continue };
+            let selects_local = local.iter().any(|pod| selects(network, subject, pod));
+            if !selects_local {
+                continue;
+            }
+            subjects.insert(policy.subject, subject.clone());
+            let mut resolver = Resolver { network, subject, subjects: &mut subjects, peers: &mut peers };
+            view.policies.insert(policy.id.clone(), resolver.policy(policy));
+        }
+        for pod in local {
+            let member_of = subjects
+                .iter()
+                .filter(|(_, selector)| selects(network, selector, pod))
+                .map(|(id, _)| *id)
+                .collect();
+            let local = LocalPod {
+                key: pod.key.clone(),
+                uid: pod.uid.clone(),
+                addresses: pod.addresses.clone(),
+                member_of,
+            };
+            view.pods.insert(pod.key.clone(), local);
+        }
+        for (id, selector) in peers {
+            view.sets.insert(id, AddressSet { id, members: network.addresses_of(&selector) });
+        }
+        view
+    }
+}
+
+fn selects(network: &Network, selector: &Selector, pod: &crate::pod::Pod) -> bool {
+    static NONE: crate::labels::Labels = BTreeMap::new();
+    selector.selects_pod(pod, network.namespaces.get(&pod.key.namespace).unwrap_or(&NONE))
+}
+
+/// Resolves one policy's rules and collects the sets that they need.
+struct Resolver<'a> {
+    network: &'a Network,
+    subject: &'a Selector,
+    subjects: &'a mut BTreeMap<SetId, Selector>,
+    peers: &'a mut BTreeMap<SetId, Selector>,
+}
+
+impl Resolver<'_> {
+    fn policy(&mut self, policy: &Policy) -> ViewPolicy {
+        let rules = policy.rules.iter().flat_map(|rule| self.rule(policy.subject, rule)).collect();
+        ViewPolicy {
+            id: policy.id.clone(),
+            generation: policy.generation,
+            tier: policy.tier,
+            priority: policy.priority,
+            subject: policy.subject,
+            isolates: policy.isolates,
+            rules,
+        }
+    }
+
+    fn rule(&mut self, subject: SetId, rule: &Rule) -> Vec<ViewRule> {
+        let part = |subject, peers, ports| ViewRule {
+            index: rule.index,
+            direction: rule.direction,
+            action: rule.action,
+            subject,
+            peers,
+            ports,
+        };
+        let matches = match &rule.ports {
+            Ports::Any => return vec![part(subject, self.peers(&rule.peers), None)],
+            Ports::Some(matches) => matches,
+        };
+        let mut parts = Vec::new();
+        let numbers: BTreeSet<PortRange> = matches
+            .iter()
+            .filter_map(|m| match m {
+                PortMatch::Range(range) => Some(*range),
+                PortMatch::Named { .. } => None,
+            })
+            .collect();
+        if !numbers.is_empty() {
+            parts.push(part(subject, self.peers(&rule.peers), Some(numbers)));
+        }
+        for m in matches {
+            let PortMatch::Named { protocol, name } = m else { continue };
+            match rule.direction {
+                Direction::Ingress => {
+                    for number in self.numbers(self.subject, name, *protocol) {
+                        let declared = DeclaredPort { name: name.clone(), protocol: *protocol, number };
+                        let Some(restricted) = self.subject.with_port(declared) else { continue };
+                        let id = restricted.id();
+                        self.subjects.insert(id, restricted);
+                        let ports = BTreeSet::from([PortRange::single(*protocol, number)]);
+                        parts.push(part(id, self.peers(&rule.peers), Some(ports)));
+                    }
+                }
+                Direction::Egress => {
+                    for (number, sets) in self.named_peers(&rule.peers, name, *protocol) {
+                        let ports = BTreeSet::from([PortRange::single(*protocol, number)]);
+                        let peers = PeerMatch::Some { sets, blocks: BTreeSet::new() };
+                        parts.push(part(subject, peers, Some(ports)));
+                    }
+                }
+            }
+        }
+        parts
+    }
+
+    fn peers(&mut self, peers: &Peers) -> PeerMatch {
+        match peers {
+            Peers::Any => PeerMatch::Any,
+            Peers::Some { sets, blocks } => {
+                for id in sets {
+                    if let Some(selector) = self.network.selectors.get(id) {
+                        self.peers.insert(*id, selector.clone());
+                    }
+                }
+                PeerMatch::Some { sets: sets.clone(), blocks: blocks.clone() }
+            }
+        }
+    }
+
+    /// The distinct numbers that a port name has on the pods of a selector.
+    fn numbers(&self, selector: &Selector, name: &str, protocol: Protocol) -> BTreeSet<u16> {
+        self.network.select_pods(selector).flat_map(|pod| pod.port_numbers(name, protocol)).collect()
+    }
+
+    /// For an egress rule: per number of the named port, the peer sets restricted to the pods where it has that number.
+    /// Address blocks declare no ports, so they do not match a named one.
+    fn named_peers(
+        &mut self,
+        peers: &Peers,
+        name: &str,
+        protocol: Protocol,
+    ) -> BTreeMap<u16, BTreeSet<SetId>> {
+        let everyone = Selector::Pods {
+            namespaces: NamespaceSelector::Labels(LabelSelector::everything()),
+            pods: LabelSelector::everything(),
+            port: None,
+        };
+        let selectors: Vec<Selector> = match peers {
+            Peers::Any => vec![everyone],
+            Peers::Some { sets, .. } => {
+                sets.iter().filter_map(|id| self.network.selectors.get(id)).cloned().collect()
+            }
+        };
+        let mut by_number: BTreeMap<u16, BTreeSet<SetId>> = BTreeMap::new();
+        for selector in selectors {
+            for number in self.numbers(&selector, name, protocol) {
+                let declared = DeclaredPort { name: name.to_owned(), protocol, number };
+                let Some(restricted) = selector.with_port(declared) else { continue };
+                let id = restricted.id();
+                self.peers.insert(id, restricted);
+                by_number.entry(number).or_default().insert(id);
+            }
+        }
+        by_number
+    }
+}
