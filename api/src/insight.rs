@@ -1,0 +1,274 @@
+//! HTTP/JSON that the CLI reads: `GET /v1alpha1/<resource>` of a controller, or of an agent's own socket for its node.
+//! Every answer is a [`List`]; errors are an [`Error`] with an HTTP status that fits.
+//!
+//! | path | query | items | who answers |
+//! |---|---|---|---|
+//! | `/v1alpha1/nodes` | | [`NodeItem`] | controller |
+//! | `/v1alpha1/switches` | `node` | [`SwitchItem`] | agents, relayed |
+//! | `/v1alpha1/ports` | `node` | [`PortItem`] | agents, relayed |
+//! | `/v1alpha1/pods` | `node`, `namespace` | [`PodItem`] | controller |
+//! | `/v1alpha1/policies` | `node`, `namespace` | [`PolicyItem`] | controller |
+//! | `/v1alpha1/tunnels` | `node` | [`TunnelItem`] | agents, relayed |
+//! | `/v1alpha1/flows` | `node`, `pod`, `policy`, `table` | [`FlowItem`] | agents, relayed |
+//! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
+//!
+//! An agent answers switches, ports, tunnels and flows for itself. `/healthz` and `/metrics` exist on both.
+
+use std::net::IpAddr;
+
+use network::{Cidr, Mac, NamespacedName, NodeName};
+use serde::{Deserialize, Serialize};
+
+/// The `apiVersion` of everything here.
+pub const API_VERSION: &str = "ferrule.io/v1alpha1";
+
+/// A list of items; `kind` is the item's kind with `List` behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List<T> {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// For example `FlowList`.
+    pub kind: String,
+    /// The items, ordered.
+    pub items: Vec<T>,
+    /// What could not be asked: for example an agent that is away. The items are then incomplete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Something that has a place in a [`List`].
+pub trait Item {
+    /// `Node`, `Flow`, …
+    const KIND: &'static str;
+}
+
+impl<T: Item> List<T> {
+    /// A list of these items.
+    pub fn new(items: Vec<T>) -> Self {
+        Self {
+            api_version: API_VERSION.into(),
+            kind: format!("{}List", T::KIND),
+            items,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// An error answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Error {
+    /// What failed, on what object, what to do.
+    pub error: String,
+}
+
+/// A node as the controller knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeItem {
+    /// Its name.
+    pub name: NodeName,
+    /// Underlay addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Pod ranges.
+    pub pod_cidrs: Vec<Cidr>,
+    /// Pods on it that the network serves.
+    pub pods: usize,
+    /// Whether its agent is connected.
+    pub connected: bool,
+    /// The agent's version, empty when it never connected.
+    pub agent_version: String,
+    /// Deltas sent and not yet answered.
+    pub pending: usize,
+    /// Whether everything sent was acknowledged without a rejection.
+    pub realized: bool,
+}
+
+/// A bridge that an agent owns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchItem {
+    /// Where.
+    pub node: NodeName,
+    /// `br-int`.
+    pub bridge: String,
+    /// `netdev` or `system`.
+    pub datapath_type: String,
+    /// `secure`, or something is wrong.
+    pub fail_mode: String,
+    /// Version of Open vSwitch.
+    pub ovs_version: String,
+    /// Its ports.
+    pub ports: usize,
+    /// Flows in it.
+    pub flows: usize,
+    /// Flows that the agent sent since it started: adds, changes and deletions.
+    pub flow_mods_sent: u64,
+    /// Whether the switch is connected and holds what it should.
+    pub in_sync: bool,
+}
+
+/// What a port of the switch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortRole {
+    /// A pod's veth.
+    Pod,
+    /// The node's own way in.
+    Gateway,
+    /// Geneve to the other nodes.
+    Tunnel,
+    /// An attachment without a pod's name (cnitool).
+    Attachment,
+}
+
+/// A logical port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortItem {
+    /// Where.
+    pub node: NodeName,
+    /// Name of the interface.
+    pub interface: String,
+    /// OpenFlow port number; absent while the switch has not given one.
+    pub ofport: Option<u32>,
+    /// What it is for.
+    pub role: PortRole,
+    /// Whose it is.
+    pub pod: Option<NamespacedName>,
+    /// Ethernet address.
+    pub mac: Option<Mac>,
+    /// Addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The error that Open vSwitch reports for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A pod as the controller knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodItem {
+    /// `namespace/name`.
+    pub pod: NamespacedName,
+    /// UID.
+    pub uid: String,
+    /// Where it runs.
+    pub node: Option<NodeName>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// It lives in its node's namespace.
+    pub host_network: bool,
+    /// Policies that isolate it towards itself.
+    pub ingress_policies: Vec<String>,
+    /// Policies that isolate it from itself.
+    pub egress_policies: Vec<String>,
+}
+
+/// A policy as the controller knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyItem {
+    /// `NetworkPolicy shop/cart`.
+    pub policy: String,
+    /// Version of the object.
+    pub generation: u64,
+    /// `admin`, `networkpolicy`, `baseline`.
+    pub tier: String,
+    /// Ingress rules.
+    pub ingress_rules: usize,
+    /// Egress rules.
+    pub egress_rules: usize,
+    /// Pods it selects.
+    pub pods: usize,
+    /// Nodes that need it.
+    pub nodes: Vec<NodeName>,
+    /// Those of them where it is in force.
+    pub realized: Vec<NodeName>,
+    /// Why not, node by node, and what of it was not understood.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// The tunnel from one node to another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelItem {
+    /// From.
+    pub node: NodeName,
+    /// To.
+    pub remote: NodeName,
+    /// Outer source.
+    pub local_address: Option<IpAddr>,
+    /// Outer destination.
+    pub remote_address: Option<IpAddr>,
+    /// Pod ranges behind it.
+    pub remote_pod_cidrs: Vec<Cidr>,
+    /// MTU for packets inside, in bytes.
+    pub mtu: u32,
+    /// Packets sent into it, by the flows that route there.
+    pub packets: u64,
+}
+
+/// What made a flow.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// `Pipeline`, `Pod`, `Node`, `NetworkPolicy`, …
+    pub kind: String,
+    /// Its name: `namespace/name` where it has a namespace.
+    pub name: String,
+    /// `ingress[0]`, `default-deny`, …; empty where there is nothing to add.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rule: String,
+}
+
+/// One OpenFlow entry with its reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowItem {
+    /// Where.
+    pub node: NodeName,
+    /// Table number.
+    pub table_id: u8,
+    /// Table name.
+    pub table: String,
+    /// Priority.
+    pub priority: u16,
+    /// Cookie, hexadecimal.
+    pub cookie: String,
+    /// Match in ovs-ofctl's syntax.
+    pub r#match: String,
+    /// Actions in ovs-ofctl's syntax.
+    pub actions: String,
+    /// Packets that met it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Everything that made it; several own a merged flow, then the counters are shared.
+    pub owners: Vec<Owner>,
+    /// One sentence: what it does.
+    pub what: String,
+}
+
+/// Something that the controller read and could not use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProblemItem {
+    /// Which object.
+    pub object: String,
+    /// Where it came from: file and line.
+    pub source: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+macro_rules! kinds {
+    ($($item:ty => $kind:literal),* $(,)?) => { $(impl Item for $item { const KIND: &'static str = $kind; })* };
+}
+
+kinds! {
+    NodeItem => "Node", SwitchItem => "Switch", PortItem => "Port", PodItem => "Pod", PolicyItem => "Policy",
+    TunnelItem => "Tunnel", FlowItem => "Flow", ProblemItem => "Problem",
+}
