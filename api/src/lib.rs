@@ -2,4 +2,6 @@
 //! Shapes only: no sockets, no state.
 
 pub mod cni;
+#[allow(missing_debug_implementations, clippy::all)]
+pub mod generated;
 pub mod insight;
