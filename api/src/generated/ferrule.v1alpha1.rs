@@ -504,7 +504,7 @@ pub mod agents_client {
             self
         }
         /// The agent speaks first (Hello), then both sides whenever they have something to say.
-        pub async fn connect(
+        pub async fn attach(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::FromAgent>,
         ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::FromController>>, tonic::Status>
@@ -514,9 +514,9 @@ pub mod agents_client {
                 .await
                 .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/ferrule.v1alpha1.Agents/Connect");
+            let path = http::uri::PathAndQuery::from_static("/ferrule.v1alpha1.Agents/Attach");
             let mut req = request.into_streaming_request();
-            req.extensions_mut().insert(GrpcMethod::new("ferrule.v1alpha1.Agents", "Connect"));
+            req.extensions_mut().insert(GrpcMethod::new("ferrule.v1alpha1.Agents", "Attach"));
             self.inner.streaming(req, path, codec).await
         }
     }
@@ -528,16 +528,16 @@ pub mod agents_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AgentsServer.
     #[async_trait]
     pub trait Agents: std::marker::Send + std::marker::Sync + 'static {
-        /// Server streaming response type for the Connect method.
-        type ConnectStream: tonic::codegen::tokio_stream::Stream<
+        /// Server streaming response type for the Attach method.
+        type AttachStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::FromController, tonic::Status>,
             > + std::marker::Send
             + 'static;
         /// The agent speaks first (Hello), then both sides whenever they have something to say.
-        async fn connect(
+        async fn attach(
             &self,
             request: tonic::Request<tonic::Streaming<super::FromAgent>>,
-        ) -> std::result::Result<tonic::Response<Self::ConnectStream>, tonic::Status>;
+        ) -> std::result::Result<tonic::Response<Self::AttachStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct AgentsServer<T> {
@@ -609,19 +609,19 @@ pub mod agents_server {
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
-                "/ferrule.v1alpha1.Agents/Connect" => {
+                "/ferrule.v1alpha1.Agents/Attach" => {
                     #[allow(non_camel_case_types)]
-                    struct ConnectSvc<T: Agents>(pub Arc<T>);
-                    impl<T: Agents> tonic::server::StreamingService<super::FromAgent> for ConnectSvc<T> {
+                    struct AttachSvc<T: Agents>(pub Arc<T>);
+                    impl<T: Agents> tonic::server::StreamingService<super::FromAgent> for AttachSvc<T> {
                         type Response = super::FromController;
-                        type ResponseStream = T::ConnectStream;
+                        type ResponseStream = T::AttachStream;
                         type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::FromAgent>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Agents>::connect(&inner, request).await };
+                            let fut = async move { <T as Agents>::attach(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -631,7 +631,7 @@ pub mod agents_server {
                     let max_encoding_message_size = self.max_encoding_message_size;
                     let inner = self.inner.clone();
                     let fut = async move {
-                        let method = ConnectSvc(inner);
+                        let method = AttachSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
