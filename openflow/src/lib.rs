@@ -1,1 +1,25 @@
-//! openflow.
+//! OpenFlow 1.3 as Open vSwitch speaks it: messages and their bytes, both ways, with Nicira's and the ONF's extensions.
+//!
+//! The crate knows nothing of Kubernetes or of networks; sockets exist only in [`io`](crate) (feature `io`).
+
+pub mod action;
+pub mod error;
+pub mod flow;
+pub mod flow_match;
+pub mod group;
+pub mod instruction;
+pub mod number;
+pub mod oxm;
+pub mod wire;
+
+pub use action::{
+    Action, Controller, Ct, CtAlg, CtExec, CtZone, HashFields, Learn, LearnDst, LearnSpec, LearnSrc,
+    Multipath, MultipathAlgorithm, Nat, NatKind, NatRange,
+};
+pub use error::{DecodeError, DecodeErrorKind, EncodeError, FieldError};
+pub use flow::{FlowFlags, FlowMod, FlowModCommand, FlowStats};
+pub use flow_match::Match;
+pub use group::{Bucket, GroupMod, GroupModCommand, GroupType};
+pub use instruction::Instruction;
+pub use number::{BufferId, BundleId, Cookie, GroupId, MacAddr, MeterId, PortNo, QueueId, TableId, Xid};
+pub use oxm::{Field, Oxm, Subfield};

@@ -1,0 +1,14 @@
+//! Match fields (OXM and NXM): their identities, the table that describes them, values, and parts of fields. It knows
+//! nothing of messages.
+
+mod field;
+mod format;
+mod subfield;
+mod table;
+mod value;
+
+pub use field::{Access, Code, Field, FieldSpec, Format, Masking, Prerequisite, class};
+pub use subfield::Subfield;
+pub use table::FIELDS;
+pub use value::{Oxm, Value};
+pub(crate) use value::{encode_header, rank};
