@@ -4,7 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod codegen;
+mod distribution;
+mod lab;
+mod skips;
+mod tally;
+mod test;
+mod tidy;
 mod workspace;
 
 #[derive(Parser, Debug)]
@@ -16,6 +23,24 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Task {
+    /// Two nodes on real Open vSwitch in network namespaces: pods plugged, a policy enforced, flows on screen
+    Lab {
+        /// Options for the demonstration (`ferrule lab demo`), or any other `ferrule lab` command
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Every tier of tests that this machine can run, and a list of what it could not
+    Test {
+        /// quick (tidy and unit: no root, no Open vSwitch), tidy, unit, switch, simulation, dataplane, cluster
+        tiers: Vec<String>,
+    },
+    /// The benchmarks and their ratios
+    Bench {
+        /// openflow, ovsdb, network, compiler, controller, agent, lab
+        names: Vec<String>,
+    },
+    /// The architecture's invariants and the habits of the house; exit 2 if something is found
+    Tidy,
     /// Generate api/src/generated from api/proto (no protoc needed)
     Codegen {
         /// Only say what is stale; exit 2 if something is
@@ -26,6 +51,10 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Task::Lab { arguments } => lab::run(&arguments),
+        Task::Test { tiers } => test::run(&tiers),
+        Task::Bench { names } => bench::run(&names),
+        Task::Tidy => tidy::run(),
         Task::Codegen { check } => codegen::run(check),
     };
     result.unwrap_or_else(|error| {
