@@ -1,3 +1,4 @@
 //! What the tests that cross crates share; it must not hold anything that production code needs.
 
 pub mod private_ovs;
+pub mod skip;

@@ -23,11 +23,11 @@ const PROGRAMS: [&str; 6] =
 const SCHEMAS: [&str; 2] =
     ["/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema"];
 
-/// Says on stderr that a test could not run and why, in the form that the test runner collects.
+/// Reports that a test could not run and why, as the test runner collects it.
 ///
 /// With `CI=true` a missing program is an error instead: see `docs/contracts.md` and the skip allow-list.
 pub fn skip(what: &str, why: &str) -> io::Result<()> {
-    eprintln!("SKIPPED: {what}: {why}");
+    crate::skip::skip("switch", what, why);
     if std::env::var("CI").is_ok_and(|ci| ci == "true") {
         return Err(io::Error::other(format!("{what} may not be skipped in CI: {why}")));
     }

@@ -82,10 +82,11 @@ pub struct DependencyKind {
 }
 
 impl Metadata {
-    /// Asks cargo, with the resolved graph of every dependency.
+    /// Asks cargo, with the resolved graph of every dependency that counts on this platform.
     pub fn read() -> Result<Self> {
         let output = cargo()
-            .args(["metadata", "--format-version", "1"])
+            .args(["metadata", "--format-version", "1", "--filter-platform"])
+            .arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
             .stderr(std::process::Stdio::inherit())
             .output()
             .context("cannot run cargo metadata")?;

@@ -35,7 +35,7 @@ fn size(file: &TextFile) -> Option<Finding> {
 
 fn first_line(file: &TextFile) -> Option<Finding> {
     let first = file.text.lines().next().unwrap_or_default();
-    (!first.strip_prefix("//!").is_some_and(|doc| doc.trim().len() > 3)).then(|| {
+    first.strip_prefix("//!").is_none_or(|doc| doc.trim().len() <= 3).then(|| {
         Finding::new(
             &file.path,
             1,
