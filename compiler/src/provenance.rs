@@ -1,0 +1,99 @@
+//! Why a flow exists. The cookie of a flow is the hash of its reason, so that it depends on the state and not on history;
+//! the program carries the table from cookie to reason.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use network::{Direction, NamespacedName, NodeName, PolicyId};
+use serde::{Deserialize, Serialize};
+
+/// Something that makes flows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Owner {
+    /// The pipeline itself: stands whatever the cluster holds.
+    Pipeline,
+    /// A node.
+    Node(NodeName),
+    /// A pod's port.
+    Pod(NamespacedName),
+    /// An attachment without a pod's name, by its interface.
+    Attachment(String),
+    /// A rule of a policy.
+    Rule {
+        /// Which policy.
+        policy: PolicyId,
+        /// Which list.
+        direction: Direction,
+        /// Its place in the list.
+        index: u32,
+    },
+    /// A policy's isolation: what it does not allow is dropped.
+    Isolation {
+        /// Which policy.
+        policy: PolicyId,
+        /// In which direction.
+        direction: Direction,
+    },
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pipeline => f.write_str("pipeline"),
+            Self::Node(name) => write!(f, "Node {name}"),
+            Self::Pod(key) => write!(f, "Pod {key}"),
+            Self::Attachment(interface) => write!(f, "attachment {interface}"),
+            Self::Rule { policy, direction, index } => write!(f, "{policy} {}[{index}]", word(*direction)),
+            Self::Isolation { policy, direction } => write!(f, "{policy} {} default-deny", word(*direction)),
+        }
+    }
+}
+
+fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+/// Why a flow exists: everything that made it, and one sentence on what it does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Reason {
+    /// Everything that made it; several own a merged flow.
+    pub owners: BTreeSet<Owner>,
+    /// What it does.
+    pub what: String,
+}
+
+impl Reason {
+    /// One owner.
+    pub fn of(owner: Owner, what: impl Into<String>) -> Self {
+        Self { owners: BTreeSet::from([owner]), what: what.into() }
+    }
+
+    /// The cookie: 0xfe, then 56 bits of a hash of the reason. The first byte tells our flows from others'.
+    pub fn cookie(&self) -> u64 {
+        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        let _ = fmt::Write::write_fmt(&mut hash, format_args!("{self:?}"));
+        COOKIE_MARK | hash.0 >> 8
+    }
+}
+
+/// The first byte of all our cookies.
+pub const COOKIE_MARK: u64 = 0xfe << 56;
+
+/// The mask that finds them.
+pub const COOKIE_MASK: u64 = 0xff << 56;
+
+/// FNV-1a over text: stable over versions and machines.
+struct Fnv(u64);
+
+impl fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        Ok(())
+    }
+}
