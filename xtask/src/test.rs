@@ -46,6 +46,8 @@ struct Outcome {
     results: Vec<String>,
     sum: Tally,
     skips: Vec<Skip>,
+    /// The failing tests, each with its step.
+    failing: Vec<String>,
     /// Failures that no `test result:` line counts, one sentence each.
     other: Vec<String>,
 }
@@ -167,7 +169,12 @@ impl Run {
                     println!("  {}", line.trim_start_matches("test result: "));
                     self.outcome.results.push(line.into_owned());
                 }
-                None => println!("{line}"),
+                None => {
+                    let failing =
+                        line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+                    self.outcome.failing.extend(failing.map(|test| format!("{step}: {test}")));
+                    println!("{line}");
+                }
             }
         }
         let status = child.wait().context("cannot wait for cargo")?;
@@ -214,8 +221,11 @@ fn closing(outcome: &Outcome, allowed: Option<&AllowList>) -> (String, bool) {
         let note = if refused { "  (not in tests/skips-allowed.txt: FAILED)" } else { "" };
         text.push_str(&format!("  {skip}{note}\n"));
     }
-    if !outcome.other.is_empty() {
+    if !outcome.other.is_empty() || !outcome.failing.is_empty() {
         text.push_str("\nFAILED\n");
+    }
+    for failing in &outcome.failing {
+        text.push_str(&format!("  {failing}\n"));
     }
     for failure in &outcome.other {
         failed += 1;
@@ -260,8 +270,10 @@ mod tests {
 
     #[test]
     fn a_failing_test_fails_the_run() {
-        let (text, passed) = closing(&outcome(4, 2, 0), None);
-        assert!(!passed);
+        let mut outcome = outcome(4, 2, 0);
+        outcome.failing.push("unit: wire::reads".to_owned());
+        let (text, passed) = closing(&outcome, None);
+        assert!(!passed && text.contains("\nFAILED\n  unit: wire::reads\n"), "{text}");
         assert!(text.ends_with("\n4 passed, 2 failed, 0 skipped\n"), "{text}");
     }
 
