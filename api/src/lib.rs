@@ -1,7 +1,12 @@
 //! The wire contracts: protobuf between controller and agent, JSON between CNI binary and agent, HTTP/JSON for the CLI.
 //! Shapes only: no sockets, no state.
 
+pub mod client;
 pub mod cni;
+pub mod convert;
+pub mod delta;
 #[allow(missing_debug_implementations, clippy::all)]
 pub mod generated;
 pub mod insight;
+pub mod stream;
+pub mod watermark;

@@ -48,6 +48,9 @@ pub struct Hello {
     /// Every pod that is plugged on the node.
     #[prost(message, repeated, tag = "5")]
     pub bindings: ::prost::alloc::vec::Vec<Binding>,
+    /// The revision of that list. Grows over restarts of the agent too: a smaller one makes the controller start an epoch.
+    #[prost(uint64, tag = "6")]
+    pub bindings_revision: u64,
 }
 /// How much of each source a state contains. A state dominates another of the same epoch when no revision is smaller.
 #[derive(Clone, PartialEq, ::prost::Message)]
