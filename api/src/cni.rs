@@ -63,6 +63,23 @@ impl AttachmentId {
     }
 }
 
+/// A DEL that the binary answered while the agent was away: one file per attachment in `tombstones/` of the state
+/// directory, JSON, named [`Tombstone::file_name`]. The agent does the DEL when it is back and then removes the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// What was deleted.
+    pub id: AttachmentId,
+    /// `name` of the network configuration.
+    pub network: String,
+}
+
+impl Tombstone {
+    /// Where both sides look: a container id may be longer than a file name, the interface's name is not.
+    pub fn file_name(id: &AttachmentId) -> String {
+        format!("{}.json", id.host_interface())
+    }
+}
+
 /// Who the pod is (`K8S_POD_*` of `CNI_ARGS`); absent for cnitool and tests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PodIdentity {

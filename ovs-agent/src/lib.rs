@@ -1,1 +1,3 @@
 //! ovs-agent.
+
+pub mod ipam;
