@@ -19,10 +19,13 @@ pub struct Interest {
     tables: BTreeMap<String, TableInterest>,
 }
 
+/// Whether a column of this type reads as our Rust type.
+type Fits = fn(&ColumnType) -> bool;
+
 #[derive(Clone, Debug, Default)]
 struct TableInterest {
-    /// By name, with the test of the column's type where we have a Rust type for it.
-    columns: BTreeMap<String, Option<fn(&ColumnType) -> bool>>,
+    /// By name.
+    columns: BTreeMap<String, Fits>,
     every_column: bool,
     conditions: Vec<Condition>,
 }
@@ -45,7 +48,7 @@ impl Interest {
     /// Also in every column that the Rust type of `T` knows.
     #[must_use]
     pub fn table<T: Table>(mut self) -> Self {
-        let columns = T::COLUMNS.iter().map(|column| (column.name.to_owned(), Some(column.fits)));
+        let columns = T::COLUMNS.iter().map(|column| (column.name.to_owned(), column.fits));
         self.tables.entry(T::NAME.to_owned()).or_default().columns.extend(columns);
         self
     }
@@ -53,12 +56,7 @@ impl Interest {
     /// Also in this column.
     #[must_use]
     pub fn column<T: Table, V: Value>(mut self, column: Column<T, V>) -> Self {
-        let fits: fn(&ColumnType) -> bool = V::fits;
-        self.tables
-            .entry(T::NAME.to_owned())
-            .or_default()
-            .columns
-            .insert(column.name().to_owned(), Some(fits));
+        self.tables.entry(T::NAME.to_owned()).or_default().columns.insert(column.name().to_owned(), V::fits);
         self
     }
 
@@ -91,7 +89,7 @@ impl Interest {
             }
             for (column, fits) in &wanted.columns {
                 let known = table.columns.get_key_value(column.as_str());
-                let known = known.filter(|(_, known)| fits.is_none_or(|fits| fits(&known.column_type)));
+                let known = known.filter(|(_, known)| fits(&known.column_type));
                 match known {
                     Some((name, known)) => drop(columns.insert(name, &known.column_type)),
                     None => {

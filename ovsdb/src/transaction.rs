@@ -345,7 +345,8 @@ impl Transaction {
         self.push(Operation::Update { rows, row: fields.values })
     }
 
-    /// Changes the selected rows in place; the place of the count.
+    /// Changes the selected rows in place; the place of the count. That no row met the conditions is no error: see
+    /// [`Transaction::require`].
     pub fn mutate(&mut self, rows: Selection, mutations: impl IntoIterator<Item = Mutation>) -> usize {
         self.push(Operation::Mutate { rows, mutations: mutations.into_iter().collect() })
     }
@@ -370,6 +371,19 @@ impl Transaction {
             expected: vec![BTreeMap::from([(column.name().to_owned(), value.to_datum())])],
             timeout: Some(std::time::Duration::ZERO),
         })
+    }
+
+    /// The row that has this value in this column, such as the bridge of a name, which must exist: without it the
+    /// transaction fails with "timed out" at this operation, where an update or mutation would pass over it in silence.
+    pub fn require<T: Table, V: Value>(&mut self, column: Column<T, V>, value: impl Into<V>) -> Selection {
+        let value = value.into();
+        let rows = Selection::all(T::NAME).and(Condition {
+            column: column.name().to_owned(),
+            function: Function::Equal,
+            value: value.to_datum(),
+        });
+        self.expect(rows.clone(), column, &value);
+        rows
     }
 
     /// A text for the server's log.

@@ -197,23 +197,23 @@ impl<T: Table, V: Value> Column<T, V> {
     }
 
     /// `column == value`.
-    pub fn equals(self, value: V) -> Condition {
-        self.condition(Function::Equal, value.to_datum())
+    pub fn equals(self, value: impl Into<V>) -> Condition {
+        self.condition(Function::Equal, value.into().to_datum())
     }
 
     /// `column != value`.
-    pub fn differs(self, value: V) -> Condition {
-        self.condition(Function::NotEqual, value.to_datum())
+    pub fn differs(self, value: impl Into<V>) -> Condition {
+        self.condition(Function::NotEqual, value.into().to_datum())
     }
 
     /// `column includes value`: every element of `value` is in the column.
-    pub fn includes(self, value: V) -> Condition {
-        self.condition(Function::Includes, value.to_datum())
+    pub fn includes(self, value: impl Into<V>) -> Condition {
+        self.condition(Function::Includes, value.into().to_datum())
     }
 
     /// `column excludes value`: no element of `value` is in the column.
-    pub fn excludes(self, value: V) -> Condition {
-        self.condition(Function::Excludes, value.to_datum())
+    pub fn excludes(self, value: impl Into<V>) -> Condition {
+        self.condition(Function::Excludes, value.into().to_datum())
     }
 
     fn condition(self, function: Function, value: Datum) -> Condition {
@@ -227,7 +227,7 @@ impl<T: Table, V: Value> Column<T, V> {
 
 impl<T: Table> Column<T, i64> {
     /// `column += number`.
-    pub fn add(self, number: i64) -> Mutation {
+    pub fn increase_by(self, number: i64) -> Mutation {
         self.mutation(Mutator::Add, Datum::scalar(number))
     }
 }

@@ -1,0 +1,9 @@
+//! The tokio driver: connects, reads, writes and waits for a [`Mirror`](crate::Mirror); must not decide anything that
+//! the mirror decides.
+
+mod client;
+mod driver;
+mod remote;
+
+pub use client::{Client, ClientConfig, ConnectError, SettleError, State, WaitError};
+pub use remote::{NotRemote, Remote};
