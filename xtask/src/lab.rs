@@ -67,6 +67,19 @@ fn ferrule_arguments(arguments: &[String]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_binaries_are_those_of_the_contract() {
+        let contracts = std::fs::read_to_string(workspace::root().join("docs/contracts.md")).unwrap();
+        let metadata = Metadata::read().unwrap();
+        let members = metadata.members();
+        for (package, binary) in BINARIES {
+            let row = format!("| `{binary}` | `{}/` |", metadata.folder(members[package]));
+            assert!(contracts.contains(&row), "docs/contracts.md has no row {row}");
+            let target = members[package].targets.iter().find(|target| target.name == *binary);
+            assert!(target.is_some_and(|target| target.kind == ["bin"]), "{package} builds no {binary}");
+        }
+    }
+
     fn given(arguments: &[&str]) -> String {
         ferrule_arguments(&arguments.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).join(" ")
     }
