@@ -70,10 +70,11 @@ impl From<Action> for FlowAction {
 impl Program {
     /// The ports that flows speak of.
     pub fn port_refs(&self) -> BTreeSet<&PortRef> {
-        let actions = self.flows.values().flat_map(|flow| flow.actions.iter()).filter_map(|action| match action {
-            FlowAction::LoadPort(port, _) | FlowAction::Output(port) => Some(port),
-            FlowAction::Do(_) => None,
-        });
+        let actions =
+            self.flows.values().flat_map(|flow| flow.actions.iter()).filter_map(|action| match action {
+                FlowAction::LoadPort(port, _) | FlowAction::Output(port) => Some(port),
+                FlowAction::Do(_) => None,
+            });
         self.flows.keys().filter_map(|key| key.in_port.as_ref()).chain(actions).collect()
     }
 

@@ -1,0 +1,48 @@
+//! `Conntrack` and `ConntrackState`: every IP packet is tracked, and judged by what its connection already is.
+
+use openflow::{Action, Ct, CtZone, Match, TableId};
+
+use super::Context;
+use crate::builder::{Builder, flow};
+use crate::packet::{Family, ct_state, with_state};
+use crate::provenance::Owner;
+use crate::register::{CT_BLOCKED, JUDGED, ZONE};
+use crate::table::Table;
+
+pub(super) fn build(_context: &Context<'_>, out: &mut Builder) {
+    for family in Family::BOTH {
+        let track = Ct {
+            zone: CtZone::Immediate(ZONE),
+            table: Some(TableId(Table::ConntrackState.id())),
+            ..Ct::default()
+        };
+        let draft = flow(Table::Conntrack, 200, family.any()).act(Action::Ct(Box::new(track)));
+        out.add(draft, Owner::Pipeline, "look the connection up");
+    }
+    out.add(flow(Table::Conntrack, 0, Match::new()), Owner::Pipeline, "drop: not IP");
+    state(out);
+}
+
+fn state(out: &mut Builder) {
+    let judge = |priority, match_| flow(Table::ConntrackState, priority, match_);
+    let state = |set, unset| with_state(Match::new(), set, unset);
+    out.add(judge(200, state(ct_state::INV, 0)), Owner::Pipeline, "drop: not valid for any connection");
+    for flag in [ct_state::RPL, ct_state::REL] {
+        let blocked = CT_BLOCKED.on(state(flag, 0), 1);
+        out.add(
+            judge(190, blocked),
+            Owner::Pipeline,
+            "drop: reply on a connection that a later policy blocked",
+        );
+        let draft = judge(180, state(flag, 0)).act(JUDGED.load(1)).goto(Table::Routing);
+        let what = if flag == ct_state::RPL {
+            "a reply: its connection was allowed"
+        } else {
+            "about a connection that was allowed (ICMP error)"
+        };
+        out.add(draft, Owner::Pipeline, what);
+    }
+    let draft = judge(100, state(0, 0)).goto(Table::ServiceAffinity);
+    out.add(draft, Owner::Pipeline, "new, or in its original direction: policy is asked (again)");
+    out.add(judge(0, Match::new()), Owner::Pipeline, "drop: not tracked");
+}

@@ -1,0 +1,131 @@
+//! `Routing` and `Switching`: the distributed logical router. A packet is routed once, on the node it starts from or
+//! arrives at; nothing that came from a tunnel goes into one.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use network::{Cidr, Mac};
+use openflow::{Action, Field, Match};
+
+use super::{Context, name_of, owner_of};
+use crate::builder::{Builder, Draft, flow};
+use crate::input::{LocalPort, PortRef};
+use crate::packet::{End, Family, address, prefix};
+use crate::program::FlowAction;
+use crate::provenance::Owner;
+use crate::register::{DESTINATION, JUDGED, OUT_PORT, SOURCE, Side, VNI};
+use crate::table::Table;
+
+pub(super) fn build(context: &Context<'_>, out: &mut Builder) {
+    for port in context.admitted() {
+        to_pod(port, out);
+    }
+    to_own_node(context, out);
+    to_other_nodes(context, out);
+    nowhere(context, out);
+    to_outside(context, out);
+    switching(out);
+}
+
+fn route(priority: u16, match_: Match) -> Draft {
+    flow(Table::Routing, priority, match_)
+}
+
+fn towards(draft: Draft, side: Side, port: PortRef, mac: Mac) -> Draft {
+    draft
+        .act(DESTINATION.load(side as u64))
+        .act(FlowAction::LoadPort(port, OUT_PORT.bits))
+        .act(Action::set_field(Field::ETH_SRC, Mac::ROUTER.0))
+        .act(Action::set_field(Field::ETH_DST, mac.0))
+        .goto(Table::Snat)
+}
+
+fn to_pod(port: &LocalPort, out: &mut Builder) {
+    for own in &port.addresses {
+        let draft = route(200, address(End::Destination, *own));
+        let interface = PortRef::Interface(port.interface.clone());
+        let draft = towards(draft, Side::Pod, interface, port.mac);
+        out.add(draft, owner_of(port), format!("to {} at {own}, on this node", name_of(port)));
+    }
+}
+
+/// From pods and from other nodes; what the node sends to itself never comes here.
+fn to_own_node(context: &Context<'_>, out: &mut Builder) {
+    for own in context.own_addresses() {
+        for from in [Side::Pod, Side::Tunnel] {
+            let match_ = SOURCE.on(address(End::Destination, own), from as u64);
+            let draft = towards(route(200, match_), Side::Gateway, PortRef::Gateway, context.gateway_mac());
+            out.add(draft, Owner::Node(context.config.node.clone()), format!("to this node at {own}"));
+        }
+    }
+}
+
+fn to_other_nodes(context: &Context<'_>, out: &mut Builder) {
+    for node in context.others() {
+        let Some(outer) = node.tunnel_address() else { continue };
+        let encapsulate = |draft: Draft| {
+            let outer = match outer {
+                IpAddr::V4(outer) => Action::set_field(Field::TUN_DST, outer),
+                IpAddr::V6(outer) => Action::set_field(Field::TUN_IPV6_DST, outer),
+            };
+            let draft = draft.act(Action::set_field(Field::TUN_ID, VNI)).act(outer);
+            towards(draft, Side::Tunnel, PortRef::Tunnel, Mac::ROUTER)
+        };
+        let owner = Owner::Node(node.name.clone());
+        for range in &node.pod_cidrs {
+            for from in [Side::Pod, Side::Gateway] {
+                let match_ = SOURCE.on(prefix(End::Destination, range), from as u64);
+                let what = format!("to node {}'s pods {range}, through the tunnel", node.name);
+                out.add(encapsulate(route(190, match_)), owner.clone(), what);
+            }
+        }
+        // The node's own way to another node is the underlay; only pods go through the tunnel, so that replies come back
+        // the same way and no underlay packet ever carries a pod's address.
+        for target in &node.addresses {
+            let match_ = SOURCE.on(address(End::Destination, *target), Side::Pod as u64);
+            let what = format!("to node {} at {target}, through the tunnel", node.name);
+            out.add(encapsulate(route(190, match_)), owner.clone(), what);
+        }
+    }
+}
+
+/// Destinations that must not leave by the default route.
+fn nowhere(context: &Context<'_>, out: &mut Builder) {
+    for range in context.own.into_iter().flat_map(|own| own.pod_cidrs.iter()) {
+        let what = format!("drop: no pod of this node has this address ({range})");
+        let owner = Owner::Node(context.config.node.clone());
+        out.add(route(180, prefix(End::Destination, range)), owner, what);
+    }
+    // IPv4 link-local is not among them: a cloud's metadata service lives there, behind the node.
+    let prefixes: [(IpAddr, u8, &str); 6] = [
+        (Ipv4Addr::new(224, 0, 0, 0).into(), 4, "multicast"),
+        (Ipv4Addr::new(240, 0, 0, 0).into(), 4, "broadcast and reserved"),
+        (Ipv4Addr::new(127, 0, 0, 0).into(), 8, "loopback"),
+        (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8, "multicast"),
+        (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10, "link-local"),
+        (Ipv6Addr::LOCALHOST.into(), 128, "loopback"),
+    ];
+    for (first, length, name) in prefixes {
+        let Ok(range) = Cidr::new(first, length) else { continue };
+        let what = format!("drop: {name} destinations are not routed");
+        out.add(route(185, prefix(End::Destination, &range)), Owner::Pipeline, what);
+    }
+}
+
+fn to_outside(context: &Context<'_>, out: &mut Builder) {
+    for family in Family::BOTH {
+        let match_ = SOURCE.on(family.any(), Side::Pod as u64);
+        let draft = towards(route(100, match_), Side::Gateway, PortRef::Gateway, context.gateway_mac());
+        out.add(draft, Owner::Pipeline, "to the outside, through the node");
+    }
+    out.add(route(0, Match::new()), Owner::Pipeline, "drop: no route");
+}
+
+fn switching(out: &mut Builder) {
+    let judged = flow(Table::Switching, 200, JUDGED.on(Match::new(), 1)).goto(Table::Output);
+    out.add(judged, Owner::Pipeline, "judged already: out");
+    let pod =
+        flow(Table::Switching, 190, DESTINATION.on(Match::new(), Side::Pod as u64)).goto(Table::IngressAdmin);
+    out.add(pod, Owner::Pipeline, "to a local pod: its ingress policies are asked");
+    let rest = flow(Table::Switching, 0, Match::new()).goto(Table::Commit);
+    out.add(rest, Owner::Pipeline, "leaves this node: ingress is judged where it arrives");
+}

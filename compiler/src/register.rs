@@ -1,0 +1,108 @@
+//! Registers and connection marks: every bit the pipeline uses, declared once. A test checks that nothing overlaps.
+
+use openflow::{Action, CtExec, Field, Match, Subfield};
+
+/// A run of bits of a register with one meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// How the pipeline page calls it.
+    pub name: &'static str,
+    /// Where it is.
+    pub bits: Subfield,
+    /// What it holds.
+    pub doc: &'static str,
+}
+
+macro_rules! slots {
+    ($($(#[doc = $doc:literal])+ $name:ident = $field:ident[$start:literal, $count:literal];)*) => {
+        $($(#[doc = $doc])+ pub const $name: Slot = Slot {
+            name: stringify!($name),
+            bits: Subfield::new(Field::$field, $start, $count),
+            doc: concat!($($doc),+),
+        };)*
+        /// All of them.
+        pub const SLOTS: &[Slot] = &[$($name),*];
+    };
+}
+
+slots! {
+    /// Where the packet came from: 1 a pod, 2 the gateway, 3 a tunnel.
+    SOURCE = REG0[0, 2];
+    /// The sender is this node itself.
+    OWN_NODE = REG0[2, 1];
+    /// The packet belongs to a connection that was judged already: no policy is asked.
+    JUDGED = REG0[3, 1];
+    /// Where the packet goes: 1 a local pod, 2 the gateway, 3 a tunnel.
+    DESTINATION = REG0[4, 2];
+    /// OpenFlow port to leave by.
+    OUT_PORT = REG1[0, 32];
+    /// Scratch of the ARP responder.
+    SCRATCH = REG2[0, 32];
+    /// The connection is blocked: a policy that came later denies it.
+    CT_BLOCKED = CT_MARK[0, 1];
+    /// Layout of the mark; a future layout must not misread an old entry.
+    CT_VERSION = CT_MARK[28, 4];
+}
+
+/// The layout of `ct_mark` that this version writes.
+pub const CT_LAYOUT: u64 = 1;
+
+/// Connection tracking zone of pod traffic; never zone 0, which the host's netfilter uses.
+pub const ZONE: u16 = 0xfe01;
+
+/// The geneve virtual network identifier of the pod network.
+pub const VNI: u64 = 0xfe;
+
+/// Values of [`SOURCE`] and [`DESTINATION`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A pod of this node.
+    Pod = 1,
+    /// The gateway port.
+    Gateway = 2,
+    /// Another node.
+    Tunnel = 3,
+}
+
+impl Slot {
+    /// The action that writes a value here.
+    pub fn load(self, value: u64) -> Action {
+        Action::load(self.bits, value)
+    }
+
+    /// The same inside `ct(exec(…))`.
+    pub fn exec(self, value: u64) -> CtExec {
+        CtExec::RegLoad { dst: self.bits, value }
+    }
+
+    /// A match with this value in these bits.
+    pub fn on(self, match_: Match, value: u64) -> Match {
+        let shift = u32::from(self.bits.start_bit);
+        let (old, old_mask) =
+            match_.get(self.bits.field).map_or((0, 0), |(v, m)| (v, m.unwrap_or(u128::MAX)));
+        let (value, mask) = (old | u128::from(value) << shift, old_mask | self.bits.mask());
+        match_.with_masked(self.bits.field, value, mask)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_slots_overlap_and_none_leaves_its_register() {
+        for (i, a) in SLOTS.iter().enumerate() {
+            assert!(a.bits.end_bit() < a.bits.field.width_bits(), "{} leaves its register", a.name);
+            for b in &SLOTS[i + 1..] {
+                let same = a.bits.field == b.bits.field;
+                assert!(!same || a.bits.mask() & b.bits.mask() == 0, "{} overlaps {}", a.name, b.name);
+            }
+        }
+    }
+
+    #[test]
+    fn two_slots_of_one_register_match_together() {
+        let both = OWN_NODE.on(SOURCE.on(Match::new(), 2), 1);
+        assert_eq!(both.get(Field::REG0), Some((0b110, Some(0b111))));
+    }
+}
