@@ -6,18 +6,21 @@
 pub mod address;
 pub mod labels;
 pub mod mac;
+pub mod matrix;
 pub mod model;
 pub mod name;
 pub mod node;
 pub mod pod;
 pub mod policy;
 pub mod protocol;
+pub mod reference;
 pub mod selector;
 pub mod view;
 
 pub use address::{Cidr, CidrError};
 pub use labels::{LabelSelector, Labels, Operator, Requirement};
 pub use mac::Mac;
+pub use matrix::Matrix;
 pub use model::Network;
 pub use name::{NamespacedName, NodeName};
 pub use node::Node;
@@ -26,5 +29,6 @@ pub use policy::{
     Action, Direction, IpBlock, Isolation, Peers, Policy, PolicyId, PolicyKind, PortMatch, Ports, Rule, Tier,
 };
 pub use protocol::{PortRange, Protocol};
+pub use reference::{Endpoint, Verdict};
 pub use selector::{NamespaceSelector, Selector, SetId};
 pub use view::{AddressSet, LocalPod, NodeView, PeerMatch, ViewPolicy, ViewRule};

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::Cidr;
 use crate::labels::LabelSelector;
 use crate::model::Network;
 use crate::name::{NamespacedName, NodeName};
@@ -212,10 +213,9 @@ impl Resolver<'_> {
                     }
                 }
                 Direction::Egress => {
-                    for (number, sets) in self.named_peers(&rule.peers, name, *protocol) {
+                    for (number, peers) in self.named_peers(&rule.peers, name, *protocol) {
                         let ports = BTreeSet::from([PortRange::single(*protocol, number)]);
-                        let peers = PeerMatch::Some { sets, blocks: BTreeSet::new() };
-                        parts.push(part(subject, peers, Some(ports)));
+                        parts.push(part(subject, peers.into_match(), Some(ports)));
                     }
                 }
             }
@@ -242,14 +242,9 @@ impl Resolver<'_> {
         self.network.select_pods(selector).flat_map(|pod| pod.port_numbers(name, protocol)).collect()
     }
 
-    /// For an egress rule: per number of the named port, the peer sets restricted to the pods where it has that number.
-    /// Address blocks declare no ports, so they do not match a named one.
-    fn named_peers(
-        &mut self,
-        peers: &Peers,
-        name: &str,
-        protocol: Protocol,
-    ) -> BTreeMap<u16, BTreeSet<SetId>> {
+    /// For an egress rule: per number of the named port, the peers restricted to the pods where it has that number. A
+    /// block stands for the addresses of such pods inside it: nobody else declares ports.
+    fn named_peers(&mut self, peers: &Peers, name: &str, protocol: Protocol) -> BTreeMap<u16, NamedPeers> {
         let everyone = Selector::Pods {
             namespaces: NamespaceSelector::Labels(LabelSelector::everything()),
             pods: LabelSelector::everything(),
@@ -261,16 +256,43 @@ impl Resolver<'_> {
                 sets.iter().filter_map(|id| self.network.selectors.get(id)).cloned().collect()
             }
         };
-        let mut by_number: BTreeMap<u16, BTreeSet<SetId>> = BTreeMap::new();
+        let mut by_number: BTreeMap<u16, NamedPeers> = BTreeMap::new();
         for selector in selectors {
             for number in self.numbers(&selector, name, protocol) {
                 let declared = DeclaredPort { name: name.to_owned(), protocol, number };
                 let Some(restricted) = selector.with_port(declared) else { continue };
                 let id = restricted.id();
                 self.peers.insert(id, restricted);
-                by_number.entry(number).or_default().insert(id);
+                by_number.entry(number).or_default().sets.insert(id);
+            }
+        }
+        let Peers::Some { blocks, .. } = peers else { return by_number };
+        if blocks.is_empty() {
+            return by_number;
+        }
+        for pod in self.network.pods.values().filter(|pod| pod.is_policed()) {
+            let inside = pod.addresses.iter().filter(|a| blocks.iter().any(|block| block.contains(**a)));
+            let hosts: BTreeSet<IpBlock> = inside.map(|a| IpBlock::whole(Cidr::host(*a))).collect();
+            if hosts.is_empty() {
+                continue;
+            }
+            for number in pod.port_numbers(name, protocol) {
+                by_number.entry(number).or_default().blocks.extend(hosts.iter().cloned());
             }
         }
         by_number
+    }
+}
+
+/// The peers of an egress rule on which a named port has one number.
+#[derive(Default)]
+struct NamedPeers {
+    sets: BTreeSet<SetId>,
+    blocks: BTreeSet<IpBlock>,
+}
+
+impl NamedPeers {
+    fn into_match(self) -> PeerMatch {
+        PeerMatch::Some { sets: self.sets, blocks: self.blocks }
     }
 }
