@@ -14,6 +14,7 @@ pub mod program;
 pub mod provenance;
 pub mod register;
 pub mod rows;
+pub mod simulate;
 mod stack;
 pub mod switch;
 pub mod table;

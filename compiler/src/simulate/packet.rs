@@ -1,0 +1,239 @@
+//! A packet as the simulator sees it, and the connections that were committed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use network::{Mac, Protocol};
+use openflow::Field;
+
+use crate::packet::{ETH_IPV4, ETH_IPV6, ct_state, port_field};
+
+/// Header fields, registers and metadata; what is not there is zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    fields: Vec<(Field, u128)>,
+    related: Option<Tuple>,
+}
+
+impl Packet {
+    /// The first packet of a connection: for TCP a SYN.
+    pub fn first(source: IpAddr, destination: IpAddr, protocol: Protocol, port: u16) -> Self {
+        let mut packet = Self::ip(source, destination, protocol.number());
+        let source_port = match protocol {
+            Protocol::Tcp => Field::TCP_SRC,
+            Protocol::Udp => Field::UDP_SRC,
+            Protocol::Sctp => Field::SCTP_SRC,
+        };
+        packet.set(source_port, 40_000);
+        packet.set(port_field(protocol), u128::from(port));
+        if protocol == Protocol::Tcp {
+            packet.set(Field::TCP_FLAGS, 0x002);
+        }
+        packet
+    }
+
+    /// An echo request.
+    pub fn echo(source: IpAddr, destination: IpAddr) -> Self {
+        let (protocol, field, kind) =
+            if source.is_ipv4() { (1, Field::ICMPV4_TYPE, 8) } else { (58, Field::ICMPV6_TYPE, 128) };
+        let mut packet = Self::ip(source, destination, protocol);
+        packet.set(field, kind);
+        packet
+    }
+
+    fn ip(source: IpAddr, destination: IpAddr, protocol: u8) -> Self {
+        let mut packet = Self::default();
+        let ipv4 = source.is_ipv4();
+        let (eth_type, src, dst) = if ipv4 {
+            (ETH_IPV4, Field::IPV4_SRC, Field::IPV4_DST)
+        } else {
+            (ETH_IPV6, Field::IPV6_SRC, Field::IPV6_DST)
+        };
+        packet.set(Field::ETH_TYPE, u128::from(eth_type));
+        packet.set(src, network::address::address_bits(source));
+        packet.set(dst, network::address::address_bits(destination));
+        packet.set(Field::IP_PROTO, u128::from(protocol));
+        packet.set(Field::IP_TTL, 64);
+        packet
+    }
+
+    /// With Ethernet addresses.
+    #[must_use]
+    pub fn ethernet(mut self, source: Mac, destination: Mac) -> Self {
+        self.set(Field::ETH_SRC, u128::from(source.to_bits()));
+        self.set(Field::ETH_DST, u128::from(destination.to_bits()));
+        self
+    }
+
+    /// A later packet of the connection: for TCP an ACK.
+    #[must_use]
+    pub fn later(mut self) -> Self {
+        if self.get(Field::IP_PROTO) == u128::from(Protocol::Tcp.number()) {
+            self.set(Field::TCP_FLAGS, 0x010);
+        }
+        self
+    }
+
+    /// The packet that answers this one.
+    #[must_use]
+    pub fn reply(&self) -> Self {
+        let mut reply = self.clone();
+        for (a, b) in [
+            (Field::ETH_SRC, Field::ETH_DST),
+            (Field::IPV4_SRC, Field::IPV4_DST),
+            (Field::IPV6_SRC, Field::IPV6_DST),
+            (Field::TCP_SRC, Field::TCP_DST),
+            (Field::UDP_SRC, Field::UDP_DST),
+            (Field::SCTP_SRC, Field::SCTP_DST),
+        ] {
+            reply.set(a, self.get(b));
+            reply.set(b, self.get(a));
+        }
+        reply.forget_metadata();
+        reply.later()
+    }
+
+    /// Marks this packet as an ICMP error about another.
+    #[must_use]
+    pub fn about(mut self, other: &Self) -> Self {
+        self.related = Some(Tuple::of(other));
+        self
+    }
+
+    pub(super) fn related(&self) -> Option<&Tuple> {
+        self.related.as_ref()
+    }
+
+    /// What a packet does not carry over a wire: registers, connection state, tunnel metadata.
+    pub(super) fn forget_metadata(&mut self) {
+        let keep = [
+            Field::ETH_SRC,
+            Field::ETH_DST,
+            Field::ETH_TYPE,
+            Field::IPV4_SRC,
+            Field::IPV4_DST,
+            Field::IPV6_SRC,
+            Field::IPV6_DST,
+            Field::IP_PROTO,
+            Field::IP_TTL,
+            Field::TCP_SRC,
+            Field::TCP_DST,
+            Field::UDP_SRC,
+            Field::UDP_DST,
+            Field::SCTP_SRC,
+            Field::SCTP_DST,
+            Field::TCP_FLAGS,
+            Field::ICMPV4_TYPE,
+            Field::ICMPV4_CODE,
+            Field::ICMPV6_TYPE,
+            Field::ICMPV6_CODE,
+            Field::ND_TARGET,
+            Field::ND_SLL,
+            Field::ND_TLL,
+            Field::ARP_OP,
+            Field::ARP_SPA,
+            Field::ARP_TPA,
+            Field::ARP_SHA,
+            Field::ARP_THA,
+        ];
+        self.fields.retain(|(field, _)| keep.contains(field));
+    }
+
+    /// A field's value.
+    pub fn get(&self, field: Field) -> u128 {
+        self.fields.iter().find(|(known, _)| *known == field).map_or(0, |(_, value)| *value)
+    }
+
+    /// Sets a field.
+    pub fn set(&mut self, field: Field, value: u128) {
+        match self.fields.iter_mut().find(|(known, _)| *known == field) {
+            Some(slot) => slot.1 = value,
+            None => self.fields.push((field, value)),
+        }
+    }
+}
+
+/// What tells connections apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tuple {
+    source: u128,
+    destination: u128,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+}
+
+impl Tuple {
+    /// A packet's tuple. SCTP has no ports here: the userspace datapath tracks it without them.
+    pub fn of(packet: &Packet) -> Self {
+        let protocol = packet.get(Field::IP_PROTO) as u8;
+        let (source_port, destination_port) = match protocol {
+            6 => (packet.get(Field::TCP_SRC), packet.get(Field::TCP_DST)),
+            17 => (packet.get(Field::UDP_SRC), packet.get(Field::UDP_DST)),
+            _ => (0, 0),
+        };
+        let ipv4 = packet.get(Field::ETH_TYPE) == u128::from(ETH_IPV4);
+        let (source, destination) =
+            if ipv4 { (Field::IPV4_SRC, Field::IPV4_DST) } else { (Field::IPV6_SRC, Field::IPV6_DST) };
+        Self {
+            source: packet.get(source),
+            destination: packet.get(destination),
+            protocol,
+            source_port: source_port as u16,
+            destination_port: destination_port as u16,
+        }
+    }
+
+    fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            protocol: self.protocol,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
+/// The committed connections of one node, by zone and original tuple, with their marks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conntrack {
+    entries: BTreeMap<(u16, Tuple), u32>,
+}
+
+impl Conntrack {
+    /// How many connections.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// None at all?
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn look_up(&self, zone: u16, tuple: &Tuple, about: Option<&Tuple>) -> (u32, u32) {
+        if let Some(about) = about {
+            for tuple in [about.clone(), about.reversed()] {
+                if let Some(mark) = self.entries.get(&(zone, tuple)) {
+                    return (ct_state::REL, *mark);
+                }
+            }
+        }
+        if let Some(mark) = self.entries.get(&(zone, tuple.clone())) {
+            return (ct_state::EST, *mark);
+        }
+        match self.entries.get(&(zone, tuple.reversed())) {
+            Some(mark) => (ct_state::EST | ct_state::RPL, *mark),
+            None => (ct_state::NEW, 0),
+        }
+    }
+
+    pub(super) fn mark(&self, zone: u16, tuple: &Tuple) -> u32 {
+        self.entries.get(&(zone, tuple.clone())).copied().unwrap_or(0)
+    }
+
+    pub(super) fn commit(&mut self, zone: u16, tuple: Tuple, mark: u32) {
+        self.entries.insert((zone, tuple), mark);
+    }
+}
