@@ -1,0 +1,299 @@
+//! The compiled flows, simulated, say what the reference evaluator says: on random networks, for every pair and port.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use compiler::simulate::{Fabric, Outcome, Packet};
+use compiler::{Datapath, LocalPort, NodeConfig, Program, compile};
+use network::reference::{Endpoint, verdict};
+use network::{
+    Action, Cidr, Direction, IpBlock, Isolation, LabelSelector, Labels, Mac, NamedPort, NamespaceSelector,
+    NamespacedName, Network, Node, NodeName, NodeView, Operator, Peers, Pod, Policy, PolicyId, PolicyKind,
+    PortMatch, PortRange, Ports, Protocol, Requirement, Rule, Selector, Tier,
+};
+use proptest::prelude::*;
+
+const APPS: [&str; 3] = ["cart", "shop", "bank"];
+
+fn node(k: u8) -> Node {
+    Node {
+        name: NodeName::new(format!("node-{k}")),
+        labels: Labels::new(),
+        addresses: vec![IpAddr::from([172, 30, 0, k]), format!("fd00:172::{k}").parse().unwrap()],
+        pod_cidrs: vec![
+            format!("10.244.{k}.0/24").parse().unwrap(),
+            format!("fd00:10:244:{k}::/64").parse().unwrap(),
+        ],
+    }
+}
+
+fn labels(app: usize) -> Labels {
+    Labels::from([("app".to_owned(), APPS[app].to_owned())])
+}
+
+/// What a random pod is.
+type PodSeed = (u8, usize, usize, bool, u16, u8);
+
+fn pod(index: usize, (node, namespace, app, host_network, port, kind): PodSeed) -> Pod {
+    let k = node % 2 + 1;
+    let host = index as u8 + 2;
+    let addresses: Vec<IpAddr> = match host_network {
+        true => vec![IpAddr::from([172, 30, 0, k])],
+        false => {
+            vec![IpAddr::from([10, 244, k, host]), format!("fd00:10:244:{k}::{host:x}").parse().unwrap()]
+        }
+    };
+    Pod {
+        key: NamespacedName::new(format!("ns-{namespace}"), format!("pod-{index}")),
+        uid: format!("uid-{index}"),
+        node: Some(NodeName::new(format!("node-{k}"))),
+        labels: labels(app),
+        addresses,
+        host_network,
+        completed: kind == 0,
+        ports: vec![
+            NamedPort { name: Some("web".into()), protocol: Protocol::Tcp, number: port },
+            NamedPort { name: Some("web".into()), protocol: Protocol::Udp, number: port + 1 },
+        ],
+    }
+}
+
+fn selector() -> impl Strategy<Value = LabelSelector> {
+    let operator = prop_oneof![
+        Just(Operator::In),
+        Just(Operator::NotIn),
+        Just(Operator::Exists),
+        Just(Operator::DoesNotExist)
+    ];
+    prop_oneof![
+        2 => Just(LabelSelector::everything()),
+        3 => (operator, prop::collection::btree_set(0usize..3, 1..3)).prop_map(|(operator, apps)| {
+            let values = match operator {
+                Operator::In | Operator::NotIn => apps.into_iter().map(|app| APPS[app].to_owned()).collect(),
+                _ => BTreeSet::new(),
+            };
+            LabelSelector::new([Requirement { key: "app".into(), operator, values }])
+        }),
+    ]
+}
+
+fn pods_selector() -> impl Strategy<Value = Selector> {
+    let namespaces = prop_oneof![
+        (0usize..2).prop_map(|n| NamespaceSelector::Name(format!("ns-{n}"))),
+        selector().prop_map(NamespaceSelector::Labels),
+    ];
+    (namespaces, selector()).prop_map(|(namespaces, pods)| Selector::Pods { namespaces, pods, port: None })
+}
+
+fn block() -> impl Strategy<Value = IpBlock> {
+    const CIDRS: [&str; 7] = [
+        "10.244.0.0/16",
+        "10.244.1.0/24",
+        "10.244.1.2/32",
+        "0.0.0.0/0",
+        "fd00:10:244::/47",
+        "::/0",
+        "172.30.0.0/24",
+    ];
+    const HOLES: [&str; 4] = ["10.244.1.0/28", "10.244.1.4/31", "fd00:10:244:1::/64", "10.244.2.0/24"];
+    (prop::sample::select(&CIDRS[..]), prop::collection::vec(prop::sample::select(&HOLES[..]), 0..3))
+        .prop_map(|(cidr, holes)| {
+            let cidr: Cidr = cidr.parse().unwrap();
+            let except = holes.into_iter().map(|h| h.parse().unwrap()).filter(|h| cidr.covers(h)).collect();
+            IpBlock { cidr, except }
+        })
+}
+
+fn ports() -> impl Strategy<Value = Ports> {
+    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)];
+    let one = (protocol, 0u8..4, 78u16..84, 0u16..5).prop_map(|(protocol, kind, first, more)| match kind {
+        0 => PortMatch::Named { protocol, name: "web".into() },
+        1 => PortMatch::Range(PortRange::all(protocol)),
+        2 => PortMatch::Range(PortRange { protocol, first, last: first + more }),
+        _ => PortMatch::Range(PortRange::single(protocol, first)),
+    });
+    prop_oneof![1 => Just(Ports::Any), 3 => prop::collection::btree_set(one, 0..3).prop_map(Ports::Some)]
+}
+
+type RuleSeed = (bool, Option<(Vec<Selector>, Vec<IpBlock>)>, Ports);
+
+fn rule() -> impl Strategy<Value = RuleSeed> {
+    let peers = prop::option::weighted(
+        0.8,
+        (prop::collection::vec(pods_selector(), 0..3), prop::collection::vec(block(), 0..2)),
+    );
+    (any::<bool>(), peers, ports())
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let pods = prop::collection::vec(
+        (0u8..2, 0usize..2, 0usize..3, prop::bool::weighted(0.1), 79u16..82, 0u8..12),
+        2..7,
+    );
+    let policies = prop::collection::vec(
+        ((0usize..2, selector(), any::<bool>(), any::<bool>()), prop::collection::vec(rule(), 0..4)),
+        0..5,
+    );
+    (pods, policies).prop_map(|(pods, policies)| {
+        let mut network = Network::default();
+        for k in [1, 2] {
+            network.nodes.insert(node(k).name.clone(), node(k));
+        }
+        for n in 0..2 {
+            network.namespaces.insert(format!("ns-{n}"), labels(n));
+        }
+        for (index, seed) in pods.into_iter().enumerate() {
+            let pod = pod(index, seed);
+            network.pods.insert(pod.key.clone(), pod);
+        }
+        for (index, ((namespace, subject, ingress, egress), rules)) in policies.into_iter().enumerate() {
+            let namespace = format!("ns-{namespace}");
+            let subject = network.intern(Selector::pods_in(&namespace, subject));
+            let mut counts = BTreeMap::new();
+            let rules = rules
+                .into_iter()
+                .map(|(towards, peers, ports)| {
+                    let direction = if towards { Direction::Ingress } else { Direction::Egress };
+                    let count = counts.entry(direction).or_insert(0);
+                    *count += 1;
+                    let peers = match peers {
+                        None => Peers::Any,
+                        Some((selectors, blocks)) => Peers::Some {
+                            sets: selectors.into_iter().map(|s| network.intern(s)).collect(),
+                            blocks: blocks.into_iter().collect(),
+                        },
+                    };
+                    Rule { index: *count - 1, direction, action: Action::Accept, peers, ports }
+                })
+                .filter(|rule| if rule.direction == Direction::Ingress { ingress } else { egress })
+                .collect();
+            let id = PolicyId { kind: PolicyKind::NetworkPolicy, namespace, name: format!("policy-{index}") };
+            let policy = Policy {
+                id: id.clone(),
+                generation: 1,
+                tier: Tier::NetworkPolicy,
+                priority: 0,
+                subject,
+                isolates: Isolation { ingress, egress },
+                rules,
+            };
+            network.policies.insert(id, policy);
+        }
+        network
+    })
+}
+
+struct Compiled {
+    node: Node,
+    program: Program,
+    ports: Vec<LocalPort>,
+}
+
+fn compile_all(network: &Network) -> Vec<Compiled> {
+    network
+        .nodes
+        .values()
+        .map(|node| {
+            let view = NodeView::of(network, &node.name);
+            let ports: Vec<LocalPort> = view
+                .pods
+                .values()
+                .enumerate()
+                .map(|(n, pod)| LocalPort {
+                    interface: format!("fe{n}"),
+                    pod: Some((pod.key.clone(), pod.uid.clone())),
+                    mac: Mac::from_address(pod.addresses[0]),
+                    addresses: pod.addresses.clone(),
+                })
+                .collect();
+            let config = NodeConfig::new(node.name.clone(), Datapath::Netdev, 1500);
+            let program = compile(&view, &config, &ports);
+            Compiled { node: node.clone(), program, ports }
+        })
+        .collect()
+}
+
+fn of_family(pod: &Pod, ipv4: bool) -> Option<IpAddr> {
+    pod.addresses.iter().copied().find(|a| a.is_ipv4() == ipv4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_pair_and_port(network in network()) {
+        let compiled = compile_all(&network);
+        for site in &compiled {
+            prop_assert!(site.program.refused.is_empty());
+        }
+        let sites = || compiled.iter().map(|site| (&site.node, &site.program, site.ports.as_slice()));
+        let mut fabric = Fabric::new(sites());
+        let living: Vec<&Pod> = network.pods.values().filter(|pod| pod.is_policed()).collect();
+        for ipv4 in [true, false] {
+            for to in &living {
+                let Some(target) = of_family(to, ipv4) else { continue };
+                for (protocol, port) in [(Protocol::Tcp, 79), (Protocol::Tcp, 80), (Protocol::Udp, 81), (Protocol::Sctp, 82)] {
+                    for from in &living {
+                        if from.key == to.key {
+                            continue;
+                        }
+                        let Some(source) = of_family(from, ipv4) else { continue };
+                        let expected = verdict(
+                            &network,
+                            &Endpoint::Pod { key: from.key.clone(), address: source },
+                            &Endpoint::Pod { key: to.key.clone(), address: target },
+                            protocol, port,
+                        );
+                        fabric.forget_connections();
+                        let packet = Packet::first(source, target, protocol, port);
+                        let walk = fabric.from_pod(&from.key, packet.clone()).unwrap();
+                        prop_assert_eq!(walk.passed(), expected.combined(), "{} -> {} {}/{}: {:#?}", from.key, to.key, protocol, port, walk);
+                        if walk.passed() {
+                            // The reply comes back, and so does everything later, without policy having a say.
+                            let reply = fabric.from_pod(&to.key, packet.reply()).unwrap();
+                            prop_assert!(reply.passed(), "reply {:#?}", reply);
+                            let later = fabric.from_pod(&from.key, packet.clone().later()).unwrap();
+                            prop_assert!(later.passed(), "later {:#?}", later);
+                        }
+                        for hop in &walk.hops {
+                            prop_assert!(hop.trace.unknown.is_empty(), "{:?}", hop.trace.unknown);
+                        }
+                    }
+                    for from in network.nodes.values() {
+                        let source = from.address(ipv4).unwrap();
+                        let expected = verdict(
+                            &network,
+                            &Endpoint::Node { name: from.name.clone(), address: source },
+                            &Endpoint::Pod { key: to.key.clone(), address: target },
+                            protocol, port,
+                        );
+                        fabric.forget_connections();
+                        let walk = fabric.from_node(&from.name, Packet::first(source, target, protocol, port));
+                        prop_assert_eq!(walk.passed(), expected.combined(), "{} -> {} {}/{}: {:#?}", from.name, to.key, protocol, port, walk);
+                        // And the other way.
+                        let expected = verdict(
+                            &network,
+                            &Endpoint::Pod { key: to.key.clone(), address: target },
+                            &Endpoint::Node { name: from.name.clone(), address: source },
+                            protocol, port,
+                        );
+                        fabric.forget_connections();
+                        let walk = fabric.from_pod(&to.key, Packet::first(target, source, protocol, port)).unwrap();
+                        prop_assert_eq!(walk.passed(), expected.combined(), "{} -> {} {}/{}: {:#?}", to.key, from.name, protocol, port, walk);
+                        if walk.passed() {
+                            prop_assert_eq!(walk.outcome, Outcome::Host { node: from.name.clone() });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_state_gives_the_same_program(network in network()) {
+        let (once, again) = (compile_all(&network), compile_all(&network));
+        for (a, b) in once.iter().zip(&again) {
+            prop_assert_eq!(&a.program, &b.program);
+        }
+    }
+}
