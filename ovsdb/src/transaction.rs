@@ -301,6 +301,12 @@ pub enum InvalidReason {
         /// The value.
         value: String,
     },
+    /// A lock whose name the protocol does not allow (RFC 7047 §3.1 `<id>`).
+    #[error("{name:?} cannot name a lock: use letters, digits and _, not beginning with a digit")]
+    LockName {
+        /// The name.
+        name: String,
+    },
     /// A column that is fixed when the row is inserted.
     #[error("column {column} cannot be changed once the row stands")]
     Immutable {
@@ -438,6 +444,9 @@ fn encode(operation: &Operation, schema: &DatabaseSchema) -> Result<Map<String, 
         match operation {
             Operation::Commit { durable } => put("durable", json!(durable)),
             Operation::Comment(text) => put("comment", json!(text)),
+            Operation::Assert { lock } if !is_id(lock) => {
+                return Err(InvalidReason::LockName { name: lock.clone() });
+            }
             Operation::Assert { lock } => put("lock", json!(lock)),
             _ => None,
         };
@@ -524,4 +533,10 @@ fn row_to_json(
 
 fn unknown_column(column: &str, schema: &DatabaseSchema) -> InvalidReason {
     InvalidReason::UnknownColumn { column: column.to_owned(), version: schema.version.clone() }
+}
+
+/// Whether it is an `<id>` (RFC 7047 §3.1).
+fn is_id(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && text.bytes().next().is_some_and(|first| !first.is_ascii_digit())
 }

