@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use compiler::simulate::matrix::compile_all;
 use compiler::simulate::{Fabric, Outcome, Packet};
-use compiler::{Datapath, LocalPort, NodeConfig, Program, compile};
 use network::reference::{Endpoint, verdict};
 use network::{
-    Action, Cidr, Direction, IpBlock, Isolation, LabelSelector, Labels, Mac, NamedPort, NamespaceSelector,
-    NamespacedName, Network, Node, NodeName, NodeView, Operator, Peers, Pod, Policy, PolicyId, PolicyKind,
-    PortMatch, PortRange, Ports, Protocol, Requirement, Rule, Selector, Tier,
+    Action, Cidr, Direction, IpBlock, Isolation, LabelSelector, Labels, NamedPort, NamespaceSelector,
+    NamespacedName, Network, Node, NodeName, Operator, Peers, Pod, Policy, PolicyId, PolicyKind, PortMatch,
+    PortRange, Ports, Protocol, Requirement, Rule, Selector, Tier,
 };
 use proptest::prelude::*;
 
@@ -183,36 +183,6 @@ fn network() -> impl Strategy<Value = Network> {
     })
 }
 
-struct Compiled {
-    node: Node,
-    program: Program,
-    ports: Vec<LocalPort>,
-}
-
-fn compile_all(network: &Network) -> Vec<Compiled> {
-    network
-        .nodes
-        .values()
-        .map(|node| {
-            let view = NodeView::of(network, &node.name);
-            let ports: Vec<LocalPort> = view
-                .pods
-                .values()
-                .enumerate()
-                .map(|(n, pod)| LocalPort {
-                    interface: format!("fe{n}"),
-                    pod: Some((pod.key.clone(), pod.uid.clone())),
-                    mac: Mac::from_address(pod.addresses[0]),
-                    addresses: pod.addresses.clone(),
-                })
-                .collect();
-            let config = NodeConfig::new(node.name.clone(), Datapath::Netdev, 1500);
-            let program = compile(&view, &config, &ports);
-            Compiled { node: node.clone(), program, ports }
-        })
-        .collect()
-}
-
 fn of_family(pod: &Pod, ipv4: bool) -> Option<IpAddr> {
     pod.addresses.iter().copied().find(|a| a.is_ipv4() == ipv4)
 }
@@ -287,6 +257,15 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_matrix_of_the_flows_is_the_matrix_of_the_reference(network in network()) {
+        let participants = network::matrix::pods_of(&network);
+        let flows = compiler::simulate::matrix::predict(&network, &participants);
+        let reference = network::matrix::predict(&network, &participants);
+        let differences = flows.differences(&reference);
+        prop_assert!(differences.is_empty(), "{:?}", differences);
     }
 
     #[test]

@@ -198,30 +198,10 @@ pub fn pods_of(network: &Network) -> Vec<Participant> {
 
 /// What the reference evaluator predicts for every pair and every port that a participant serves, all three grids.
 pub fn predict(network: &Network, participants: &[Participant]) -> Matrix {
-    let served: BTreeSet<ServedPort> = participants.iter().flat_map(|p| p.serves.iter().copied()).collect();
-    let mut matrix =
-        Matrix { order: participants.iter().map(|p| p.entry.clone()).collect(), ..Matrix::default() };
-    for port in served {
-        let grids = matrix.table.entry(port).or_default();
-        for from in participants {
-            let mut rows: BTreeMap<Grid, Vec<Cell>> = BTreeMap::new();
-            for to in participants {
-                let verdicts = to.serves.contains(&port).then(|| verdicts(network, from, to, port));
-                for grid in Grid::ALL {
-                    let cell = match &verdicts {
-                        None => Cell::NotServed,
-                        Some(all) if !all.is_empty() && all.iter().all(|v| grid.of(*v)) => Cell::Passes,
-                        Some(_) => Cell::Blocked,
-                    };
-                    rows.entry(grid).or_default().push(cell);
-                }
-            }
-            for (grid, cells) in rows {
-                grids.entry(grid).or_default().insert(from.entry.clone(), Row(cells));
-            }
-        }
-    }
-    matrix
+    Matrix::fill(participants, &Grid::ALL, |grid, from, to, port| {
+        let verdicts = verdicts(network, from, to, port);
+        !verdicts.is_empty() && verdicts.iter().all(|verdict| grid.of(*verdict))
+    })
 }
 
 /// One verdict per family that both ends have: a cell passes only when every common family does. Ends without a common
@@ -272,6 +252,33 @@ impl fmt::Display for Difference {
 }
 
 impl Matrix {
+    /// A matrix over every pair of participants and every port that one serves, asking `passes` cell by cell.
+    pub fn fill(
+        participants: &[Participant],
+        grids: &[Grid],
+        mut passes: impl FnMut(Grid, &Participant, &Participant, ServedPort) -> bool,
+    ) -> Self {
+        let served: BTreeSet<ServedPort> =
+            participants.iter().flat_map(|p| p.serves.iter().copied()).collect();
+        let mut matrix =
+            Self { order: participants.iter().map(|p| p.entry.clone()).collect(), ..Self::default() };
+        for port in served {
+            let table = matrix.table.entry(port).or_default();
+            for grid in grids {
+                let rows = table.entry(*grid).or_default();
+                for from in participants {
+                    let cells = participants.iter().map(|to| match to.serves.contains(&port) {
+                        false => Cell::NotServed,
+                        true if passes(*grid, from, to, port) => Cell::Passes,
+                        true => Cell::Blocked,
+                    });
+                    rows.insert(from.entry.clone(), Row(cells.collect()));
+                }
+            }
+        }
+        matrix
+    }
+
     /// The cell at a place, when the matrix has it.
     pub fn cell(&self, port: ServedPort, grid: Grid, from: &Entry, to: &Entry) -> Option<Cell> {
         let column = self.order.iter().position(|entry| entry == to)?;

@@ -1,6 +1,7 @@
 //! `simulate(&Program, packet, conntrack) → Trace` over the same flows that the switch holds. Verdicts shown to people
 //! come from here, never from a second engine.
 
+pub mod matrix;
 mod packet;
 mod walk;
 

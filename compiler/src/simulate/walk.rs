@@ -91,6 +91,14 @@ impl<'a> Fabric<'a> {
         }
     }
 
+    /// The node and interface of a pod.
+    pub fn port_of(&self, pod: &NamespacedName) -> Option<(&NodeName, &str)> {
+        self.sites.iter().find_map(|(name, site)| {
+            let port = site.ports.iter().find(|port| port.pod.as_ref().is_some_and(|(key, _)| key == pod))?;
+            Some((name, port.interface.as_str()))
+        })
+    }
+
     /// Sends a packet out of a pod's interface; `None` when no port belongs to the pod.
     pub fn from_pod(&mut self, pod: &NamespacedName, packet: Packet) -> Option<Walk> {
         let found = self.sites.iter().find_map(|(name, site)| {
