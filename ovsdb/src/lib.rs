@@ -25,6 +25,8 @@
 mod atom;
 mod backoff;
 mod datum;
+#[cfg(test)]
+mod fake_server;
 #[cfg(feature = "io")]
 pub mod io;
 mod message;
