@@ -1,0 +1,157 @@
+//! ADD (CNI 1.1 §"ADD"): the veth first, the agent next, the container's end last, so that nothing in the container can
+//! send before its policy is in force. What was begun is undone when a later step fails.
+
+use std::path::Path;
+
+use api::cni::{AddRequest, Attachment, Command, Failure, Reply, code};
+use serde_json::Value;
+
+use crate::agent::{Agent, AgentError};
+use crate::config::Config;
+use crate::delete::forget;
+use crate::environment::Container;
+use crate::fields::invalid;
+use crate::interface::{configure, create, open, raise_host_end, set_mtu};
+use crate::netlink::Rtnetlink;
+use crate::netns::Namespace;
+use crate::result::{Address, Attached, Interface, Route};
+use crate::tombstone;
+
+/// Attaches a container; gives the result document.
+pub(crate) fn add(config: &Config, container: &Container, agent: Agent<'_>) -> Result<Value, Failure> {
+    let namespace = Namespace::open(&container.netns)?;
+    let request = request(config, container)?;
+    if tombstone::exists(&config.state_directory, &container.id) {
+        // A DEL that the agent has not seen yet must not hit what is made now.
+        agent.ask(Command::Del(container.id.clone()))?;
+        tombstone::remove(&config.state_directory, &container.id).map_err(|error| Failure {
+            code: code::IO,
+            msg: format!("cannot remove a tombstone in {}: {error}", config.state_directory.display()),
+            details: String::new(),
+        })?;
+    }
+    let mut netlink = open()?;
+    create(&mut netlink, &request.host_interface, &container.id.interface, &namespace)?;
+    let mut asked = false;
+    let attached = attach(config, &request, &namespace, agent, &mut netlink, &mut asked);
+    match attached {
+        Ok(attached) => {
+            let previous = config.previous.as_ref().map(|(document, _)| document);
+            Ok(attached.render(config.version, previous, config.dns.as_ref()))
+        }
+        Err(mut failure) => {
+            let mut left = Vec::new();
+            if asked && let Err(second) = forget(config, &container.id, agent) {
+                left.push(second.msg);
+            }
+            if let Err(error) = netlink.delete_link(&request.host_interface) {
+                left.push(format!("cannot delete interface {}: {error}", request.host_interface));
+            }
+            if !left.is_empty() {
+                failure.details =
+                    format!("{} undoing it: {}", failure.details, left.join("; ")).trim().to_owned();
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// What the agent is told about an attachment.
+pub(crate) fn request(config: &Config, container: &Container) -> Result<AddRequest, Failure> {
+    let mut addresses = config.addresses.clone();
+    addresses.extend(container.arguments.address.filter(|address| !config.addresses.contains(address)));
+    if let Some(extra) = addresses
+        .iter()
+        .enumerate()
+        .find_map(|(at, one)| addresses[..at].iter().any(|two| two.is_ipv4() == one.is_ipv4()).then_some(one))
+    {
+        return Err(invalid(format!(
+            "`runtimeConfig.ips`, `args.cni.ips` and IP of CNI_ARGS together ask for {addresses:?}, {extra} is the second \
+             of its family: ask for one per family"
+        )));
+    }
+    let netns = container.netns.to_string_lossy().into_owned();
+    Ok(AddRequest {
+        id: container.id.clone(),
+        network: config.name.clone(),
+        netns,
+        host_interface: container.id.host_interface(),
+        pod: container.arguments.pod.clone(),
+        addresses,
+        mac: config.mac.or(container.arguments.mac),
+        ipam: config.ipam.clone(),
+        expected: Vec::new(),
+    })
+}
+
+/// The steps that have to be undone together. `asked` becomes true when the agent may hold something.
+fn attach(
+    config: &Config,
+    request: &AddRequest,
+    namespace: &Namespace,
+    agent: Agent<'_>,
+    netlink: &mut Rtnetlink,
+    asked: &mut bool,
+) -> Result<Attached, Failure> {
+    let host_mac = raise_host_end(netlink, &request.host_interface)?;
+    let reply = agent.ask(Command::Add(request.clone()));
+    // A refusal leaves nothing behind (`Reply::Failed`), and who was not reached knows of nothing.
+    *asked = !matches!(reply, Err(AgentError::Unreachable { .. } | AgentError::Refused(_)));
+    let Reply::Added(mut attachment) = reply? else {
+        return Err(Failure {
+            code: code::DECODE,
+            msg: format!(
+                "ferrule-agent at {} did not answer ADD with an attachment: install the same version of both",
+                agent.socket.display()
+            ),
+            details: String::new(),
+        });
+    };
+    if let Some(mtu) = config.mtu {
+        if mtu > attachment.mtu {
+            return Err(invalid(format!(
+                "field `mtu` is {mtu}, but the underlay of this node carries {} at most: lower or remove it",
+                attachment.mtu
+            )));
+        }
+        attachment.mtu = mtu;
+    }
+    set_mtu(netlink, &request.host_interface, attachment.mtu)?;
+    namespace.run(|| configure(&request.id.interface, &attachment))?;
+    let host = Interface {
+        name: request.host_interface.clone(),
+        mac: host_mac,
+        mtu: Some(attachment.mtu),
+        sandbox: String::new(),
+    };
+    Ok(attached(host, Path::new(&request.netns), &request.id.interface, &attachment))
+}
+
+/// The result of an attachment: the host's end, the container's end, and what the latter has.
+fn attached(host: Interface, netns: &Path, name: &str, attachment: &Attachment) -> Attached {
+    let inside = Interface {
+        name: name.to_owned(),
+        mac: Some(attachment.mac),
+        mtu: Some(attachment.mtu),
+        sandbox: netns.to_string_lossy().into_owned(),
+    };
+    let addresses = attachment.addresses.iter().map(|held| Address {
+        address: held.address,
+        length: if held.address.is_ipv4() { 32 } else { 128 },
+        gateway: Some(held.gateway),
+        interface: Some(1),
+    });
+    let routes = attachment.addresses.iter().map(|held| Route {
+        destination: everything(held.gateway.is_ipv4()),
+        gateway: Some(held.gateway),
+        mtu: Some(attachment.mtu),
+    });
+    Attached { interfaces: vec![host, inside], addresses: addresses.collect(), routes: routes.collect() }
+}
+
+fn everything(ipv4: bool) -> network::Cidr {
+    let zero: std::net::IpAddr =
+        if ipv4 { std::net::Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    // A prefix of length 0 fits every family.
+    network::Cidr::new(zero, 0).unwrap_or_else(|_| network::Cidr::host(zero))
+}
