@@ -86,10 +86,18 @@ fn priority_of(tier: Tier, policy: &ViewPolicy, rule: &ViewRule) -> Option<u16> 
     fits.then(|| u16::try_from(u32::from(ORDERED) - 2 * place).ok()).flatten()
 }
 
-/// A conjunction's clauses as matches.
+/// A conjunction's clauses as matches: the subject first.
 struct Compiled {
     subject: BTreeSet<Match>,
     others: Vec<(&'static str, BTreeSet<Match>)>,
+}
+
+/// A rule on its way into flows.
+struct Conjunction<'k> {
+    key: &'k RuleKey,
+    id: u32,
+    owners: &'k BTreeSet<Owner>,
+    compiled: Compiled,
 }
 
 struct Stage<'a, 'b> {
@@ -99,15 +107,19 @@ struct Stage<'a, 'b> {
     refused: &'a mut BTreeMap<PolicyId, String>,
 }
 
-/// One entry of a clause flow: which conjunction, which clause, of how many.
-type Entry = (u32, u8, u8);
+/// A clause flow: a match stands once per priority and carries every conjunction that it serves.
+#[derive(Default)]
+struct ClauseFlow {
+    /// Conjunction, clause, number of clauses.
+    entries: BTreeSet<(u32, u8, u8)>,
+    owners: BTreeSet<Owner>,
+    words: BTreeSet<&'static str>,
+}
 
 impl Stage<'_, '_> {
     fn rules(&mut self, rules: BTreeMap<RuleKey, BTreeSet<Owner>>, out: &mut Builder) {
         let ids = conjunction::assign(rules.keys().cloned(), 32);
-        // Clause flows of all conjunctions of one priority: a match stands once and carries every conjunction it serves.
-        let mut clauses: BTreeMap<(u16, Match), (Vec<Entry>, BTreeSet<Owner>, &'static str)> =
-            BTreeMap::new();
+        let mut conjunctions = Vec::new();
         for (key, owners) in &rules {
             let compiled = match self.compile(key) {
                 Ok(Some(compiled)) => compiled,
@@ -120,53 +132,55 @@ impl Stage<'_, '_> {
                     continue;
                 }
             };
-            let next = Table::from_id(key.next).unwrap_or(Table::Block);
-            let verdict = self.verdict(next);
             if compiled.others.is_empty() {
-                // The subject alone decides. One step above the clauses, so that no match stands for both.
-                for match_ in compiled.subject {
-                    let draft = flow(self.table, key.priority + 1, match_).goto(next);
-                    out.add_for(
-                        draft,
-                        Reason { owners: owners.clone(), what: format!("{verdict} whatever it is") },
-                    );
-                }
+                self.unconditional(key, owners, compiled.subject, out);
                 continue;
             }
-            let Some(id) = ids.get(key) else { continue };
+            // Every key was given an id.
+            let Some(id) = ids.get(key).copied() else { continue };
+            conjunctions.push(Conjunction { key, id, owners, compiled });
+        }
+        let levels = levels(&conjunctions);
+        let mut clauses: BTreeMap<(u16, Match), ClauseFlow> = BTreeMap::new();
+        for Conjunction { key, id, owners, compiled } in conjunctions {
+            let priority = level(key.priority, id, levels);
             let n_clauses = compiled.others.len() as u8 + 1;
             let all = std::iter::once((self.subject_word(), compiled.subject)).chain(compiled.others);
-            for (place, (what, matches)) in all.enumerate() {
+            for (place, (word, matches)) in all.enumerate() {
                 for match_ in matches {
-                    let slot = clauses
-                        .entry((key.priority, match_))
-                        .or_insert_with(|| (vec![], BTreeSet::new(), what));
-                    slot.0.push((*id, place as u8, n_clauses));
-                    slot.1.extend(owners.iter().cloned());
-                    if slot.2 != what {
-                        slot.2 = "one clause of several";
-                    }
+                    let slot = clauses.entry((priority, match_)).or_default();
+                    slot.entries.insert((id, place as u8, n_clauses));
+                    slot.owners.extend(owners.iter().cloned());
+                    slot.words.insert(word);
                 }
             }
-            let met = Match::new().with(Field::CONJ_ID, *id);
-            let draft = flow(self.table, key.priority, met).goto(next);
-            out.add_for(draft, Reason { owners: owners.clone(), what: verdict.to_owned() });
+            let next = next_of(key);
+            let draft = flow(self.table, priority, Match::new().with(Field::CONJ_ID, id)).goto(next);
+            out.add_for(draft, Reason { owners: owners.clone(), what: verdict(next).to_owned() });
         }
-        for ((priority, match_), (mut entries, owners, what)) in clauses {
-            entries.sort_unstable();
-            entries.dedup();
-            if entries.len() > CONJUNCTIONS_PER_FLOW {
-                let reason = format!(
-                    "one address or port would serve more than {CONJUNCTIONS_PER_FLOW} distinct rules"
-                );
-                self.refuse(&owners, &reason);
-                continue;
-            }
+        for ((priority, match_), ClauseFlow { entries, owners, words }) in clauses {
             let actions = entries.into_iter().map(|(id, clause, n_clauses)| {
                 FlowAction::Do(openflow::Action::Conjunction { clause, n_clauses, id })
             });
             let draft = actions.fold(flow(self.table, priority, match_), |draft, action| draft.act(action));
-            out.add_for(draft, Reason { owners, what: what.to_owned() });
+            let words: Vec<_> = words.into_iter().collect();
+            out.add_for(draft, Reason { owners, what: format!("clause: {}", words.join(", ")) });
+        }
+    }
+
+    /// The subject alone decides. One step above the clauses, so that no match stands for both.
+    fn unconditional(
+        &self,
+        key: &RuleKey,
+        owners: &BTreeSet<Owner>,
+        subject: BTreeSet<Match>,
+        out: &mut Builder,
+    ) {
+        let next = next_of(key);
+        for match_ in subject {
+            let draft = flow(self.table, key.priority + 1, match_).goto(next);
+            let what = format!("{} whatever it is", verdict(next));
+            out.add_for(draft, Reason { owners: owners.clone(), what });
         }
     }
 
@@ -185,27 +199,17 @@ impl Stage<'_, '_> {
         };
         let peers: Clause = clause::peers(self.context, other, &rule)?;
         let ports: Clause = clause::ports(key.ports.as_ref());
-        let peer_word = if other == End::Source { "clause: from" } else { "clause: to" };
-        let others: Vec<_> = [(peer_word, peers), ("clause: port", ports)]
-            .into_iter()
-            .filter_map(|(w, c)| Some((w, c?)))
-            .collect();
+        let peer_word = if other == End::Source { "from" } else { "to" };
+        let others: Vec<_> =
+            [(peer_word, peers), ("port", ports)].into_iter().filter_map(|(w, c)| Some((w, c?))).collect();
         let empty = subject.is_empty() || others.iter().any(|(_, matches)| matches.is_empty());
         Ok((!empty).then_some(Compiled { subject, others }))
     }
 
     fn subject_word(&self) -> &'static str {
         match self.direction {
-            Direction::Ingress => "clause: to",
-            Direction::Egress => "clause: from",
-        }
-    }
-
-    fn verdict(&self, next: Table) -> &'static str {
-        match next {
-            Table::Block => "deny",
-            Table::Routing | Table::Commit => "allow",
-            _ => "pass to the next tier",
+            Direction::Ingress => "to",
+            Direction::Egress => "from",
         }
     }
 
@@ -216,4 +220,41 @@ impl Stage<'_, '_> {
             }
         }
     }
+}
+
+fn next_of(key: &RuleKey) -> Table {
+    Table::from_id(key.next).unwrap_or(Table::Block)
+}
+
+fn verdict(next: Table) -> &'static str {
+    match next {
+        Table::Block => "deny",
+        Table::Routing | Table::Commit => "allow",
+        _ => "pass to the next tier",
+    }
+}
+
+/// How many priorities the rules of one are spread over, so that no clause flow carries more conjunctions than fit. A
+/// power of two that depends on the most shared match only: it changes rarely, and a rule's place depends on its id alone.
+fn levels(conjunctions: &[Conjunction<'_>]) -> u32 {
+    let mut levels = 1;
+    loop {
+        let mut shares: BTreeMap<(u16, &Match), usize> = BTreeMap::new();
+        for Conjunction { key, id, compiled, .. } in conjunctions {
+            let others = compiled.others.iter().flat_map(|(_, matches)| matches);
+            for match_ in compiled.subject.iter().chain(others) {
+                *shares.entry((level(key.priority, *id, levels), match_)).or_default() += 1;
+            }
+        }
+        // 256 levels of 4,000 are a million rules on one port: far past any node's budget.
+        if levels >= 256 || shares.values().all(|share| *share <= CONJUNCTIONS_PER_FLOW) {
+            return levels;
+        }
+        levels *= 2;
+    }
+}
+
+/// The priority of a conjunction: two steps per level, as the step above each is for rules without clauses.
+fn level(priority: u16, id: u32, levels: u32) -> u16 {
+    priority.saturating_sub(2 * (id % levels) as u16)
 }

@@ -48,12 +48,7 @@ fn compile_node(network: &Network, node: &Node) -> Site {
 pub fn predict(network: &Network, participants: &[Participant]) -> Matrix {
     let mut whole: Option<Matrix> = None;
     for grid in Grid::ALL {
-        let sites = compile_all(&only(network, grid));
-        let mut fabric =
-            Fabric::new(sites.iter().map(|site| (&site.node, &site.program, site.ports.as_slice())));
-        let matrix = Matrix::fill(participants, &[grid], |_, from, to, port| {
-            passes(network, &mut fabric, from, to, port)
-        });
+        let matrix = predict_grid(network, participants, grid);
         match &mut whole {
             None => whole = Some(matrix),
             Some(whole) => {
@@ -64,6 +59,13 @@ pub fn predict(network: &Network, participants: &[Participant]) -> Matrix {
         }
     }
     whole.unwrap_or_default()
+}
+
+/// The same for one grid.
+pub fn predict_grid(network: &Network, participants: &[Participant], grid: Grid) -> Matrix {
+    let sites = compile_all(&only(network, grid));
+    let mut fabric = Fabric::new(sites.iter().map(|site| (&site.node, &site.program, site.ports.as_slice())));
+    Matrix::fill(participants, &[grid], |_, from, to, port| passes(network, &mut fabric, from, to, port))
 }
 
 /// The network with the policies of one direction only.
