@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use crate::action::Action;
+use crate::error::{DecodeError, EncodeError};
 use crate::flow_match::Match;
-use crate::instruction::Instruction;
+use crate::group::decode_duration;
+use crate::instruction::{Instruction, decode_instructions, encode_instructions};
 use crate::number::{BufferId, Cookie, GroupId, PortNo, TableId};
+use crate::wire::{Reader, Writer};
 
 /// `OFPT_FLOW_MOD` (OpenFlow 1.3.5 §7.3.4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -177,4 +180,102 @@ fn apply_actions(instructions: &[Instruction]) -> &[Action] {
             _ => None,
         })
         .unwrap_or_default()
+}
+
+impl FlowMod {
+    pub(crate) fn encode(&self, out: &mut Writer<'_>) -> Result<(), EncodeError> {
+        out.u64(self.cookie.0);
+        out.u64(self.cookie_mask);
+        out.u8(self.table.0);
+        out.u8(self.command as u8);
+        out.u16(self.idle_timeout);
+        out.u16(self.hard_timeout);
+        out.u16(self.priority);
+        out.u32(self.buffer_id.0);
+        out.u32(self.out_port.0);
+        out.u32(self.out_group.0);
+        out.u16(self.flags.0);
+        out.u16(self.importance);
+        self.match_.encode(out)?;
+        encode_instructions(&self.instructions, out)
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<FlowMod, DecodeError> {
+        let (cookie, cookie_mask) = (Cookie(input.u64()?), input.u64()?);
+        let table = TableId(input.u8()?);
+        let at = input.offset();
+        let command = match input.u8()? {
+            0 => FlowModCommand::Add,
+            1 => FlowModCommand::Modify,
+            2 => FlowModCommand::ModifyStrict,
+            3 => FlowModCommand::Delete,
+            4 => FlowModCommand::DeleteStrict,
+            other => return Err(DecodeError::bad(at, "flow-mod command", other.into())),
+        };
+        Ok(FlowMod {
+            table,
+            cookie,
+            cookie_mask,
+            command,
+            idle_timeout: input.u16()?,
+            hard_timeout: input.u16()?,
+            priority: input.u16()?,
+            buffer_id: BufferId(input.u32()?),
+            out_port: PortNo(input.u32()?),
+            out_group: GroupId(input.u32()?),
+            flags: FlowFlags(input.u16()?),
+            importance: input.u16()?,
+            match_: Match::decode(input)?,
+            instructions: decode_instructions(input)?,
+        })
+    }
+}
+
+impl FlowStats {
+    pub(crate) fn encode(&self, out: &mut Writer<'_>) -> Result<(), EncodeError> {
+        out.measured("flow statistics", out.position(), |out| {
+            out.u8(self.table.0);
+            out.zeros(1);
+            out.u32(u32::try_from(self.duration.as_secs()).unwrap_or(u32::MAX));
+            out.u32(self.duration.subsec_nanos());
+            out.u16(self.priority);
+            out.u16(self.idle_timeout);
+            out.u16(self.hard_timeout);
+            out.u16(self.flags.0);
+            out.u16(self.importance);
+            out.zeros(2);
+            out.u64(self.cookie.0);
+            out.u64(self.packet_count);
+            out.u64(self.byte_count);
+            self.match_.encode(out)?;
+            encode_instructions(&self.instructions, out)
+        })
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<FlowStats, DecodeError> {
+        let at = input.offset();
+        let length = usize::from(input.u16()?);
+        let rest = length.checked_sub(2).ok_or_else(|| DecodeError::bad(at, "flow statistics length", 0))?;
+        let mut body = input.sub(rest)?;
+        let table = TableId(body.u8()?);
+        body.skip(1)?;
+        let duration = decode_duration(&mut body)?;
+        let (priority, idle_timeout, hard_timeout) = (body.u16()?, body.u16()?, body.u16()?);
+        let (flags, importance) = (FlowFlags(body.u16()?), body.u16()?);
+        body.skip(2)?;
+        Ok(FlowStats {
+            table,
+            duration,
+            priority,
+            idle_timeout,
+            hard_timeout,
+            flags,
+            importance,
+            cookie: Cookie(body.u64()?),
+            packet_count: body.u64()?,
+            byte_count: body.u64()?,
+            match_: Match::decode(&mut body)?,
+            instructions: decode_instructions(&mut body)?,
+        })
+    }
 }

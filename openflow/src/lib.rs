@@ -3,11 +3,13 @@
 //! The crate knows nothing of Kubernetes or of networks; sockets exist only in [`io`](crate) (feature `io`).
 
 pub mod action;
+pub mod connection;
 pub mod error;
 pub mod flow;
 pub mod flow_match;
 pub mod group;
 pub mod instruction;
+pub mod message;
 pub mod number;
 pub mod oxm;
 pub mod wire;
@@ -21,5 +23,6 @@ pub use flow::{FlowFlags, FlowMod, FlowModCommand, FlowStats};
 pub use flow_match::Match;
 pub use group::{Bucket, GroupMod, GroupModCommand, GroupType};
 pub use instruction::Instruction;
+pub use message::Message;
 pub use number::{BufferId, BundleId, Cookie, GroupId, MacAddr, MeterId, PortNo, QueueId, TableId, Xid};
 pub use oxm::{Field, Oxm, Subfield};

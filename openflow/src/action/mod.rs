@@ -1,15 +1,20 @@
 //! Actions: what a flow does with a packet. One enum over the standard actions and the extensions that Open vSwitch speaks
 //! under OpenFlow 1.3. It does not know which table or flow they stand in.
 
+mod codec;
 mod ct;
 mod learn;
 mod multipath;
+mod nicira;
 
 use bytes::Bytes;
 
+pub(crate) use codec::{decode_actions, encode_actions};
 pub use ct::{Ct, CtAlg, CtExec, CtZone, Nat, NatKind, NatRange};
 pub use learn::{Learn, LearnDst, LearnSpec, LearnSrc};
 pub use multipath::{HashFields, Multipath, MultipathAlgorithm};
+
+pub(crate) use nicira::{NICIRA, ONF};
 
 use crate::error::FieldError;
 use crate::number::{GroupId, MeterId, PortNo, QueueId, TableId};

@@ -1,6 +1,9 @@
 //! `multipath`: a hash of the packet's fields, reduced to a number of links, into a field.
 
+use super::codec::{checked, from_ofs_nbits, ofs_nbits, put_short_field, take_field};
+use crate::error::{DecodeError, EncodeError};
 use crate::oxm::Subfield;
+use crate::wire::{Reader, Writer};
 
 /// `NXAST_MULTIPATH` (nicira-ext.h, `struct nx_action_multipath`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,4 +56,29 @@ impl MultipathAlgorithm {
     pub const HRW: MultipathAlgorithm = MultipathAlgorithm(2);
     /// `iter_hash`.
     pub const ITER_HASH: MultipathAlgorithm = MultipathAlgorithm(3);
+}
+
+/// Writes what follows the action's header.
+pub(super) fn encode(multipath: &Multipath, out: &mut Writer<'_>) -> Result<(), EncodeError> {
+    out.u16(multipath.fields.0);
+    out.u16(multipath.basis);
+    out.zeros(2);
+    out.u16(multipath.algorithm.0);
+    out.u16(multipath.max_link);
+    out.u32(multipath.arg);
+    out.zeros(2);
+    out.u16(ofs_nbits(multipath.dst)?);
+    put_short_field(out, multipath.dst.field)
+}
+
+/// Reads what follows the action's header.
+pub(super) fn decode(body: &mut Reader<'_>) -> Result<Multipath, DecodeError> {
+    let (fields, basis) = (HashFields(body.u16()?), body.u16()?);
+    body.skip(2)?;
+    let (algorithm, max_link, arg) = (MultipathAlgorithm(body.u16()?), body.u16()?, body.u32()?);
+    body.skip(2)?;
+    let at = body.offset();
+    let packed = body.u16()?;
+    let dst = checked(at, from_ofs_nbits(take_field(body)?, packed))?;
+    Ok(Multipath { fields, basis, algorithm, max_link, arg, dst })
 }

@@ -229,6 +229,11 @@ impl Field {
         self.spec().map_or(0, |spec| spec.bits)
     }
 
+    /// Bits that operands may address: the significant ones, but for `vlan_vid`, whose "present" bit counts too.
+    pub(crate) fn wire_bits(self) -> u16 {
+        self.spec().map_or(0, |spec| u16::from(spec.wire_bytes) * 8)
+    }
+
     /// Bytes of a value on the wire; 0 when the field is unknown.
     pub fn wire_bytes(self) -> usize {
         self.spec().map_or(0, |spec| usize::from(spec.wire_bytes))

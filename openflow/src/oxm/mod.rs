@@ -11,4 +11,4 @@ pub use field::{Access, Code, Field, FieldSpec, Format, Masking, Prerequisite, c
 pub use subfield::Subfield;
 pub use table::FIELDS;
 pub use value::{Oxm, Value};
-pub(crate) use value::{encode_header, rank};
+pub(crate) use value::{encode_header, number_width, rank};

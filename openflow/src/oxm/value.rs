@@ -119,11 +119,6 @@ impl Oxm {
         (self.long.is_none() && Some(self.mask) != wire_ones(self.field)).then_some(self.mask)
     }
 
-    /// The mask with exact matches spelled out: all ones in the wire width. 0 when not a number.
-    pub(crate) fn full_mask(&self) -> u128 {
-        self.mask
-    }
-
     /// Value and mask as bytes, for what is not a number.
     pub fn long_bytes(&self) -> Option<(&[u8], Option<&[u8]>)> {
         let long = self.long.as_ref()?;

@@ -57,6 +57,11 @@ impl<'a> Writer<'a> {
         self.zeros(length.next_multiple_of(align) - length);
     }
 
+    /// Copies a number that is already there to an earlier place: some structures hold one length twice.
+    pub(crate) fn copy_u16(&mut self, from: usize, to: usize) {
+        self.out.copy_within(from..from + 2, to);
+    }
+
     /// Appends a 16-bit length slot, then what `body` writes, then fills the slot with the distance from `start` to the end.
     /// There is no way to leave the slot unfilled.
     pub fn measured(
