@@ -1,6 +1,6 @@
 //! OpenFlow 1.3 as Open vSwitch speaks it: messages and their bytes, both ways, with Nicira's and the ONF's extensions.
 //!
-//! The crate knows nothing of Kubernetes or of networks; sockets exist only in [`io`](crate) (feature `io`).
+//! The crate knows nothing of Kubernetes or of networks; sockets exist only in `io` (feature `io`).
 
 pub mod action;
 pub mod connection;
@@ -9,6 +9,8 @@ pub mod flow;
 pub mod flow_match;
 pub mod group;
 pub mod instruction;
+#[cfg(feature = "io")]
+pub mod io;
 pub mod message;
 pub mod number;
 pub mod oxm;
