@@ -45,7 +45,8 @@ impl Interest {
         Self::default()
     }
 
-    /// Also in every column that the Rust type of `T` knows.
+    /// Also in every column that the Rust type of `T` knows. Some change every few seconds of themselves: see
+    /// [`Interest::without`].
     #[must_use]
     pub fn table<T: Table>(mut self) -> Self {
         let columns = T::COLUMNS.iter().map(|column| (column.name.to_owned(), column.fits));
@@ -57,6 +58,15 @@ impl Interest {
     #[must_use]
     pub fn column<T: Table, V: Value>(mut self, column: Column<T, V>) -> Self {
         self.tables.entry(T::NAME.to_owned()).or_default().columns.insert(column.name().to_owned(), V::fits);
+        self
+    }
+
+    /// Not in this column, such as the statistics of an interface, which would wake the client every few seconds.
+    #[must_use]
+    pub fn without<T: Table, V: Value>(mut self, column: Column<T, V>) -> Self {
+        if let Some(table) = self.tables.get_mut(T::NAME) {
+            table.columns.remove(column.name());
+        }
         self
     }
 
@@ -229,4 +239,62 @@ impl Updates {
 pub(crate) fn object<'a>(json: &'a Json, place: &str) -> Result<&'a Map<String, Json>, UpdateError> {
     json.as_object()
         .ok_or_else(|| UpdateError::new(place, format!("expected an object, got {}", beginning(json))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vswitch::{Bridge, Interface, Mirror};
+
+    /// A server that is younger in one column, older in another, and has no mirrors.
+    fn other_server() -> DatabaseSchema {
+        let json = json!({"name": "Open_vSwitch", "version": "99.0.0", "tables": {
+            "Bridge": {"columns": {"name": {"type": "string"}, "flavour": {"type": "string"}}},
+            "Interface": {"columns": {
+                "name": {"type": "string"},
+                "ofport": {"type": "string"},
+                "options": {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}},
+            }},
+        }});
+        DatabaseSchema::from_json(&json).expect("a schema")
+    }
+
+    #[test]
+    fn what_a_server_lacks_is_left_out_and_told() {
+        let interest = Interest::new()
+            .column(Bridge::NAME)
+            .column(Interface::NAME)
+            .column(Interface::OFPORT)
+            .column(Interface::OPTIONS)
+            .column(Interface::ERROR)
+            .without(Interface::OPTIONS)
+            .table::<Mirror>();
+        let (monitored, missing) = interest.agree(&other_server());
+        assert_eq!(
+            monitored.to_json(true),
+            json!({"Bridge": [{"columns": ["name"]}], "Interface": [{"columns": ["name"]}]})
+        );
+        let missing: Vec<_> =
+            missing.iter().map(|missing| (missing.table.as_str(), missing.column.as_deref())).collect();
+        assert_eq!(
+            missing,
+            [("Interface", Some("error")), ("Interface", Some("ofport")), ("Mirror", None)],
+            "a column of another type is as good as none"
+        );
+        let uuid = "01020304-0506-0708-090a-0b0c0d0e0f10";
+        let update = json!({"Interface": {uuid: {"initial": {"name": "p"}}}});
+        let updates = Updates::from_json2(&update, &monitored).expect("it fits");
+        let replica = crate::replica::Replica::initial(&monitored, &updates).expect("consistent");
+        let row: Interface = replica.rows().next().expect("a row").1;
+        assert_eq!(row, Interface { name: "p".to_owned(), ..Interface::default() });
+    }
+
+    #[test]
+    fn conditions_go_to_servers_that_know_them() {
+        let interest = Interest::new().column(Bridge::NAME).rows::<Bridge>(Bridge::NAME.equals("b"));
+        let (monitored, _) = interest.agree(&other_server());
+        let request = json!({"Bridge": [{"columns": ["name"], "where": [["name", "==", "b"]]}]});
+        assert_eq!(monitored.to_json(true), request);
+        assert_eq!(monitored.to_json(false), json!({"Bridge": [{"columns": ["name"]}]}));
+    }
 }

@@ -4,15 +4,18 @@
 #[allow(dead_code, missing_docs, reason = "the crate page's program, whose main is not run here")]
 mod add_port;
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ovsdb::io::{Client, ClientConfig, Remote, SettleError, WaitError};
 use ovsdb::vswitch::{self, Bridge, Interface, Open_vSwitch, Port};
 use ovsdb::{
-    Datum, Failure, Function, Interest, InvalidReason, OpResult, Place, Replica, Selection, SessionConfig,
-    Table, TransactError, Transaction,
+    DatabaseSchema, Datum, Event, Failure, Function, Interest, InvalidReason, MonitorMethod, OpResult, Place,
+    Replica, Reply, Selection, Session, SessionConfig, Table, TransactError, Transaction,
 };
 use tests::private_ovs::PrivateOvs;
 
@@ -239,6 +242,93 @@ async fn every_operation_answers() {
     assert_eq!([&outcome.results[0], &outcome.results[1], &outcome.results[7]], [&OpResult::Done; 3]);
     let seen = bridge(&client.snapshot(), "br0").expect("br0");
     assert_eq!(seen.external_ids, typed.external_ids, "the outcome comes after the update that it caused");
+}
+
+/// A session over a blocking socket, with its replica.
+struct Blocking {
+    stream: UnixStream,
+    session: Session,
+    replica: Replica,
+}
+
+impl Blocking {
+    /// Monitors every table by the given method, with the schema of the server.
+    fn monitor(ovs: &PrivateOvs, method: MonitorMethod) -> (Self, Arc<DatabaseSchema>) {
+        let stream = UnixStream::connect(ovs.db_socket()).expect("connect");
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        let session = Session::new(SessionConfig::default(), Instant::now());
+        let mut this = Self { stream, session, replica: Replica::default() };
+        this.session.get_schema(vswitch::DATABASE);
+        let Event::Reply { reply: Ok(Reply::Schema(schema)), .. } = this.next() else { panic!("no schema") };
+        let everything =
+            schema.tables.keys().fold(Interest::new(), |interest, table| interest.whole_table(table));
+        let (monitored, missing) = everything.agree(&schema);
+        assert_eq!(missing, []);
+        let monitored = Arc::new(monitored);
+        this.session.monitor_by(method, Arc::clone(&monitored), None);
+        let Event::Reply { reply: Ok(Reply::Monitoring(start)), .. } = this.next() else { panic!("no rows") };
+        assert_eq!((start.method, start.continues), (method, false));
+        this.replica = Replica::initial(&monitored, &start.updates).expect("consistent");
+        (this, schema)
+    }
+
+    fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.session.poll_event() {
+                return event;
+            }
+            while let Some(message) = self.session.poll_transmit() {
+                self.stream.write_all(&message).expect("write");
+            }
+            let mut bytes = [0; 1000];
+            let count = self.stream.read(&mut bytes).expect("read");
+            assert!(count > 0, "the server hung up");
+            self.session.handle_bytes(Instant::now(), &bytes[..count]).expect("honest");
+        }
+    }
+
+    /// Applies every update that precedes the reply to a transaction of ours.
+    fn catch_up(&mut self, schema: &Arc<DatabaseSchema>) {
+        let mut nothing = Transaction::new();
+        nothing.comment("catch up");
+        let asked = self.session.transact(Arc::new(nothing), schema).expect("valid");
+        loop {
+            match self.next() {
+                Event::Update { updates, .. } => drop(self.replica.apply(&updates).expect("consistent")),
+                Event::Transaction { request, outcome } if request == asked => {
+                    return drop(outcome.expect("good"));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn each_way_of_monitoring_leads_to_the_same_rows() {
+    let Some(ovs) = PrivateOvs::start_database().expect("start") else { return };
+    let methods = [MonitorMethod::ConditionalSince, MonitorMethod::Conditional, MonitorMethod::Plain];
+    let mut followers = methods.map(|method| Blocking::monitor(&ovs, method));
+    for change in [
+        "add-br br0 -- set Bridge br0 protocols=OpenFlow13 other_config:a=1 external_ids:é=\"\\\"}\"",
+        "add-br br1 -- set Bridge br1 flood_vlans=1,2,3 fail_mode=secure",
+        "set Bridge br0 protocols=OpenFlow13,OpenFlow14 other_config:a=2 other_config:b=3",
+        "set Bridge br1 flood_vlans=3,4 -- remove Bridge br0 other_config a",
+        "clear Bridge br1 flood_vlans -- clear Bridge br1 fail_mode -- set Open_vSwitch . cur_cfg=-7",
+        "add-port br0 p0 tag=5 trunks=1,2 -- set Interface p0 ofport=3 statistics:x=1 statistics:y=2",
+        "clear Port p0 tag -- set Port p0 trunks=2 -- set Interface p0 ofport=4 statistics:x=2",
+        "clear Interface p0 ofport -- del-br br1",
+        "set-manager ptcp:1:127.0.0.1 ptcp:2:127.0.0.1 -- set-fail-mode br0 standalone",
+        "del-manager -- del-br br0",
+    ] {
+        ovs.vsctl(change.split(' ')).expect(change);
+        let (fresh, _) = Blocking::monitor(&ovs, MonitorMethod::Plain);
+        for (follower, schema) in &mut followers {
+            follower.catch_up(schema);
+            let difference = follower.replica.difference(&fresh.replica);
+            assert!(difference.is_empty(), "{change}: {difference:?}");
+        }
+    }
 }
 
 #[tokio::test]

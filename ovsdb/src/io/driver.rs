@@ -47,12 +47,13 @@ struct Driver {
     mirror: Mirror,
     replies: BTreeMap<Ticket, OutcomeSender>,
     backoff: Backoff,
+    live_since: Option<Instant>,
 }
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// Serves clients until the last of them is gone.
+/// Serves clients until the last of them is gone. The first attempt to connect is made at once.
 pub(super) async fn run(
     remote: Remote,
     interest: Interest,
@@ -62,8 +63,16 @@ pub(super) async fn run(
 ) {
     let mirror = Mirror::new(&config.database, interest, config.session);
     let backoff = Backoff::new(config.backoff_first, config.backoff_limit);
-    let mut driver = Driver { remote, config, commands, state, mirror, replies: BTreeMap::new(), backoff };
-    // The first attempt is made at once, as is the one after a connection that was live.
+    let mut driver = Driver {
+        remote,
+        config,
+        commands,
+        state,
+        mirror,
+        replies: BTreeMap::new(),
+        backoff,
+        live_since: None,
+    };
     let mut not_before = Instant::now();
     loop {
         let stream = match driver.connect(not_before).await {
@@ -86,6 +95,10 @@ impl Driver {
     /// Notes a failure, and says when to try again.
     fn lost(&mut self, reason: &str) -> Instant {
         let first = self.state.borrow().live || self.state.borrow().error.is_none();
+        // A server that lets us in and hangs up at once must not make us spin.
+        if self.live_since.take().is_some_and(|since| since.elapsed() >= self.config.backoff_limit) {
+            self.backoff.succeeded();
+        }
         let wait = self.backoff.failed();
         if first {
             tracing::warn!(remote = %self.remote, error = %reason, "no connection to the database; trying again");
@@ -203,7 +216,7 @@ impl Driver {
         while let Some(event) = self.mirror.poll_event() {
             match event {
                 MirrorEvent::Synchronized { missing, .. } => {
-                    self.backoff.succeeded();
+                    self.live_since = Some(Instant::now());
                     for missing in &missing {
                         tracing::warn!(
                             table = %missing.table,

@@ -4,6 +4,8 @@
 mod client;
 mod driver;
 mod remote;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, ClientConfig, ConnectError, SettleError, State, WaitError};
 pub use remote::{NotRemote, Remote};
