@@ -1,0 +1,140 @@
+//! What the operator says on the command line. Facts of the cluster do not belong here: they come from the controller.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use network::{Cidr, NodeName};
+
+/// Ferrule's node daemon: makes this node's Open vSwitch and network stack what the cluster says they should be.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ferrule-agent", version)]
+pub struct Settings {
+    /// Name of this node, as the cluster knows it.
+    #[arg(long, env = "FERRULE_NODE", value_parser = node_name)]
+    pub node: NodeName,
+
+    /// Where Open vSwitch keeps its sockets (db.sock, br-int.mgmt).
+    #[arg(long, env = "FERRULE_OVS_RUNDIR", value_name = "DIR", default_value = "/run/openvswitch")]
+    pub ovs_rundir: PathBuf,
+
+    /// Where ferrule-cni finds the agent.
+    #[arg(long, env = "FERRULE_CNI_SOCKET", value_name = "PATH", default_value = "/run/ferrule/cni.sock")]
+    pub cni_socket: PathBuf,
+
+    /// HTTP for the ferrule command on this node: /v1alpha1/…, /healthz, /metrics.
+    #[arg(long, env = "FERRULE_API_SOCKET", value_name = "PATH", default_value = "/run/ferrule/agent.sock")]
+    pub api_socket: PathBuf,
+
+    /// What must outlive a restart: addresses, attachments, the last state from the controller.
+    #[arg(long, env = "FERRULE_STATE_DIR", value_name = "DIR", default_value = "/var/lib/ferrule")]
+    pub state_dir: PathBuf,
+
+    /// A controller; may be repeated. Without any, the agent enforces its saved state and serves attachments without a
+    /// pod's name.
+    #[arg(long = "controller", env = "FERRULE_CONTROLLER", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub controllers: Vec<String>,
+
+    /// The CA that signed the controllers' certificate (PEM).
+    #[arg(long, env = "FERRULE_CONTROLLER_CA", value_name = "FILE")]
+    pub controller_ca: Option<PathBuf>,
+
+    /// The name in the controllers' certificate.
+    #[arg(long, env = "FERRULE_CONTROLLER_NAME", value_name = "NAME", default_value = "ferrule-controller")]
+    pub controller_name: String,
+
+    /// The token that proves who this node is; read again at every connection.
+    #[arg(long, env = "FERRULE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Datapath of br-int; auto takes the kernel's where its module is loaded.
+    #[arg(long, env = "FERRULE_DATAPATH", value_enum, default_value_t = DatapathChoice::Auto)]
+    pub datapath: DatapathChoice,
+
+    /// Underlay address of this node; may be repeated. Used until the controller says.
+    #[arg(long = "node-address", env = "FERRULE_NODE_ADDRESS", value_name = "IP", value_delimiter = ',')]
+    pub node_addresses: Vec<IpAddr>,
+
+    /// Pod range of this node; may be repeated, one per family. Used until the controller says.
+    #[arg(long = "pod-cidr", env = "FERRULE_POD_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    pub pod_cidrs: Vec<Cidr>,
+
+    /// The device whose MTU bounds the tunnels; without it the one that has the node's address.
+    #[arg(long, env = "FERRULE_UNDERLAY_DEVICE", value_name = "DEVICE")]
+    pub underlay_device: Option<String>,
+
+    /// Whether addresses, routes, neighbours, sysctls and nftables of the node are the agent's to keep.
+    #[arg(long, env = "FERRULE_HOST_NETWORK_STATE", value_enum, default_value_t = HostNetworkState::Manage)]
+    pub host_network_state: HostNetworkState,
+
+    /// How log lines look; FERRULE_LOG chooses which (for example `info,ovs_agent=debug`).
+    #[arg(long, env = "FERRULE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// `--datapath`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DatapathChoice {
+    /// The kernel's where its module is loaded, else userspace.
+    Auto,
+    /// The kernel's.
+    System,
+    /// Userspace.
+    Netdev,
+}
+
+/// `--host-network-state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HostNetworkState {
+    /// The agent makes and keeps it.
+    Manage,
+    /// Somebody else does; the agent touches the switch alone.
+    Ignore,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Settings {
+    /// The socket of the database.
+    pub fn database_socket(&self) -> PathBuf {
+        self.ovs_rundir.join("db.sock")
+    }
+
+    /// The OpenFlow socket of a bridge.
+    pub fn openflow_socket(&self, bridge: &str) -> PathBuf {
+        self.ovs_rundir.join(format!("{bridge}.mgmt"))
+    }
+}
+
+fn node_name(text: &str) -> Result<NodeName, String> {
+    if text.is_empty() || text.len() > 253 || text.contains(|c: char| c.is_whitespace() || c == '/') {
+        return Err("a node's name has 1 to 253 characters, without blanks and slashes".into());
+    }
+    Ok(NodeName::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read_and_a_bad_one_names_itself() {
+        let args = ["ferrule-agent", "--node", "node-1", "--pod-cidr", "10.244.1.0/24,fd00:10:244:1::/64"];
+        let settings = Settings::try_parse_from(args).unwrap();
+        assert_eq!(settings.pod_cidrs.len(), 2);
+        assert_eq!(
+            settings.openflow_socket("br-int"),
+            PathBuf::from("/run/openvswitch/br-int.mgmt")
+        );
+        let error = Settings::try_parse_from(["ferrule-agent", "--node", "a b"]).unwrap_err().to_string();
+        assert!(error.contains("--node"), "{error}");
+        assert!(Settings::try_parse_from(["ferrule-agent", "--node", "n", "--pod-cidr", "10.0.0.0"]).is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! What the switch holds, as far as it must be known to compute a difference: which flows, and a fingerprint of what each
+//! does. Never the flows themselves. It must not know how flows reach the switch.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use openflow::{Cookie, FlowMod, FlowStats, Match, TableId};
+
+/// What tells flows of one switch apart (OpenFlow 1.3.5 §6.4): table, priority and match. The match is in its bytes, which
+/// take a sixth of the memory of the match itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowId {
+    table: TableId,
+    priority: u16,
+    match_: Box<[u8]>,
+}
+
+impl FlowId {
+    /// The identity of a flow to be added.
+    pub fn of(flow: &FlowMod) -> Self {
+        Self::new(flow.table, flow.priority, &flow.match_)
+    }
+
+    fn new(table: TableId, priority: u16, match_: &Match) -> Self {
+        Self { table, priority, match_: match_.canonical().to_bytes().into() }
+    }
+
+    /// The message that deletes it and nothing else.
+    pub fn deletion(&self) -> FlowMod {
+        // The bytes came from a match, so they are one.
+        let match_ = Match::from_bytes(&self.match_).unwrap_or_default();
+        FlowMod::delete_strict(self.table, self.priority, match_)
+    }
+}
+
+/// What is known of a flow in the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its mark: leads to the reason.
+    pub cookie: Cookie,
+    /// A hash of everything that it does: instructions, timeouts, flags, in the form that the switch reports back.
+    pub fingerprint: u64,
+}
+
+impl Held {
+    /// What will be held once this is added.
+    pub fn wanted(flow: &FlowMod) -> Self {
+        let canonical = flow.canonical();
+        let timeouts = (canonical.idle_timeout, canonical.hard_timeout);
+        Self {
+            cookie: canonical.cookie,
+            fingerprint: fingerprint(&canonical.instructions, timeouts, canonical.flags.0),
+        }
+    }
+
+    /// What the switch reports.
+    pub fn observed(flow: &FlowStats) -> Self {
+        let canonical = flow.canonical();
+        let timeouts = (canonical.idle_timeout, canonical.hard_timeout);
+        Self {
+            cookie: canonical.cookie,
+            fingerprint: fingerprint(&canonical.instructions, timeouts, canonical.flags.0),
+        }
+    }
+}
+
+fn fingerprint(instructions: &impl Hash, timeouts: (u16, u16), flags: u16) -> u64 {
+    // Of one process only: nothing of it is stored.
+    let mut hasher = DefaultHasher::new();
+    instructions.hash(&mut hasher);
+    timeouts.hash(&mut hasher);
+    flags.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What the switch holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shadow {
+    flows: HashMap<FlowId, Held>,
+}
+
+impl Shadow {
+    /// How many flows.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether the switch holds none.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// What is known of a flow.
+    pub fn get(&self, id: &FlowId) -> Option<&Held> {
+        self.flows.get(id)
+    }
+
+    /// Notes a flow that the switch reported.
+    pub fn observe(&mut self, flow: &FlowStats) {
+        let id = FlowId::new(flow.table, flow.priority, &flow.match_);
+        self.flows.insert(id, Held::observed(flow));
+    }
+
+    /// Notes a flow that the switch confirmed.
+    pub fn insert(&mut self, id: FlowId, held: Held) {
+        self.flows.insert(id, held);
+    }
+
+    /// Notes that a flow is gone.
+    pub fn remove(&mut self, id: &FlowId) {
+        self.flows.remove(id);
+    }
+
+    /// Every flow.
+    pub fn iter(&self) -> impl Iterator<Item = (&FlowId, &Held)> {
+        self.flows.iter()
+    }
+}
