@@ -1,0 +1,82 @@
+//! Everything that happens to a node, as values: the only way in which its state changes. It must not know where events
+//! come from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::cni::AttachmentId;
+use api::generated::ferrule::v1alpha1 as wire;
+use serde::{Deserialize, Serialize};
+
+use crate::attachment::Attachment;
+use crate::shadow::Shadow;
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A stream to a controller was opened.
+    StreamOpened(Session),
+    /// A controller sent a delta.
+    Delta(Session, Box<wire::Delta>),
+    /// A stream ended, or could not be opened, and why.
+    StreamClosed(String),
+    /// An attachment has its addresses and is recorded.
+    Plugged(Box<Attachment>),
+    /// An attachment is no longer recorded.
+    Unplugged(AttachmentId),
+    /// What the database says, after it was read or changed.
+    Database(Box<Database>),
+    /// The database is out of reach, and why.
+    DatabaseLost(String),
+    /// The switch is connected; this is what it holds.
+    SwitchObserved(Box<Shadow>),
+    /// The switch confirmed the flow-mods that it was sent.
+    SwitchConfirmed,
+    /// The switch refused a flow-mod, and with it everything that it was sent together with.
+    SwitchRefused {
+        /// Its place among what was sent.
+        index: usize,
+        /// In the switch's words.
+        error: String,
+    },
+    /// The switch is out of reach, and why. What it holds is unknown from here on.
+    SwitchLost(String),
+    /// What became of the wanted state of the host.
+    Host(Result<(), String>),
+    /// MTU of the underlay device in bytes.
+    UnderlayMtu(u32),
+    /// Time to try again what failed.
+    Retry,
+}
+
+/// Which of the agent's streams: a late answer must not go to another controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Session(pub u64);
+
+/// What the node needs to know of the Open vSwitch database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// `Open_vSwitch.ovs_version`.
+    pub ovs_version: String,
+    /// `Bridge.fail_mode` of ours.
+    pub fail_mode: String,
+    /// `Bridge.datapath_type` of ours.
+    pub datapath_type: String,
+    /// The ports of our bridge by name.
+    pub ports: BTreeMap<String, PortStatus>,
+    /// Whether it holds what it should.
+    pub realized: bool,
+    /// What it refused last, until something is accepted.
+    pub problem: Option<String>,
+}
+
+/// What Open vSwitch made of a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// OpenFlow port number, once there is one.
+    pub ofport: Option<u32>,
+    /// Why there is none.
+    pub error: Option<String>,
+}
+
+/// Attachments by id.
+pub type AttachmentIds = BTreeSet<AttachmentId>;
