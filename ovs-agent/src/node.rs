@@ -253,7 +253,6 @@ impl Node {
         self.stream.session = Some(session);
         self.stream.problem = String::new();
         self.acknowledgements.clear();
-        let bindings: Vec<_> = self.attachments.values().filter_map(binding).collect();
         let hello = wire::Hello {
             node: self.config.node.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -265,12 +264,10 @@ impl Node {
                 })
                 .collect(),
             acknowledged: Some(api::convert::encode_watermark(&self.watermark)),
-            bindings: bindings.clone(),
+            bindings: self.attachments.values().filter_map(binding).collect(),
+            bindings_revision: self.stream.revision,
         };
         self.send(wire::from_agent::Body::Hello(hello));
-        // The greeting has no revision of its own; this gives what it says one, so that a state can be waited for.
-        self.stream.revision += 1;
-        self.report(bindings, Vec::new());
     }
 
     fn report(&mut self, bound: Vec<wire::Binding>, released: Vec<String>) {

@@ -12,7 +12,7 @@ use openflow::{Cookie, FlowMod, FlowStats, Match, TableId};
 pub struct FlowId {
     table: TableId,
     priority: u16,
-    match_: Box<[u8]>,
+    match_: Match,
 }
 
 impl FlowId {
@@ -22,14 +22,12 @@ impl FlowId {
     }
 
     fn new(table: TableId, priority: u16, match_: &Match) -> Self {
-        Self { table, priority, match_: match_.canonical().to_bytes().into() }
+        Self { table, priority, match_: match_.canonical() }
     }
 
     /// The message that deletes it and nothing else.
     pub fn deletion(&self) -> FlowMod {
-        // The bytes came from a match, so they are one.
-        let match_ = Match::from_bytes(&self.match_).unwrap_or_default();
-        FlowMod::delete_strict(self.table, self.priority, match_)
+        FlowMod::delete_strict(self.table, self.priority, self.match_.clone())
     }
 }
 
@@ -45,7 +43,7 @@ pub struct Held {
 impl Held {
     /// What will be held once this is added.
     pub fn wanted(flow: &FlowMod) -> Self {
-        let canonical = flow.canonical();
+        let canonical = flow;
         let timeouts = (canonical.idle_timeout, canonical.hard_timeout);
         Self {
             cookie: canonical.cookie,
@@ -55,7 +53,7 @@ impl Held {
 
     /// What the switch reports.
     pub fn observed(flow: &FlowStats) -> Self {
-        let canonical = flow.canonical();
+        let canonical = flow;
         let timeouts = (canonical.idle_timeout, canonical.hard_timeout);
         Self {
             cookie: canonical.cookie,

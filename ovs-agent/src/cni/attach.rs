@@ -1,0 +1,214 @@
+//! ADD, DEL, CHECK, STATUS and GC, step by step: addresses, record, port and flows, in an order in which a crash between any
+//! two leaves nothing that the next start does not find. It must not know sockets.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use api::cni::{
+    self, AddRequest, Attachment as Answer, AttachmentId, Command, Failure, Reply, Request, code,
+};
+use network::Mac;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::lock::Locks;
+use crate::attachment::{Attachment, Store};
+use crate::ipam::{BuiltIn, Ipam, IpamError, Wanted};
+use crate::node::Standing;
+use crate::owner::{Ask, ask};
+
+/// How long an ADD waits for the controller to know its pod (design: at most 5 s, then `TRY_AGAIN`).
+const POLICY_WAIT: Duration = Duration::from_secs(5);
+/// How long it waits beyond that for a switch that is slow.
+const SWITCH_WAIT: Duration = Duration::from_secs(10);
+/// How long a DEL waits for the switch to let go; then the next reconciliation does it.
+const RELEASE_WAIT: Duration = Duration::from_secs(5);
+
+/// Whether a network device is there; `None` where that is not ours to see.
+pub type DeviceExists = fn(&str) -> Option<bool>;
+
+/// Carries out commands.
+#[derive(Clone, Debug)]
+pub struct Attacher {
+    /// To the owner of the node's state.
+    pub asks: mpsc::Sender<Ask>,
+    /// Who hands out addresses.
+    pub ipam: Arc<BuiltIn>,
+    /// Where attachments are recorded.
+    pub store: Store,
+    /// One command at a time for each container.
+    pub locks: Arc<Locks>,
+    /// How to look for a device.
+    pub device_exists: DeviceExists,
+}
+
+type Outcome<T> = Result<T, Failure>;
+
+impl Attacher {
+    /// Carries out one request.
+    pub async fn carry_out(&self, request: Request, now: SystemTime) -> Reply {
+        if request.protocol > cni::PROTOCOL {
+            let msg = format!(
+                "ferrule-cni speaks version {} of the agent's protocol, this agent {}: update the agent on this node",
+                request.protocol,
+                cni::PROTOCOL
+            );
+            return Reply::Failed(failure(code::INCOMPATIBLE_VERSION, msg));
+        }
+        let outcome = match request.command {
+            Command::Add(request) => self.add(request, now).await.map(Reply::Added),
+            Command::Del(id) => self.del(&id, now).await.map(|()| Reply::Done),
+            Command::Check(request) => self.check(&request).await.map(|()| Reply::Done),
+            Command::Status => self.status(now).await.map(|()| Reply::Done),
+            Command::Gc { network, valid } => self.gc(&network, &valid, now).await.map(|()| Reply::Done),
+        };
+        outcome.unwrap_or_else(Reply::Failed)
+    }
+
+    async fn add(&self, request: AddRequest, now: SystemTime) -> Outcome<Answer> {
+        check_names(&request)?;
+        if let Some(ipam) = &request.ipam {
+            let kind = ipam.get("type").and_then(|kind| kind.as_str()).unwrap_or("?");
+            let msg = format!("ipam type `{kind}` is not supported; leave ipam out to use the node's own ranges");
+            return Err(failure(code::UNSUPPORTED_FIELD, msg));
+        }
+        let _held = self.locks.hold(&request.id.container_id).await;
+        let wanted = Wanted {
+            id: request.id.clone(),
+            network: request.network.clone(),
+            pod: request.pod.clone(),
+            addresses: request.addresses.clone(),
+        };
+        let addresses = self.ipam.allocate(wanted, now).await?;
+        let outcome = match Attachment::new(&request, addresses) {
+            Some(attachment) => self.connect(attachment).await,
+            None => Err(failure(code::NO_ADDRESS, format!("no address for container {}", request.id.container_id))),
+        };
+        if let Err(failure) = &outcome {
+            tracing::warn!(container = request.id.container_id, error = failure.msg, "ADD failed; undone");
+            // The error to report is the first one; what is left here is found at the next start.
+            let _ = self.take_away(&request.id, now).await;
+        }
+        outcome
+    }
+
+    /// Everything behind the addresses.
+    async fn connect(&self, attachment: Attachment) -> Outcome<Answer> {
+        self.store.put(&attachment).map_err(|error| failure(code::IO, error.to_string()))?;
+        let traits = ask(&self.asks, Ask::LinkTraits).await.ok_or_else(ending)?;
+        let answer = Answer {
+            mac: attachment.mac,
+            addresses: attachment.addresses.clone(),
+            gateway_mac: Mac::ROUTER,
+            mtu: traits.mtu,
+            tx_checksum_offload: traits.tx_checksum_offload,
+        };
+        let id = attachment.id.clone();
+        let answered = ask(&self.asks, |reply| Ask::Plug(Box::new(attachment), reply));
+        tokio::pin!(answered);
+        if let Ok(standing) = timeout(POLICY_WAIT, &mut answered).await {
+            return settled(standing).map(|()| answer);
+        }
+        match ask(&self.asks, |reply| Ask::Standing(id.clone(), reply)).await {
+            // The policies known for this UID are in force; the controller that should say more does not.
+            Some(Standing::Unheard | Standing::InForce) => return Ok(answer),
+            Some(Standing::Waiting(failure)) if failure.code != code::TRY_AGAIN => {}
+            standing => return settled(standing).map(|()| answer),
+        }
+        match timeout(SWITCH_WAIT, &mut answered).await {
+            Ok(standing) => settled(standing).map(|()| answer),
+            Err(_) => settled(ask(&self.asks, |reply| Ask::Standing(id, reply)).await).map(|()| answer),
+        }
+    }
+
+    /// Frees an attachment. Succeeds when there is nothing.
+    pub async fn del(&self, id: &AttachmentId, now: SystemTime) -> Outcome<()> {
+        let _held = self.locks.hold(&id.container_id).await;
+        self.take_away(id, now).await
+    }
+
+    /// The record goes first: whatever comes after it is found to be nobody's at the next start. The address goes last,
+    /// when nothing can carry its packets any more.
+    async fn take_away(&self, id: &AttachmentId, now: SystemTime) -> Outcome<()> {
+        self.store.remove(id).map_err(|error| failure(code::IO, error.to_string()))?;
+        let gone = ask(&self.asks, |reply| Ask::Unplug(id.clone(), reply));
+        if timeout(RELEASE_WAIT, gone).await.is_err() {
+            tracing::warn!(container = id.container_id, "the switch has not let go of a port yet");
+        }
+        self.ipam.release(id, now).await?;
+        Ok(())
+    }
+
+    async fn check(&self, request: &AddRequest) -> Outcome<()> {
+        let _held = self.locks.hold(&request.id.container_id).await;
+        let wrong = |msg: String| Err(failure(code::CHECK_FAILED, msg));
+        let snapshot = ask(&self.asks, Ask::Snapshot).await.ok_or_else(ending)?;
+        let Some(attachment) = snapshot.attachments.iter().find(|attachment| attachment.id == request.id) else {
+            let id = &request.id;
+            let msg = format!("container {} interface {} is not attached", id.container_id, id.interface);
+            return Err(failure(code::UNKNOWN_CONTAINER, msg));
+        };
+        let title = attachment.title();
+        let mut held: Vec<_> = attachment.addresses.iter().map(|address| address.address).collect();
+        let mut expected = request.expected.clone();
+        held.sort_unstable();
+        expected.sort_unstable();
+        if !expected.is_empty() && held != expected {
+            return wrong(format!("{title}: ADD answered addresses {expected:?}, the agent holds {held:?}"));
+        }
+        if (self.device_exists)(&attachment.host_interface) == Some(false) {
+            return wrong(format!("{title}: the host's interface {} is gone", attachment.host_interface));
+        }
+        match ask(&self.asks, |reply| Ask::Standing(request.id.clone(), reply)).await {
+            Some(Standing::InForce | Standing::Unheard) => Ok(()),
+            Some(Standing::Waiting(failure) | Standing::Failed(failure)) => wrong(failure.msg),
+            None => Err(ending()),
+        }
+    }
+
+    async fn status(&self, now: SystemTime) -> Outcome<()> {
+        let ready = ask(&self.asks, Ask::Readiness).await.ok_or_else(ending)?;
+        ready.map_err(|problem| failure(code::NOT_AVAILABLE, problem))?;
+        let addresses: Result<(), IpamError> = self.ipam.status(now).await;
+        addresses.map_err(|error| failure(code::NOT_AVAILABLE, error.to_string()))
+    }
+
+    async fn gc(&self, network: &str, valid: &[AttachmentId], now: SystemTime) -> Outcome<()> {
+        let snapshot = ask(&self.asks, Ask::Snapshot).await.ok_or_else(ending)?;
+        let stale = snapshot.attachments.iter().filter(|a| a.network == network && !valid.contains(&a.id));
+        let mut outcome = Ok(());
+        for attachment in stale {
+            tracing::info!(container = attachment.id.container_id, "GC: nobody needs this attachment");
+            // One that fails must not keep the others.
+            outcome = self.del(&attachment.id, now).await.and(outcome);
+        }
+        self.ipam.release_others(network, valid, now)?;
+        outcome
+    }
+}
+
+fn settled(standing: Option<Standing>) -> Outcome<()> {
+    match standing {
+        Some(Standing::InForce | Standing::Unheard) => Ok(()),
+        Some(Standing::Waiting(failure) | Standing::Failed(failure)) => Err(failure),
+        None => Err(ending()),
+    }
+}
+
+/// Both sides compute the interface's name; another one would not be found again by DEL.
+fn check_names(request: &AddRequest) -> Outcome<()> {
+    let computed = request.id.host_interface();
+    if request.host_interface != computed {
+        let msg = format!("the host's interface must be named {computed}, not {}", request.host_interface);
+        return Err(failure(code::INVALID_CONFIG, msg));
+    }
+    Ok(())
+}
+
+fn ending() -> Failure {
+    failure(code::TRY_AGAIN, "the agent is ending; try again when it has started".into())
+}
+
+fn failure(code: u32, msg: String) -> Failure {
+    Failure { code, msg, details: String::new() }
+}

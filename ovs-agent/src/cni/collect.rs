@@ -1,0 +1,78 @@
+//! Garbage: attachments whose container is gone, addresses without an attachment, deletions that came while there was no
+//! agent. Collected at the start (containerd never calls GC) and now and then.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use api::cni::AttachmentId;
+
+use super::attach::Attacher;
+use crate::ipam::Ipam;
+use crate::owner::{Ask, ask};
+
+/// How often is looked.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Where the CNI binary leaves deletions that it could not hand over: one file each, named by the host's interface, with
+/// the attachment's id as JSON.
+pub fn tombstones(state_dir: &Path) -> PathBuf {
+    state_dir.join("tombstones")
+}
+
+/// Collects for ever.
+pub async fn run(attacher: Attacher, tombstones: PathBuf, clock: fn() -> SystemTime) {
+    loop {
+        replay(&attacher, &tombstones, clock()).await;
+        orphans(&attacher, clock()).await;
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Carries out the deletions that were left.
+async fn replay(attacher: &Attacher, tombstones: &Path, now: SystemTime) {
+    let Ok(entries) = std::fs::read_dir(tombstones) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let read = std::fs::read(&path).ok();
+        let Some(id) = read.and_then(|text| serde_json::from_slice::<AttachmentId>(&text).ok()) else {
+            // One that is being written has another name until it is whole.
+            if path.extension().is_none() || path.extension().is_some_and(|extension| extension == "json") {
+                tracing::warn!(path = %path.display(), "a damaged tombstone is taken away");
+                let _ = std::fs::remove_file(&path);
+            }
+            continue;
+        };
+        match attacher.del(&id, now).await {
+            Ok(()) => {
+                tracing::info!(container = id.container_id, "a deletion from while the agent was away is done");
+                let _ = std::fs::remove_file(&path);
+            }
+            Err(failure) => tracing::warn!(error = failure.msg, "a tombstone waits for the next try"),
+        }
+    }
+}
+
+/// Frees attachments whose device is gone, and with it the container, and addresses that no attachment has.
+async fn orphans(attacher: &Attacher, now: SystemTime) {
+    let Some(snapshot) = ask(&attacher.asks, Ask::Snapshot).await else { return };
+    for attachment in &snapshot.attachments {
+        if (attacher.device_exists)(&attachment.host_interface) == Some(false) {
+            tracing::info!(container = attachment.id.container_id, "its device is gone: the attachment is freed");
+            if let Err(failure) = attacher.del(&attachment.id, now).await {
+                tracing::warn!(error = failure.msg, "an attachment waits for the next try");
+            }
+        }
+    }
+    let Ok(held) = attacher.ipam.list().await else { return };
+    for allocation in held {
+        let id = &allocation.id;
+        // An ADD takes the address before it makes the record; it holds the lock for both.
+        let _held = attacher.locks.hold(&id.container_id).await;
+        let Ok(records) = attacher.store.load() else { return };
+        if !records.contains_key(id) {
+            tracing::info!(container = id.container_id, "an address without an attachment is freed");
+            if let Err(error) = attacher.ipam.release(id, now).await {
+                tracing::warn!(%error, "an address waits for the next try");
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The CNI socket: one request and one reply per connection. It must not know commands.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use api::cni::{Command, Failure, Reply, Request, code};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::attach::Attacher;
+use crate::metrics::{CniLabels, CommandLabel, Metrics};
+
+/// The largest request in bytes; a GC lists every container of the node.
+const REQUEST_LIMIT: u64 = 4 << 20;
+/// How long a request may take to arrive, and a reply to leave.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(10);
+/// Requests that are carried out at the same time.
+const AT_ONCE: usize = 64;
+
+/// Serves until the process ends.
+pub async fn run(listener: UnixListener, attacher: Attacher, metrics: Arc<Metrics>, clock: fn() -> SystemTime) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (attacher, metrics) = (attacher.clone(), Arc::clone(&metrics));
+                tokio::spawn(async move {
+                    serve(stream, &attacher, &metrics, clock).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: others will be freed.
+                tracing::warn!(%error, "cannot accept a CNI request");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, clock: fn() -> SystemTime) {
+    let began = Instant::now();
+    let (command, reply) = match timeout(TRANSFER_LIMIT, read(&mut stream)).await {
+        Ok(Ok(request)) => (name(&request.command), attacher.carry_out(request, clock()).await),
+        Ok(Err(failure)) => ("UNREADABLE", Reply::Failed(failure)),
+        Err(_) => ("UNREADABLE", Reply::Failed(decode("the request did not arrive in time".into()))),
+    };
+    let code = match &reply {
+        Reply::Failed(failure) => failure.code,
+        Reply::Added(_) | Reply::Done => 0,
+    };
+    let elapsed = began.elapsed();
+    metrics.cni_requests.get_or_create(&CniLabels { command, code }).inc();
+    metrics.cni_seconds.get_or_create(&CommandLabel { command }).observe(elapsed.as_secs_f64());
+    tracing::info!(command, code, elapsed_ms = elapsed.as_secs_f64() * 1e3, "CNI");
+    // A reply is strings, numbers and addresses, which JSON always takes.
+    let text = serde_json::to_vec(&reply).unwrap_or_default();
+    let written = timeout(TRANSFER_LIMIT, async {
+        stream.write_all(&text).await?;
+        stream.shutdown().await
+    });
+    if !matches!(written.await, Ok(Ok(()))) {
+        tracing::warn!(command, "ferrule-cni went away before its answer");
+    }
+}
+
+async fn read(stream: &mut UnixStream) -> Result<Request, Failure> {
+    let mut text = Vec::new();
+    let read = stream.take(REQUEST_LIMIT + 1).read_to_end(&mut text).await;
+    read.map_err(|error| Failure {
+        code: code::IO,
+        msg: format!("cannot read the request: {error}"),
+        details: String::new(),
+    })?;
+    if text.len() as u64 > REQUEST_LIMIT {
+        return Err(decode(format!("the request is longer than {REQUEST_LIMIT} bytes")));
+    }
+    serde_json::from_slice(&text).map_err(|error| decode(format!("the request cannot be read: {error}")))
+}
+
+fn decode(msg: String) -> Failure {
+    Failure { code: code::DECODE, msg, details: String::new() }
+}
+
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Add(_) => "ADD",
+        Command::Del(_) => "DEL",
+        Command::Check(_) => "CHECK",
+        Command::Status => "STATUS",
+        Command::Gc { .. } => "GC",
+    }
+}
+
+/// Listens at a path of ours; only root may connect. What an earlier agent left there is taken away.
+pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

@@ -1,0 +1,113 @@
+//! The agent's counters and gauges, `ferrule_agent_*`. It must not know how they are asked for.
+
+use std::time::SystemTime;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::ipam::BuiltIn;
+use crate::node::Snapshot;
+
+/// Counters that others add to, and gauges that are set when somebody asks.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Additions, changes and deletions of flows that were sent.
+    pub flow_mods_sent: Counter,
+    /// From sending flow-mods to the switch's confirmation.
+    pub apply_seconds: Histogram,
+    /// Requests of the CNI binary by command and error code; 0 is success.
+    pub cni_requests: Family<CniLabels, Counter>,
+    /// From a request of the CNI binary to its answer.
+    pub cni_seconds: Family<CommandLabel, Histogram, fn() -> Histogram>,
+    flows: Gauge,
+    ports: Gauge,
+    in_sync: Gauge,
+    ovs_connected: Gauge,
+    controller_connected: Gauge,
+    addresses_allocated: Gauge,
+    addresses_free: Gauge,
+}
+
+/// Labels of a CNI request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CniLabels {
+    /// `ADD`, `DEL`, …
+    pub command: &'static str,
+    /// The error's code; 0 is success.
+    pub code: u32,
+}
+
+/// Label of a CNI command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CommandLabel {
+    /// `ADD`, `DEL`, …
+    pub command: &'static str,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("ferrule_agent");
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let flows = gauge("flows", "Flows in the switch");
+        let ports = gauge("ports", "Ports of the bridge");
+        let in_sync = gauge("in_sync", "1 while the switch holds what it should");
+        let ovs_connected = gauge("ovs_connected", "1 while the switch is connected");
+        let controller_connected = gauge("controller_connected", "1 while a controller is connected");
+        let addresses_allocated = gauge("addresses_allocated", "Addresses handed out");
+        let addresses_free = gauge("addresses_free", "Addresses that can be handed out now");
+        let (flow_mods_sent, apply_seconds) = (Counter::default(), seconds());
+        registry.register("flow_mods_sent", "Flow-mods sent to the switch", flow_mods_sent.clone());
+        registry.register("apply_seconds", "From flow-mods to their confirmation", apply_seconds.clone());
+        let cni_requests = Family::<CniLabels, Counter>::default();
+        registry.register("cni_requests", "CNI requests by command and error code", cni_requests.clone());
+        let cni_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register("cni_seconds", "CNI requests by command", cni_seconds.clone());
+        Self {
+            registry,
+            flow_mods_sent,
+            apply_seconds,
+            cni_requests,
+            cni_seconds,
+            flows,
+            ports,
+            in_sync,
+            ovs_connected,
+            controller_connected,
+            addresses_allocated,
+            addresses_free,
+        }
+    }
+}
+
+impl Metrics {
+    /// The text for Prometheus (OpenMetrics 1.0).
+    pub fn text(&self, node: &Snapshot, ipam: &BuiltIn, now: SystemTime) -> String {
+        self.flows.set(node.flows as i64);
+        self.ports.set(node.database.as_ref().map_or(0, |database| database.ports.len()) as i64);
+        self.in_sync.set(node.in_sync.into());
+        self.ovs_connected.set(node.switch_connected.into());
+        self.controller_connected.set(node.controller_connected.into());
+        let usage = ipam.usage(now);
+        let count = |of: fn(&crate::ipam::Usage) -> u64| usage.iter().map(of).fold(0, u64::saturating_add);
+        self.addresses_allocated.set(i64::try_from(count(|u| u.allocated)).unwrap_or(i64::MAX));
+        let free = count(|u| u.size.saturating_sub(u.allocated).saturating_sub(u.resting));
+        self.addresses_free.set(i64::try_from(free).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,278 @@
+//! The task that owns the node's state: takes in events and questions one by one, hands out work, answers. The only place
+//! where the pure state meets the drivers; it must not open, read or write anything itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::cni::AttachmentId;
+use api::generated::ferrule::v1alpha1 as wire;
+use compiler::host::HostState;
+use openflow::FlowMod;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::attachment::Attachment;
+use crate::drivers::database;
+use crate::event::{Event, Session};
+use crate::ipam::BuiltIn;
+use crate::metrics::Metrics;
+use crate::node::{Node, Snapshot, Standing, Work};
+use crate::saved::Saved;
+
+/// What other tasks ask of the owner.
+#[derive(Debug)]
+pub enum Ask {
+    /// Takes in a recorded attachment; the answer comes when it is in force or has failed.
+    Plug(Box<Attachment>, oneshot::Sender<Standing>),
+    /// Forgets an attachment; the answer comes when nothing of it can carry packets any more.
+    Unplug(AttachmentId, oneshot::Sender<()>),
+    /// How far an attachment is now.
+    Standing(AttachmentId, oneshot::Sender<Standing>),
+    /// What an ADD must tell its caller: MTU of pods, and whether checksums may be left to the device.
+    LinkTraits(oneshot::Sender<LinkTraits>),
+    /// Whether an ADD would succeed as far as the switch goes.
+    Readiness(oneshot::Sender<Result<(), String>>),
+    /// Everything, for people.
+    Snapshot(oneshot::Sender<Box<Snapshot>>),
+}
+
+/// What every container's link has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkTraits {
+    /// In bytes.
+    pub mtu: u32,
+    /// Whether transmit checksums may be left to the device.
+    pub tx_checksum_offload: bool,
+}
+
+/// To the driver of the switch.
+#[derive(Debug)]
+pub enum SwitchCommand {
+    /// Carry out all of these or none, and say so.
+    Apply(Vec<FlowMod>),
+    /// Read flows with their counters, in the order of the pipeline.
+    Dump(oneshot::Sender<Result<Vec<openflow::FlowStats>, String>>),
+}
+
+/// To the driver of the controller stream.
+#[derive(Debug)]
+pub enum StreamCommand {
+    /// Say this, if this is still the session.
+    Send(Session, Box<wire::FromAgent>),
+    /// End this session and try another controller.
+    Leave(Session, String),
+}
+
+/// Where the owner's work goes.
+#[derive(Debug)]
+pub struct Outputs {
+    /// The database.
+    pub database: watch::Sender<database::Wanted>,
+    /// The host.
+    pub host: watch::Sender<Option<Arc<HostState>>>,
+    /// The switch.
+    pub switch: mpsc::Sender<SwitchCommand>,
+    /// The controller.
+    pub stream: mpsc::Sender<StreamCommand>,
+    /// The disk.
+    pub save: watch::Sender<Option<Saved>>,
+    /// The addresses.
+    pub ipam: Arc<BuiltIn>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The wait before what the switch refused is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The task's own things beside the node.
+struct Owner {
+    node: Node,
+    outputs: Outputs,
+    plugging: Vec<(AttachmentId, oneshot::Sender<Standing>)>,
+    unplugging: Vec<(AttachmentId, oneshot::Sender<()>)>,
+    ranges: Vec<network::Cidr>,
+    applying_since: Option<Instant>,
+    retry_at: Option<tokio::time::Instant>,
+}
+
+/// Runs until the events end.
+pub async fn run(node: Node, mut events: mpsc::Receiver<Event>, mut asks: mpsc::Receiver<Ask>, outputs: Outputs) {
+    let mut owner = Owner {
+        node,
+        outputs,
+        plugging: Vec::new(),
+        unplugging: Vec::new(),
+        ranges: Vec::new(),
+        applying_since: None,
+        retry_at: None,
+    };
+    loop {
+        owner.work().await;
+        let retry_at = owner.retry_at;
+        let retry = async {
+            match retry_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => owner.happened(event),
+                None => return,
+            },
+            ask = asks.recv() => match ask {
+                Some(ask) => owner.asked(ask),
+                None => return,
+            },
+            () = retry => {
+                owner.retry_at = None;
+                owner.node.handle(Event::Retry);
+            }
+        }
+        // Whatever else is here already is taken in before anything is compiled for it.
+        while let Ok(event) = events.try_recv() {
+            owner.happened(event);
+        }
+        while let Ok(ask) = asks.try_recv() {
+            owner.asked(ask);
+        }
+    }
+}
+
+impl Owner {
+    fn happened(&mut self, event: Event) {
+        match &event {
+            Event::SwitchConfirmed => self.applied("confirmed"),
+            Event::SwitchRefused { error, .. } => {
+                tracing::warn!(error, "the switch refused a flow; what made it is left out");
+                self.applied("refused");
+            }
+            Event::SwitchObserved(shadow) => {
+                self.applying_since = None;
+                tracing::info!(flows = shadow.len(), "the switch is connected and was read");
+            }
+            Event::SwitchLost(error) => {
+                self.applying_since = None;
+                tracing::warn!(error, "the switch is out of reach");
+            }
+            Event::DatabaseLost(error) => tracing::warn!(error, "the database is out of reach"),
+            Event::StreamClosed(error) => tracing::warn!(error, "no controller"),
+            Event::StreamOpened(session) => tracing::info!(session = session.0, "a controller is connected"),
+            Event::Host(Err(error)) => tracing::warn!(error, "the host's network state is not as it should be"),
+            _ => {}
+        }
+        self.node.handle(event);
+    }
+
+    fn applied(&mut self, outcome: &'static str) {
+        let Some(since) = self.applying_since.take() else { return };
+        let elapsed = since.elapsed();
+        self.outputs.metrics.apply_seconds.observe(elapsed.as_secs_f64());
+        tracing::debug!(elapsed_ms = elapsed.as_secs_f64() * 1e3, outcome, "flows");
+    }
+
+    fn asked(&mut self, ask: Ask) {
+        // An asker that is gone needs no answer.
+        match ask {
+            Ask::Plug(attachment, reply) => {
+                let id = attachment.id.clone();
+                self.node.handle(Event::Plugged(attachment));
+                self.plugging.push((id, reply));
+            }
+            Ask::Unplug(id, reply) => {
+                self.node.handle(Event::Unplugged(id.clone()));
+                self.unplugging.push((id, reply));
+            }
+            Ask::Standing(id, reply) => drop(reply.send(self.node.standing(&id))),
+            Ask::LinkTraits(reply) => {
+                let traits = LinkTraits {
+                    mtu: self.node.pod_mtu(),
+                    tx_checksum_offload: self.node.tx_checksum_offload(),
+                };
+                drop(reply.send(traits));
+            }
+            Ask::Readiness(reply) => drop(reply.send(self.node.readiness())),
+            Ask::Snapshot(reply) => drop(reply.send(Box::new(self.node.snapshot()))),
+        }
+    }
+
+    async fn work(&mut self) {
+        let began = Instant::now();
+        let work = self.node.work();
+        let elapsed = began.elapsed();
+        if elapsed > Duration::from_millis(100) {
+            tracing::info!(elapsed_ms = elapsed.as_millis() as u64, "compiled");
+        }
+        self.hand_out(work).await;
+        self.answer();
+    }
+
+    /// The channels hold what the drivers have not taken up yet; a driver that has ended ends the agent with it.
+    async fn hand_out(&mut self, work: Work) {
+        let Outputs { database, host, switch, stream, save, ipam, metrics } = &self.outputs;
+        if let Some(ranges) = work.ranges.filter(|ranges| *ranges != self.ranges) {
+            ipam.set_ranges(ranges.clone());
+            self.ranges = ranges;
+        }
+        database.send_if_modified(|wanted| {
+            let next = database::Wanted {
+                rows: work.rows.or_else(|| wanted.rows.clone()),
+                flows_restored: work.in_sync,
+            };
+            let differs = *wanted != next;
+            *wanted = next;
+            differs
+        });
+        if let Some(state) = work.host {
+            host.send_replace(Some(state));
+        }
+        if let Some(flows) = work.flows {
+            metrics.flow_mods_sent.inc_by(flows.len() as u64);
+            self.applying_since = Some(Instant::now());
+            let _ = switch.send(SwitchCommand::Apply(flows)).await;
+        }
+        for (session, message) in work.messages {
+            let _ = stream.send(StreamCommand::Send(session, Box::new(message))).await;
+        }
+        if let Some((session, reason)) = work.leave {
+            let _ = stream.send(StreamCommand::Leave(session, reason)).await;
+        }
+        if let Some(saved) = work.save {
+            save.send_replace(Some(saved));
+        }
+        if work.retry {
+            self.retry_at = Some(tokio::time::Instant::now() + RETRY);
+        }
+    }
+
+    fn answer(&mut self) {
+        let node = &self.node;
+        answer_ready(&mut self.plugging, |id| match node.standing(id) {
+            standing @ (Standing::InForce | Standing::Failed(_)) => Some(standing),
+            Standing::Waiting(_) | Standing::Unheard => None,
+        });
+        answer_ready(&mut self.unplugging, |id| node.is_gone(id).then_some(()));
+    }
+}
+
+fn answer_ready<T>(
+    waiting: &mut Vec<(AttachmentId, oneshot::Sender<T>)>,
+    ready: impl Fn(&AttachmentId) -> Option<T>,
+) {
+    for (id, reply) in std::mem::take(waiting) {
+        if reply.is_closed() {
+            continue;
+        }
+        match ready(&id) {
+            Some(answer) => drop(reply.send(answer)),
+            None => waiting.push((id, reply)),
+        }
+    }
+}
+
+/// Asks, and waits for the answer; `None` when the owner has ended.
+pub async fn ask<T>(asks: &mpsc::Sender<Ask>, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    asks.send(question(reply)).await.ok()?;
+    answer.await.ok()
+}
