@@ -28,7 +28,7 @@ pub enum Event {
     /// The database is out of reach, and why.
     DatabaseLost(String),
     /// The switch is connected; this is what it holds.
-    SwitchObserved(Box<Shadow>),
+    SwitchObserved(Session, Box<Shadow>),
     /// The switch confirmed the flow-mods that it was sent.
     SwitchConfirmed,
     /// The switch refused a flow-mod, and with it everything that it was sent together with.
@@ -48,7 +48,7 @@ pub enum Event {
     Retry,
 }
 
-/// Which of the agent's streams: a late answer must not go to another controller.
+/// Which connection to a controller or to the switch: what was meant for an earlier one must not reach a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Session(pub u64);
 

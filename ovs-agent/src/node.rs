@@ -73,7 +73,7 @@ struct Stream {
 #[derive(Debug)]
 enum Switch {
     Away { problem: String },
-    Here { shadow: Shadow, applying: Option<Applying>, problem: Option<String> },
+    Here { session: Session, shadow: Shadow, applying: Option<Applying>, problem: Option<String> },
 }
 
 /// Flow-mods that were sent and are not confirmed.
@@ -129,7 +129,7 @@ pub struct Work {
     /// The host should hold this from now on.
     pub host: Option<Arc<HostState>>,
     /// To be sent to the switch in one bundle; the answer comes as an event before more is asked for.
-    pub flows: Option<Vec<FlowMod>>,
+    pub flows: Option<(Session, Vec<FlowMod>)>,
     /// To be sent to the controller of this session.
     pub messages: Vec<(Session, wire::FromAgent)>,
     /// The stream is to be ended: this controller is behind.
@@ -211,8 +211,8 @@ impl Node {
                     database.realized = false;
                 }
             }
-            Event::SwitchObserved(shadow) => {
-                self.switch = Switch::Here { shadow: *shadow, applying: None, problem: None };
+            Event::SwitchObserved(session, shadow) => {
+                self.switch = Switch::Here { session, shadow: *shadow, applying: None, problem: None };
                 self.confirmed = Confirmed::default();
                 self.rejected = Rejected::default();
                 self.generation += 1;
@@ -476,10 +476,10 @@ impl Node {
         }
         self.flow_mods_sent += plan.len() as u64;
         let (messages, confirmation) = plan.split();
-        if let Switch::Here { applying, .. } = &mut self.switch {
+        if let Switch::Here { session, applying, .. } = &mut self.switch {
             *applying = Some(Applying { confirmation, promise });
+            self.work.flows = Some((*session, messages));
         }
-        self.work.flows = Some(messages);
     }
 
     fn port_number(&self, port: &PortRef) -> Option<PortNo> {

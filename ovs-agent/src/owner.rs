@@ -47,8 +47,8 @@ pub struct LinkTraits {
 /// To the driver of the switch.
 #[derive(Debug)]
 pub enum SwitchCommand {
-    /// Carry out all of these or none, and say so.
-    Apply(Vec<FlowMod>),
+    /// Carry out all of these or none, and say so; if this is still the connection.
+    Apply(Session, Vec<FlowMod>),
     /// Read flows with their counters, in the order of the pipeline.
     Dump(oneshot::Sender<Result<Vec<openflow::FlowStats>, String>>),
 }
@@ -147,7 +147,7 @@ impl Owner {
                 tracing::warn!(error, "the switch refused a flow; what made it is left out");
                 self.applied("refused");
             }
-            Event::SwitchObserved(shadow) => {
+            Event::SwitchObserved(_, shadow) => {
                 self.applying_since = None;
                 tracing::info!(flows = shadow.len(), "the switch is connected and was read");
             }
@@ -226,10 +226,10 @@ impl Owner {
         if let Some(state) = work.host {
             host.send_replace(Some(state));
         }
-        if let Some(flows) = work.flows {
+        if let Some((session, flows)) = work.flows {
             metrics.flow_mods_sent.inc_by(flows.len() as u64);
             self.applying_since = Some(Instant::now());
-            let _ = switch.send(SwitchCommand::Apply(flows)).await;
+            let _ = switch.send(SwitchCommand::Apply(session, flows)).await;
         }
         for (session, message) in work.messages {
             let _ = stream.send(StreamCommand::Send(session, Box::new(message))).await;

@@ -114,3 +114,8 @@ impl Shadow {
         self.flows.iter()
     }
 }
+
+/// What a flow does, as ovs-ofctl writes it.
+pub fn actions_text(flow: &FlowStats) -> String {
+    format!("{:?}", flow.instructions)
+}

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use api::cni::AttachmentId;
+use api::cni::Tombstone;
 
 use super::attach::Attacher;
 use crate::ipam::Ipam;
@@ -13,8 +13,7 @@ use crate::owner::{Ask, ask};
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where the CNI binary leaves deletions that it could not hand over: one file each, named by the host's interface, with
-/// the attachment's id as JSON.
+/// Where the CNI binary leaves deletions that it could not hand over ([`Tombstone`]).
 pub fn tombstones(state_dir: &Path) -> PathBuf {
     state_dir.join("tombstones")
 }
@@ -32,13 +31,14 @@ pub async fn run(attacher: Attacher, tombstones: PathBuf, clock: fn() -> SystemT
 async fn replay(attacher: &Attacher, tombstones: &Path, now: SystemTime) {
     let Ok(entries) = std::fs::read_dir(tombstones) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue; // being written
+        }
         let read = std::fs::read(&path).ok();
-        let Some(id) = read.and_then(|text| serde_json::from_slice::<AttachmentId>(&text).ok()) else {
-            // One that is being written has another name until it is whole.
-            if path.extension().is_none() || path.extension().is_some_and(|extension| extension == "json") {
-                tracing::warn!(path = %path.display(), "a damaged tombstone is taken away");
-                let _ = std::fs::remove_file(&path);
-            }
+        let read = read.and_then(|text| serde_json::from_slice::<Tombstone>(&text).ok());
+        let Some(Tombstone { id, .. }) = read else {
+            tracing::warn!(path = %path.display(), "a damaged tombstone is taken away");
+            let _ = std::fs::remove_file(&path);
             continue;
         };
         match attacher.del(&id, now).await {

@@ -1,0 +1,164 @@
+//! The OpenFlow connection to our bridge: reads all flows when it comes up, applies what it is given in one bundle, and says
+//! what became of it. It must not know why flows exist.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use openflow::connection::BundleError;
+use openflow::io::{Client, ClientError, ClientEvent, Target};
+use openflow::message::{FlowStatsRequest, Message};
+use openflow::{FlowMod, FlowStats};
+use ovsdb::Backoff;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::event::{Event, Session};
+use crate::owner::SwitchCommand;
+use crate::shadow::Shadow;
+
+/// How long the switch may take for everything that it holds, or for a bundle; 100,000 flows take it a second or two.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs until the owner is gone.
+pub async fn run(socket: PathBuf, mut commands: mpsc::Receiver<SwitchCommand>, events: mpsc::Sender<Event>) {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    let mut told = String::new();
+    for number in 1.. {
+        let mut link = Link { session: Session(number), events: &events };
+        let problem = match link.serve(&socket, &mut commands).await {
+            End::Agent => return,
+            End::Lost { problem, was_up } => {
+                if was_up {
+                    backoff.succeeded();
+                    told.clear();
+                }
+                problem
+            }
+        };
+        if told != problem {
+            told.clone_from(&problem);
+            if events.send(Event::SwitchLost(problem)).await.is_err() {
+                return;
+            }
+        }
+        if !idle(backoff.failed(), &mut commands, &told).await {
+            return;
+        }
+    }
+}
+
+/// Waits; meanwhile what the owner asks has no answer.
+async fn idle(wait: Duration, commands: &mut mpsc::Receiver<SwitchCommand>, problem: &str) -> bool {
+    let until = tokio::time::Instant::now() + wait;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return true,
+            command = commands.recv() => match command {
+                Some(SwitchCommand::Dump(reply)) => {
+                    drop(reply.send(Err(format!("the switch is out of reach ({problem}); check ovs-vswitchd"))));
+                }
+                // It belongs to a connection that is over.
+                Some(SwitchCommand::Apply(..)) => {}
+                None => return false,
+            },
+        }
+    }
+}
+
+enum End {
+    Agent,
+    Lost { problem: String, was_up: bool },
+}
+
+struct Link<'a> {
+    session: Session,
+    events: &'a mpsc::Sender<Event>,
+}
+
+type Applying = Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>;
+
+impl Link<'_> {
+    async fn serve(&mut self, socket: &std::path::Path, commands: &mut mpsc::Receiver<SwitchCommand>) -> End {
+        let target = Target::Unix(socket.to_owned());
+        let lost = |was_up| move |error: ClientError| End::Lost { problem: error.to_string(), was_up };
+        let (client, mut unasked) = match Client::connect(&target, Default::default()).await {
+            Ok(connected) => connected,
+            Err(error) => return lost(false)(error),
+        };
+        let shadow = match Client::within(ANSWER_LIMIT, observe(&client)).await {
+            Ok(shadow) => shadow,
+            Err(error) => return lost(false)(error),
+        };
+        if self.events.send(Event::SwitchObserved(self.session, Box::new(shadow))).await.is_err() {
+            return End::Agent;
+        }
+        let mut applying: Option<Applying> = None;
+        loop {
+            tokio::select! {
+                event = unasked.recv() => match event {
+                    Some(ClientEvent::Disconnected(error)) => return lost(true)(error.into()),
+                    Some(ClientEvent::Error { xid, error }) => {
+                        tracing::warn!(xid = xid.0, error = %error.code, "the switch refused a message");
+                    }
+                    Some(_) => {}
+                    None => {
+                        let problem = "the connection to the switch ended".into();
+                        return End::Lost { problem, was_up: true };
+                    }
+                },
+                outcome = finished(&mut applying) => {
+                    applying = None;
+                    let event = match outcome {
+                        Ok(()) => Event::SwitchConfirmed,
+                        Err(ClientError::Bundle(BundleError::Message { index, error })) => {
+                            Event::SwitchRefused { index, error: error.code.to_string() }
+                        }
+                        // What is in force is unknown: read it again.
+                        Err(error) => return lost(true)(error),
+                    };
+                    if self.events.send(event).await.is_err() {
+                        return End::Agent;
+                    }
+                }
+                command = commands.recv() => match command {
+                    Some(SwitchCommand::Apply(session, flows)) if session == self.session => {
+                        applying = Some(Box::pin(apply(client.clone(), flows)));
+                    }
+                    Some(SwitchCommand::Apply(..)) => {}
+                    Some(SwitchCommand::Dump(reply)) => drop(tokio::spawn(dump(client.clone(), reply))),
+                    None => return End::Agent,
+                },
+            }
+        }
+    }
+}
+
+async fn finished(applying: &mut Option<Applying>) -> Result<(), ClientError> {
+    match applying {
+        Some(applying) => applying.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn observe(client: &Client) -> Result<Shadow, ClientError> {
+    let mut shadow = Shadow::default();
+    client.dump_flows(FlowStatsRequest::default(), |flow| shadow.observe(&flow)).await?;
+    Ok(shadow)
+}
+
+/// All or nothing; then a barrier, so that whoever is told can rely on it.
+async fn apply(client: Client, flows: Vec<FlowMod>) -> Result<(), ClientError> {
+    let work = async {
+        client.apply_bundle(flows.into_iter().map(|flow| Message::FlowMod(Box::new(flow)))).await?;
+        client.barrier().await
+    };
+    Client::within(ANSWER_LIMIT, work).await
+}
+
+async fn dump(client: Client, reply: oneshot::Sender<Result<Vec<FlowStats>, String>>) {
+    let mut flows = Vec::new();
+    let read = client.dump_flows(FlowStatsRequest::default(), |flow| flows.push(flow));
+    let read = Client::within(ANSWER_LIMIT, read).await;
+    // Whoever asked may have gone.
+    let _ = reply.send(read.map(|_| flows).map_err(|error| error.to_string()));
+}

@@ -1,0 +1,150 @@
+//! What people and tools ask of this node: `GET /v1alpha1/…`, `/healthz`, `/metrics`; over the agent's own socket, and
+//! relayed by a controller over its stream. Reads only.
+
+mod flows;
+pub mod http;
+mod items;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use api::insight::{Error, Item, List};
+use axum::extract::Query;
+use axum::http::{StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ipam::BuiltIn;
+use crate::metrics::Metrics;
+use crate::node::Snapshot;
+use crate::owner::{Ask, SwitchCommand, ask};
+
+/// Answers questions.
+#[derive(Clone, Debug)]
+pub struct Insight {
+    /// To the owner of the node's state.
+    pub asks: mpsc::Sender<Ask>,
+    /// To the driver of the switch, for what only the switch knows.
+    pub switch: mpsc::Sender<SwitchCommand>,
+    /// The addresses, for metrics.
+    pub ipam: Arc<BuiltIn>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The time, for what rests.
+    pub clock: fn() -> SystemTime,
+}
+
+/// An answer in HTTP's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// `content-type`.
+    pub content_type: &'static str,
+    /// The document.
+    pub body: Vec<u8>,
+}
+
+/// What may stand behind the question mark.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    node: Option<String>,
+    pod: Option<String>,
+    policy: Option<String>,
+    table: Option<String>,
+}
+
+/// `GET /healthz`.
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    problems: &'a std::collections::BTreeMap<&'static str, String>,
+}
+
+impl Insight {
+    /// Answers a path with its query.
+    pub async fn answer(&self, path: &str) -> Answer {
+        match self.try_answer(path).await {
+            Ok(answer) => answer,
+            Err((status, error)) => json(status, &Error { error }),
+        }
+    }
+
+    async fn try_answer(&self, path: &str) -> Result<Answer, (StatusCode, String)> {
+        let wrong = |error: String| (StatusCode::BAD_REQUEST, error);
+        let uri: Uri = path.parse().map_err(|error| wrong(format!("`{path}` is no path: {error}")))?;
+        let Query(parameters) = Query::<Parameters>::try_from_uri(&uri)
+            .map_err(|error| wrong(format!("{error}; an agent knows node, pod, policy and table")))?;
+        let node = ask(&self.asks, Ask::Snapshot)
+            .await
+            .ok_or((StatusCode::SERVICE_UNAVAILABLE, "the agent is ending".to_owned()))?;
+        let elsewhere = parameters.node.as_ref().is_some_and(|name| *name != node.config.node.0);
+        Ok(match uri.path() {
+            "/healthz" => health(&node),
+            "/metrics" => Answer {
+                status: 200,
+                content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                body: self.metrics.text(&node, &self.ipam, (self.clock)()).into_bytes(),
+            },
+            "/v1alpha1/switches" => list(elsewhere, || vec![items::switch(&node)]),
+            "/v1alpha1/ports" => list(elsewhere, || items::ports(&node)),
+            "/v1alpha1/tunnels" => {
+                let flows = if elsewhere { Ok(Vec::new()) } else { self.dump().await };
+                let warnings = flows.as_ref().err().cloned().into_iter().collect();
+                let mut list = List::new(if elsewhere {
+                    Vec::new()
+                } else {
+                    items::tunnels(&node, &flows.unwrap_or_default())
+                });
+                list.warnings = warnings;
+                json(StatusCode::OK, &list)
+            }
+            "/v1alpha1/flows" => {
+                let filter = flows::Filter::new(&parameters, &node).map_err(wrong)?;
+                if elsewhere {
+                    list(true, Vec::<api::insight::FlowItem>::new)
+                } else {
+                    let dump = self.dump().await.map_err(|e| (StatusCode::SERVICE_UNAVAILABLE, e))?;
+                    json(StatusCode::OK, &List::new(flows::items(&node, dump, &filter)))
+                }
+            }
+            other => {
+                let error = format!(
+                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels and flows, /healthz and /metrics"
+                );
+                return Err((StatusCode::NOT_FOUND, error));
+            }
+        })
+    }
+
+    /// Every flow of the switch, with its counters.
+    async fn dump(&self) -> Result<Vec<openflow::FlowStats>, String> {
+        let ended = || "the agent is ending".to_owned();
+        let (reply, answer) = oneshot::channel();
+        self.switch.send(SwitchCommand::Dump(reply)).await.map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+fn health(node: &Snapshot) -> Answer {
+    // A controller that is away leaves the node working on what it knows; so does a policy that is refused.
+    let broken = ["switch", "database", "host"].iter().any(|part| node.problems.contains_key(part));
+    let (code, status) = match (broken, node.problems.is_empty()) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "broken"),
+        (false, false) => (StatusCode::OK, "degraded"),
+        (false, true) => (StatusCode::OK, "ok"),
+    };
+    json(code, &Health { status, problems: &node.problems })
+}
+
+fn list<T: Item + Serialize>(elsewhere: bool, items: impl FnOnce() -> Vec<T>) -> Answer {
+    json(StatusCode::OK, &List::new(if elsewhere { Vec::new() } else { items() }))
+}
+
+fn json(status: StatusCode, document: &impl Serialize) -> Answer {
+    // Strings, numbers and lists, which JSON always takes.
+    let body = serde_json::to_vec(document).unwrap_or_default();
+    Answer { status: status.as_u16(), content_type: "application/json", body }
+}
