@@ -103,7 +103,8 @@ impl StoreError {
 impl Store {
     /// Opens the folder, which is made when missing.
     pub fn open(folder: PathBuf) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(&folder).map_err(|error| StoreError::new("make the folder", &folder, error))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| StoreError::new("make the folder", &folder, error))?;
         Ok(Self { folder })
     }
 
@@ -141,7 +142,8 @@ impl Store {
         let path = self.path(&attachment.id);
         // Strings, numbers and addresses: JSON always takes them.
         let text = serde_json::to_vec(attachment).unwrap_or_default();
-        replace_file(&path, &text, Durability::Process).map_err(|error| StoreError::new("write", &path, error))
+        replace_file(&path, &text, Durability::Process)
+            .map_err(|error| StoreError::new("write", &path, error))
     }
 
     /// Forgets an attachment; nothing happens when there is none.

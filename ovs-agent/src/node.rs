@@ -349,7 +349,7 @@ impl Node {
     }
 
     fn switch_confirmed(&mut self) {
-        if let Switch::Here { shadow, applying, problem } = &mut self.switch
+        if let Switch::Here { shadow, applying, problem, .. } = &mut self.switch
             && let Some(applying) = applying.take()
         {
             *problem = None;
@@ -362,7 +362,8 @@ impl Node {
     fn switch_refused(&mut self, index: usize, error: &str) {
         let Switch::Here { applying, problem, .. } = &mut self.switch else { return };
         let Some(applying) = applying.take() else { return };
-        let reason = applying.confirmation.cookie(index).and_then(|cookie| self.compiled.reasons.get(&cookie));
+        let reason =
+            applying.confirmation.cookie(index).and_then(|cookie| self.compiled.reasons.get(&cookie));
         let what = reason.map_or("the deletion of a flow", |reason| &reason.what);
         let text = format!("the switch refused a flow ({what}): {error}");
         let before = (self.rejected.policies.len(), self.rejected.interfaces.len());
@@ -497,7 +498,9 @@ impl Node {
             let port = PortRef::Interface(attachment.host_interface.clone());
             let known = match &attachment.pod {
                 None => true,
-                Some(pod) => self.known_uid(attachment).is_some_and(|uid| pod.uid.is_empty() || uid == pod.uid),
+                Some(pod) => {
+                    self.known_uid(attachment).is_some_and(|uid| pod.uid.is_empty() || uid == pod.uid)
+                }
             };
             known
                 && self.port_number(&port).is_some()
@@ -509,8 +512,9 @@ impl Node {
     /// Answers the deltas that are in force, and has them kept.
     fn pay(&mut self) {
         let reached = self.confirmed.generation;
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.acknowledgements).into_iter().partition(|owed| owed.generation <= reached);
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.acknowledgements)
+            .into_iter()
+            .partition(|owed| owed.generation <= reached);
         self.acknowledgements = later;
         if due.is_empty() {
             return;

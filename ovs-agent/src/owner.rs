@@ -96,7 +96,12 @@ struct Owner {
 }
 
 /// Runs until the events end.
-pub async fn run(node: Node, mut events: mpsc::Receiver<Event>, mut asks: mpsc::Receiver<Ask>, outputs: Outputs) {
+pub async fn run(
+    node: Node,
+    mut events: mpsc::Receiver<Event>,
+    mut asks: mpsc::Receiver<Ask>,
+    outputs: Outputs,
+) {
     let mut owner = Owner {
         node,
         outputs,
@@ -158,7 +163,9 @@ impl Owner {
             Event::DatabaseLost(error) => tracing::warn!(error, "the database is out of reach"),
             Event::StreamClosed(error) => tracing::warn!(error, "no controller"),
             Event::StreamOpened(session) => tracing::info!(session = session.0, "a controller is connected"),
-            Event::Host(Err(error)) => tracing::warn!(error, "the host's network state is not as it should be"),
+            Event::Host(Err(error)) => {
+                tracing::warn!(error, "the host's network state is not as it should be")
+            }
             _ => {}
         }
         self.node.handle(event);
@@ -189,7 +196,7 @@ impl Owner {
                     mtu: self.node.pod_mtu(),
                     tx_checksum_offload: self.node.tx_checksum_offload(),
                 };
-                drop(reply.send(traits));
+                let _ = reply.send(traits);
             }
             Ask::Readiness(reply) => drop(reply.send(self.node.readiness())),
             Ask::Snapshot(reply) => drop(reply.send(Box::new(self.node.snapshot()))),

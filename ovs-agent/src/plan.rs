@@ -161,12 +161,7 @@ mod tests {
         use FlowModCommand::{Add, DeleteStrict};
         assert_eq!(
             commands,
-            [
-                (Add, Some(Cookie(2))),
-                (Add, Some(Cookie(33))),
-                (Add, Some(Cookie(1))),
-                (DeleteStrict, None)
-            ]
+            [(Add, Some(Cookie(2))), (Add, Some(Cookie(33))), (Add, Some(Cookie(1))), (DeleteStrict, None)]
         );
         let deletion = &plan.changes()[3].message;
         assert_eq!((deletion.table, deletion.match_.clone()), (TableId(9), flow(9, 4, 4, 4).match_));

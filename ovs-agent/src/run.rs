@@ -62,15 +62,18 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     let attachments = store.load()?;
     let disk = state_dir.join("addresses");
     let disk = FileDisk::new(&disk).map_err(file("open", &disk))?;
-    let ipam = BuiltIn::open(settings.node.clone(), settings.pod_cidrs.clone(), BuiltIn::REST, Box::new(disk))?;
+    let ipam =
+        BuiltIn::open(settings.node.clone(), settings.pod_cidrs.clone(), BuiltIn::REST, Box::new(disk))?;
     let ipam = Arc::new(ipam);
     let saved_path = Saved::path(&state_dir);
     let saved = Saved::load(&saved_path).unwrap_or_else(|error| {
         tracing::error!(%error, "starting without the saved state");
         Saved::default()
     });
-    let cni_listener = server::listen(&settings.cni_socket).map_err(file("listen at", &settings.cni_socket))?;
-    let api_listener = server::listen(&settings.api_socket).map_err(file("listen at", &settings.api_socket))?;
+    let cni_listener =
+        server::listen(&settings.cni_socket).map_err(file("listen at", &settings.cni_socket))?;
+    let api_listener =
+        server::listen(&settings.api_socket).map_err(file("listen at", &settings.api_socket))?;
 
     let config = NodeConfig::new(settings.node.clone(), datapath(settings.datapath), FIRST_MTU);
     tracing::info!(
@@ -193,9 +196,11 @@ fn lock(state_dir: &Path) -> Result<nix::fcntl::Flock<std::fs::File>, StartError
     let path = state_dir.join("lock");
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(&path);
     let opened = opened.map_err(file("open", &path))?;
-    nix::fcntl::Flock::lock(opened, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => StartError::InUse(state_dir.to_owned()),
-        errno => StartError::File { action: "lock", path, error: errno.into() },
+    nix::fcntl::Flock::lock(opened, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        match errno {
+            nix::errno::Errno::EWOULDBLOCK => StartError::InUse(state_dir.to_owned()),
+            errno => StartError::File { action: "lock", path, error: errno.into() },
+        }
     })
 }
 

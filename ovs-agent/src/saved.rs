@@ -37,7 +37,9 @@ pub enum SavedError {
         error: std::io::Error,
     },
     /// The file is none of ours.
-    #[error("the saved state {path} cannot be read ({why}); starting without it, the controller will send all")]
+    #[error(
+        "the saved state {path} cannot be read ({why}); starting without it, the controller will send all"
+    )]
     Malformed {
         /// The file.
         path: String,

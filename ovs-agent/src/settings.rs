@@ -129,12 +129,11 @@ mod tests {
         let args = ["ferrule-agent", "--node", "node-1", "--pod-cidr", "10.244.1.0/24,fd00:10:244:1::/64"];
         let settings = Settings::try_parse_from(args).unwrap();
         assert_eq!(settings.pod_cidrs.len(), 2);
-        assert_eq!(
-            settings.openflow_socket("br-int"),
-            PathBuf::from("/run/openvswitch/br-int.mgmt")
-        );
+        assert_eq!(settings.openflow_socket("br-int"), PathBuf::from("/run/openvswitch/br-int.mgmt"));
         let error = Settings::try_parse_from(["ferrule-agent", "--node", "a b"]).unwrap_err().to_string();
         assert!(error.contains("--node"), "{error}");
-        assert!(Settings::try_parse_from(["ferrule-agent", "--node", "n", "--pod-cidr", "10.0.0.0"]).is_err());
+        assert!(
+            Settings::try_parse_from(["ferrule-agent", "--node", "n", "--pod-cidr", "10.0.0.0"]).is_err()
+        );
     }
 }

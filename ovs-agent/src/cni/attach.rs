@@ -69,7 +69,8 @@ impl Attacher {
         check_names(&request)?;
         if let Some(ipam) = &request.ipam {
             let kind = ipam.get("type").and_then(|kind| kind.as_str()).unwrap_or("?");
-            let msg = format!("ipam type `{kind}` is not supported; leave ipam out to use the node's own ranges");
+            let msg =
+                format!("ipam type `{kind}` is not supported; leave ipam out to use the node's own ranges");
             return Err(failure(code::UNSUPPORTED_FIELD, msg));
         }
         let _held = self.locks.hold(&request.id.container_id).await;
@@ -82,7 +83,10 @@ impl Attacher {
         let addresses = self.ipam.allocate(wanted, now).await?;
         let outcome = match Attachment::new(&request, addresses) {
             Some(attachment) => self.connect(attachment).await,
-            None => Err(failure(code::NO_ADDRESS, format!("no address for container {}", request.id.container_id))),
+            None => Err(failure(
+                code::NO_ADDRESS,
+                format!("no address for container {}", request.id.container_id),
+            )),
         };
         if let Err(failure) = &outcome {
             tracing::warn!(container = request.id.container_id, error = failure.msg, "ADD failed; undone");
@@ -143,7 +147,8 @@ impl Attacher {
         let _held = self.locks.hold(&request.id.container_id).await;
         let wrong = |msg: String| Err(failure(code::CHECK_FAILED, msg));
         let snapshot = ask(&self.asks, Ask::Snapshot).await.ok_or_else(ending)?;
-        let Some(attachment) = snapshot.attachments.iter().find(|attachment| attachment.id == request.id) else {
+        let Some(attachment) = snapshot.attachments.iter().find(|attachment| attachment.id == request.id)
+        else {
             let id = &request.id;
             let msg = format!("container {} interface {} is not attached", id.container_id, id.interface);
             return Err(failure(code::UNKNOWN_CONTAINER, msg));

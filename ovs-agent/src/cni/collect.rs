@@ -43,7 +43,10 @@ async fn replay(attacher: &Attacher, tombstones: &Path, now: SystemTime) {
         };
         match attacher.del(&id, now).await {
             Ok(()) => {
-                tracing::info!(container = id.container_id, "a deletion from while the agent was away is done");
+                tracing::info!(
+                    container = id.container_id,
+                    "a deletion from while the agent was away is done"
+                );
                 let _ = std::fs::remove_file(&path);
             }
             Err(failure) => tracing::warn!(error = failure.msg, "a tombstone waits for the next try"),
@@ -56,7 +59,10 @@ async fn orphans(attacher: &Attacher, now: SystemTime) {
     let Some(snapshot) = ask(&attacher.asks, Ask::Snapshot).await else { return };
     for attachment in &snapshot.attachments {
         if (attacher.device_exists)(&attachment.host_interface) == Some(false) {
-            tracing::info!(container = attachment.id.container_id, "its device is gone: the attachment is freed");
+            tracing::info!(
+                container = attachment.id.container_id,
+                "its device is gone: the attachment is freed"
+            );
             if let Err(failure) = attacher.del(&attachment.id, now).await {
                 tracing::warn!(error = failure.msg, "an attachment waits for the next try");
             }

@@ -21,7 +21,12 @@ const TRANSFER_LIMIT: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 64;
 
 /// Serves until the process ends.
-pub async fn run(listener: UnixListener, attacher: Attacher, metrics: Arc<Metrics>, clock: fn() -> SystemTime) {
+pub async fn run(
+    listener: UnixListener,
+    attacher: Attacher,
+    metrics: Arc<Metrics>,
+    clock: fn() -> SystemTime,
+) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         // The semaphore is never closed.

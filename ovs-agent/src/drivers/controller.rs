@@ -115,8 +115,7 @@ impl Link<'_> {
         let token = read(target.token.as_ref().ok_or(StreamError::NoToken)?).await?;
         let token = String::from_utf8_lossy(&token).into_owned();
         let endpoint = api::client::endpoint(address, &authority)?;
-        let channel =
-            endpoint.connect().await.map_err(|error| StreamError::Connect(with_sources(&error)))?;
+        let channel = endpoint.connect().await.map_err(|error| StreamError::Connect(with_sources(&error)))?;
         let mut client = api::client::agents(channel, &token)?;
 
         let (outbox, outgoing) = mpsc::channel(OUTBOX);
@@ -178,7 +177,9 @@ impl Link<'_> {
             StreamCommand::Send(session, message) if session == self.session => {
                 outbox.send(*message).await.map_err(|_| StreamError::Ended("it stopped listening".into()))
             }
-            StreamCommand::Leave(session, reason) if session == self.session => Err(StreamError::Left(reason)),
+            StreamCommand::Leave(session, reason) if session == self.session => {
+                Err(StreamError::Left(reason))
+            }
             StreamCommand::Send(..) | StreamCommand::Leave(..) => Ok(()),
         }
     }

@@ -142,10 +142,9 @@ impl Report {
         self.lost = None;
         let mut database = read(&state.replica, &self.bridge);
         database.problem = self.problem.clone();
-        database.realized = wanted
-            .rows
-            .as_ref()
-            .is_some_and(|rows| difference::transaction(&state.replica, rows, wanted.flows_restored).is_none());
+        database.realized = wanted.rows.as_ref().is_some_and(|rows| {
+            difference::transaction(&state.replica, rows, wanted.flows_restored).is_none()
+        });
         if self.sent.as_ref() == Some(&database) {
             return true;
         }

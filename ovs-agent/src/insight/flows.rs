@@ -44,7 +44,9 @@ impl Filter {
     fn wants(&self, flow: &FlowStats, reason: Option<&Reason>) -> bool {
         self.table.is_none_or(|table| flow.table.0 == table)
             && self.policy.as_ref().is_none_or(|text| {
-                reason.is_some_and(|reason| reason.owners.iter().filter_map(policy_of).any(|id| names(id, text)))
+                reason.is_some_and(|reason| {
+                    reason.owners.iter().filter_map(policy_of).any(|id| names(id, text))
+                })
             })
             && self.pod.as_ref().is_none_or(|pod| pod.concerns(flow, reason))
     }
@@ -108,9 +110,9 @@ impl PodFilter {
 fn spoken_of(flow: &FlowStats) -> impl Iterator<Item = IpAddr> + '_ {
     let ipv4 = [Field::IPV4_SRC, Field::IPV4_DST, Field::ARP_SPA, Field::ARP_TPA];
     let ipv6 = [Field::IPV6_SRC, Field::IPV6_DST];
-    let ipv4 = ipv4.into_iter().filter_map(|field| {
-        Some(IpAddr::V4(u32::try_from(flow.match_.exact(field)?).ok()?.into()))
-    });
+    let ipv4 = ipv4
+        .into_iter()
+        .filter_map(|field| Some(IpAddr::V4(u32::try_from(flow.match_.exact(field)?).ok()?.into())));
     ipv4.chain(ipv6.into_iter().filter_map(|field| Some(IpAddr::V6(flow.match_.exact(field)?.into()))))
 }
 

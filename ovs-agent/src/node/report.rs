@@ -89,7 +89,8 @@ impl Node {
     fn hindrance(&self, attachment: &Attachment) -> Failure {
         let title = attachment.title();
         if let Switch::Away { problem } = &self.switch {
-            let msg = format!("{title}: the switch is out of reach ({problem}); check ovs-vswitchd on this node");
+            let msg =
+                format!("{title}: the switch is out of reach ({problem}); check ovs-vswitchd on this node");
             return failure(code::SWITCH, msg);
         }
         if let Switch::Here { problem: Some(problem), .. } = &self.switch {
@@ -115,9 +116,11 @@ impl Node {
         let why = match (self.stream.configured, self.stream.session) {
             (false, _) => "this agent has no controller; start it with --controller".to_owned(),
             (true, None) => format!("no controller is connected ({})", self.stream.problem),
-            (true, Some(_)) => "the controller has not reported the pod; check that it reads this pod's source \
+            (true, Some(_)) => {
+                "the controller has not reported the pod; check that it reads this pod's source \
                                  and that the pod is bound to this node"
-                .to_owned(),
+                    .to_owned()
+            }
         };
         let msg = format!("{title} (UID {}): its policies are not known: {why}", pod.uid);
         failure(code::TRY_AGAIN, msg)
@@ -129,7 +132,8 @@ impl Node {
             return false;
         }
         let listed = self.database.as_ref().is_some_and(|d| d.ports.contains_key(&id.host_interface()));
-        !listed && (self.confirmed.generation == self.generation || matches!(self.switch, Switch::Away { .. }))
+        !listed
+            && (self.confirmed.generation == self.generation || matches!(self.switch, Switch::Away { .. }))
     }
 
     /// Whether an ADD would succeed as far as the switch goes.

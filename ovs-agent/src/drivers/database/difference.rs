@@ -87,8 +87,12 @@ fn update_bridge(transaction: &mut Transaction, uuid: Uuid, row: &Bridge, wanted
         transaction.update(Bridge::at(uuid), fields);
     }
     let mut mutations = Vec::new();
-    put_missing(&mut mutations, &row.other_config, &wanted.other_config, |k, v| Bridge::OTHER_CONFIG.put(k, v));
-    put_missing(&mut mutations, &row.external_ids, &wanted.external_ids, |k, v| Bridge::EXTERNAL_IDS.put(k, v));
+    put_missing(&mut mutations, &row.other_config, &wanted.other_config, |k, v| {
+        Bridge::OTHER_CONFIG.put(k, v)
+    });
+    put_missing(&mut mutations, &row.external_ids, &wanted.external_ids, |k, v| {
+        Bridge::EXTERNAL_IDS.put(k, v)
+    });
     if !mutations.is_empty() {
         transaction.mutate(Bridge::at(uuid), mutations);
     }
