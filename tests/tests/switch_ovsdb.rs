@@ -384,12 +384,12 @@ async fn an_idle_client_answers_the_servers_probes() {
     let Some(ovs) = PrivateOvs::start_database().expect("start") else { return };
     let socket = ovs.rundir().join("probing.sock");
     let target = format!("punix:{}", socket.display());
-    ovs.vsctl(["set-manager", &target, "--", "set", "Manager", ".", "inactivity_probe=200"])
+    ovs.vsctl(["set-manager", &target, "--", "set", "Manager", ".", "inactivity_probe=1000"])
         .expect("set-manager");
     let client = Client::start(Remote::unix(&socket), interest(), ClientConfig::default());
     client.wait_for(LIMIT, |_| Some(())).await.expect("connect");
     // The default of our own probes is 5 s: in this time only the server probes.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
     let state = client.state();
     assert_eq!((state.live, state.synchronizations), (true, 1));
 }
