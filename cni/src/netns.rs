@@ -66,7 +66,15 @@ impl Namespace {
         if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) {
             return Err(NamespaceError::Ours(path.to_owned()));
         }
-        Ok(Self { file })
+        let namespace = Self { file };
+        // A namespace of another kind looks the same until it is entered; now nothing has been made yet.
+        match namespace.run(|| Ok(())) {
+            Err(failure) if failure.code == code::INVALID_ENVIRONMENT => {
+                Err(NamespaceError::NoNamespace(path.to_owned()))
+            }
+            Err(failure) => Err(io(io::Error::other(failure.msg))),
+            Ok(()) => Ok(namespace),
+        }
     }
 
     /// The open file, to hand a link over.

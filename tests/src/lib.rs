@@ -1,4 +1,6 @@
 //! What the tests that cross crates share; it must not hold anything that production code needs.
 
+pub mod binaries;
+pub mod namespace;
 pub mod private_ovs;
 pub mod skip;
