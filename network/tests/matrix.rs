@@ -28,8 +28,8 @@ fn pod(name: &str, addresses: &[&str], ports: &[(Protocol, u16)]) -> Pod {
 }
 
 fn network(pods: Vec<Pod>, blocks: &[&str]) -> Network {
-    let mut network = Network::default();
-    network.pods = pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect();
+    let pods = pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect();
+    let mut network = Network { pods, ..Network::default() };
     network.nodes.insert(
         NodeName::new("node-1"),
         Node {

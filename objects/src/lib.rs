@@ -1,1 +1,30 @@
-//! objects.
+//! Kubernetes objects, pure: reading YAML, API defaulting, expanding workloads into pods, placing them, and the translation
+//! into the logical network. No IO, no clock, no async; texts come in, a [`network::Network`] and problems come out.
+//!
+//! The path of manifests: [`read`] → [`nodes`] (or the caller's own) → [`place`] → (addresses: the agents', or
+//! [`offline::hand_out`]) → [`translate`]. A source that watches an API server calls the functions of [`translate`] one
+//! object at a time.
+
+mod decode;
+pub mod defaulting;
+mod expand;
+mod lenient;
+mod located;
+pub mod offline;
+mod place;
+mod problem;
+mod read;
+mod scenario;
+mod set;
+mod syntax;
+pub mod translate;
+mod yaml;
+
+pub use place::{Placement, place};
+pub use problem::{Fault, ObjectRef, Problem, RuleFault, RulePart, Severity, Source};
+pub use read::read;
+pub use scenario::{Scenario, scenarios};
+pub use set::{Object, ObjectSet, Origin, Workload, WorkloadKind};
+pub use translate::node::nodes;
+pub use translate::translate;
+pub use yaml::SourceText;

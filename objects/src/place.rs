@@ -1,0 +1,118 @@
+//! Gives every pod its node without a scheduler: sorted by name, round-robin over the nodes in their order. Pods that are
+//! bound already, and those of DaemonSets, stay where they are.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use network::{NamespacedName, Node, NodeName, Pod};
+
+use crate::expand::expand;
+use crate::problem::{Fault, ObjectRef, Problem, Source};
+use crate::set::ObjectSet;
+use crate::translate::pod::pod_at;
+
+/// The pods of an input with their nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Placement {
+    /// Sorted by name. `addresses` are those that the input asks for; a host-network pod has its node's.
+    pub pods: Vec<Pod>,
+    /// What is wrong with the others.
+    pub problems: Vec<Problem>,
+}
+
+/// Expands the workloads of a set and places all pods on `nodes`. Left out, each with a problem: pods bound to an unknown
+/// node, and pods that ask for an address that somebody before them has.
+pub fn place(objects: &ObjectSet, nodes: &[Node]) -> Placement {
+    let mut problems = Vec::new();
+    let names: Vec<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
+    let mut sources = BTreeMap::new();
+    let mut pods = Vec::new();
+    let mut next = 0;
+    for (key, expanded) in expand(objects, &names, &mut problems) {
+        let (mut pod, faults) = pod_at(&expanded.pod, expanded.source.as_ref());
+        if !expanded.repeated {
+            problems.extend(faults);
+        }
+        if pod.node.is_none() && !names.is_empty() {
+            pod.node = Some(names[next % names.len()].clone());
+            next += 1;
+        }
+        sources.insert(key, expanded.source);
+        pods.push(pod);
+    }
+    let source = |key: &NamespacedName| sources.get(key).cloned().flatten();
+    let mut check = Check::new(nodes);
+    pods.retain_mut(|pod| match check.admit(pod, "the pod is left out") {
+        faults if faults.is_empty() => true,
+        faults => {
+            problems.extend(faults.into_iter().map(|fault| problem(pod, source(&pod.key), fault)));
+            false
+        }
+    });
+    Placement { pods, problems }
+}
+
+pub(crate) fn problem(pod: &Pod, source: Option<Source>, (field, fault): FieldFault) -> Problem {
+    let object = ObjectRef::namespaced("Pod", &pod.key.namespace, &pod.key.name);
+    Problem { object: Some(object), source, field: Some(field.to_owned()), fault }
+}
+
+pub(crate) type FieldFault = (&'static str, Fault);
+
+/// Checks pods against the nodes and against the pods before them.
+pub(crate) struct Check<'a> {
+    nodes: &'a [Node],
+    taken: BTreeMap<IpAddr, ObjectRef>,
+}
+
+impl<'a> Check<'a> {
+    pub(crate) fn new(nodes: &'a [Node]) -> Self {
+        let mut taken = BTreeMap::new();
+        for node in nodes {
+            for address in node.addresses.iter().copied().chain(node.gateway_addresses()) {
+                taken.entry(address).or_insert_with(|| ObjectRef::cluster("Node", node.name.as_str()));
+            }
+        }
+        Self { nodes, taken }
+    }
+
+    /// What is wrong with a pod here. A host-network pod gets its node's addresses; addresses that others have are taken
+    /// from the pod.
+    pub(crate) fn admit(&mut self, pod: &mut Pod, consequence: &'static str) -> Vec<FieldFault> {
+        let node = match &pod.node {
+            None if self.nodes.is_empty() => return vec![("spec.nodeName", Fault::NoNodes)],
+            None => None,
+            Some(name) => match self.nodes.iter().find(|node| node.name == *name) {
+                Some(node) => Some(node),
+                None => {
+                    let known: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                    return vec![("spec.nodeName", Fault::UnknownNode { node: name.to_string(), known })];
+                }
+            },
+        };
+        if pod.host_network {
+            pod.addresses = node.map(|node| node.addresses.clone()).unwrap_or_default();
+            return Vec::new();
+        }
+        if pod.completed {
+            return Vec::new();
+        }
+        let mut faults = Vec::new();
+        pod.addresses.retain(|address| match self.taken.get(address) {
+            None => true,
+            Some(owner) => {
+                let (address, owner) = (*address, owner.clone());
+                faults.push(("status.podIPs", Fault::AddressTaken { address, owner, consequence }));
+                false
+            }
+        });
+        if faults.is_empty() {
+            for address in &pod.addresses {
+                let object = ObjectRef::namespaced("Pod", &pod.key.namespace, &pod.key.name);
+                self.taken.insert(*address, object);
+            }
+        }
+        faults
+    }
+}

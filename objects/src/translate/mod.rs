@@ -1,0 +1,62 @@
+//! Objects into the logical network. Each kind has a function for one object; [`translate`] does a whole set.
+
+pub mod node;
+pub mod pod;
+pub mod policy;
+mod selector;
+
+use k8s_openapi::api::core::v1::Namespace;
+use network::{Labels, Network, Node, Pod};
+
+use crate::defaulting::NAMESPACE_NAME_LABEL;
+use crate::place::{Check, problem};
+use crate::problem::Problem;
+use crate::set::ObjectSet;
+
+/// The network of a set of objects on `nodes` with `pods` (from [`crate::place`], with whatever addresses they have by
+/// now). Pods on unknown nodes are left out; a pod whose address somebody else has goes without it.
+pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut network = Network::default();
+    for node in nodes {
+        network.nodes.insert(node.name.clone(), node.clone());
+    }
+    for (name, object) in &objects.namespaces {
+        network.namespaces.insert(name.clone(), namespace_labels(name, Some(&object.value)));
+    }
+    let mut sorted: Vec<&Pod> = pods.iter().collect();
+    sorted.sort_by_key(|pod| &pod.key);
+    let mut check = Check::new(nodes);
+    for pod in sorted {
+        let mut pod = pod.clone();
+        let faults = check.admit(&mut pod, "the pod goes without it");
+        let source = objects.pods.get(&pod.key).and_then(|object| object.source());
+        let left_out = faults.iter().any(|(field, _)| *field == "spec.nodeName");
+        problems.extend(faults.into_iter().map(|fault| problem(&pod, source.clone(), fault)));
+        if !left_out {
+            network.pods.insert(pod.key.clone(), pod);
+        }
+    }
+    for object in objects.network_policies.values() {
+        let translated = policy::network_policy(&object.value, object.origin.as_ref());
+        problems.extend(translated.problems);
+        for selector in translated.selectors {
+            network.intern(selector);
+        }
+        network.policies.insert(translated.policy.id.clone(), translated.policy);
+    }
+    let named = network.pods.keys().map(|key| key.namespace.clone());
+    let named: Vec<String> = named.chain(network.policies.keys().map(|id| id.namespace.clone())).collect();
+    for name in named.into_iter().filter(|name| !name.is_empty()) {
+        let labels = namespace_labels(&name, None);
+        network.namespaces.entry(name).or_insert(labels);
+    }
+    (network, problems)
+}
+
+/// The labels of a namespace, its name among them as the API server writes it; `None` for one that was never seen.
+pub fn namespace_labels(name: &str, namespace: Option<&Namespace>) -> Labels {
+    let mut labels = namespace.and_then(|n| n.metadata.labels.clone()).unwrap_or_default();
+    labels.insert(NAMESPACE_NAME_LABEL.to_owned(), name.to_owned());
+    labels
+}

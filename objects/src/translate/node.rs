@@ -1,0 +1,113 @@
+//! Node objects into nodes.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1 as core;
+use network::{Cidr, Node, NodeName};
+
+use crate::problem::{Fault, ObjectRef, Problem};
+use crate::set::{ObjectSet, Origin, Report};
+use crate::translate::pod::unusable;
+
+/// The nodes of a set, by name. Of two nodes with one address, or with overlapping pod ranges, the first keeps it.
+pub fn nodes(objects: &ObjectSet) -> (Vec<Node>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut taken: BTreeMap<IpAddr, ObjectRef> = BTreeMap::new();
+    for object in objects.nodes.values() {
+        let origin = object.origin.as_ref();
+        let (mut node, faults) = node(&object.value, origin);
+        problems.extend(faults);
+        let me = ObjectRef::cluster("Node", node.name.as_str());
+        let mut report = Report::new(me.clone(), origin);
+        node.addresses.retain(|address| match taken.get(address) {
+            None => {
+                taken.insert(*address, me.clone());
+                true
+            }
+            Some(owner) => {
+                let (address, owner, consequence) = (*address, owner.clone(), "this node goes without it");
+                report.field("status.addresses", Fault::AddressTaken { address, owner, consequence });
+                false
+            }
+        });
+        node.pod_cidrs.retain(|range| {
+            let overlapping = nodes.iter().find_map(|other| {
+                let clash = other.pod_cidrs.iter().find(|r| r.covers(range) || range.covers(r))?;
+                Some((*clash, ObjectRef::cluster("Node", other.name.as_str())))
+            });
+            let Some((other, owner)) = overlapping else { return true };
+            report.field("spec.podCIDRs", Fault::RangeTaken { range: *range, other, owner });
+            false
+        });
+        problems.extend(report.problems);
+        nodes.push(node);
+    }
+    (nodes, problems)
+}
+
+/// One node. Without an address or a pod range it still is a node; the problem says what does not work.
+pub fn node(object: &core::Node, origin: Option<&Origin>) -> (Node, Vec<Problem>) {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let mut report = Report::new(ObjectRef::cluster("Node", &name), origin);
+    let addresses = addresses(object, &mut report);
+    let pod_cidrs = pod_ranges(object, &mut report);
+    let labels = object.metadata.labels.clone().unwrap_or_default();
+    (Node { name: NodeName::new(name), labels, addresses, pod_cidrs }, report.problems)
+}
+
+fn addresses(object: &core::Node, report: &mut Report<'_>) -> Vec<IpAddr> {
+    let listed = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    let mut bad = false;
+    for (index, entry) in listed.enumerate().filter(|(_, entry)| entry.type_ == "InternalIP") {
+        let field = format!("status.addresses[{index}].address");
+        match entry.address.parse::<IpAddr>() {
+            Err(_) => {
+                report.field(&field, Fault::BadAddress { text: entry.address.clone() });
+                bad = true;
+            }
+            Ok(address) if unusable(address) => {
+                report.field(&field, Fault::UnusableAddress { address });
+                bad = true;
+            }
+            Ok(address) if addresses.contains(&address) => {}
+            Ok(address) if addresses.iter().any(|other| other.is_ipv4() == address.is_ipv4()) => {
+                report.field(&field, Fault::SecondAddress { address });
+            }
+            Ok(address) => addresses.push(address),
+        }
+    }
+    if addresses.is_empty() && !bad {
+        report.field("status.addresses", Fault::NodeWithoutAddress);
+    }
+    addresses
+}
+
+fn pod_ranges(object: &core::Node, report: &mut Report<'_>) -> Vec<Cidr> {
+    let spec = object.spec.as_ref();
+    let listed = spec.and_then(|spec| spec.pod_cidrs.as_deref()).unwrap_or_default();
+    let texts: Vec<(String, &String)> = if listed.is_empty() {
+        spec.and_then(|spec| spec.pod_cidr.as_ref())
+            .map(|cidr| ("spec.podCIDR".to_owned(), cidr))
+            .into_iter()
+            .collect()
+    } else {
+        listed.iter().enumerate().map(|(index, cidr)| (format!("spec.podCIDRs[{index}]"), cidr)).collect()
+    };
+    if texts.is_empty() {
+        report.field("spec.podCIDRs", Fault::NodeWithoutRange);
+    }
+    let mut ranges: Vec<Cidr> = Vec::new();
+    for (field, text) in texts {
+        match text.parse::<Cidr>() {
+            Err(error) => report.field(&field, Fault::BadRange(error)),
+            Ok(range) if ranges.iter().any(|other| other.is_ipv4() == range.is_ipv4()) => {
+                report.field(&field, Fault::SecondAddress { address: range.address() });
+            }
+            Ok(range) => ranges.push(range),
+        }
+    }
+    ranges
+}
