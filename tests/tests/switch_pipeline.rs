@@ -1,0 +1,209 @@
+//! Compiled programs on a real switch: it takes them whole, reads them back as they are, and walks packets through them
+//! as the simulator does.
+
+#[path = "../../compiler/tests/networks/mod.rs"]
+mod networks;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use compiler::simulate::matrix::{Site, compile_all};
+use compiler::simulate::{Conntrack, Packet, Simulator};
+use compiler::{PortRef, Program};
+use network::{Mac, Network, Protocol};
+use openflow::connection::Config;
+use openflow::io::{Client, Target};
+use openflow::message::FlowStatsRequest;
+use openflow::{Field, FlowMod, Message, PortNo};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use tests::private_ovs::PrivateOvs;
+
+const BRIDGE: &str = "br-int";
+
+/// A bridge with the ports of a site: the numbers are ours, so that a program can be bound before anything is asked.
+fn numbers(site: &Site) -> BTreeMap<PortRef, PortNo> {
+    let mut numbers = BTreeMap::from([(PortRef::Gateway, PortNo(1)), (PortRef::Tunnel, PortNo(2))]);
+    for (place, port) in site.ports.iter().enumerate() {
+        numbers.insert(PortRef::Interface(port.interface.clone()), PortNo(10 + place as u32));
+    }
+    numbers
+}
+
+fn flow_mods(program: &Program, numbers: &BTreeMap<PortRef, PortNo>) -> Vec<FlowMod> {
+    program.bind(|port| numbers.get(port).copied()).collect()
+}
+
+fn make_bridge(ovs: &PrivateOvs, numbers: &BTreeMap<PortRef, PortNo>) {
+    let mut args: Vec<String> = [
+        "--if-exists",
+        "del-br",
+        BRIDGE,
+        "--",
+        "add-br",
+        BRIDGE,
+        "--",
+        "set",
+        "bridge",
+        BRIDGE,
+        "datapath_type=dummy",
+        "fail_mode=secure",
+        "protocols=OpenFlow10,OpenFlow13,OpenFlow15",
+    ]
+    .map(str::to_owned)
+    .into();
+    for (port, number) in numbers {
+        let name = match port {
+            PortRef::Gateway => "gw".to_owned(),
+            PortRef::Tunnel => "tun".to_owned(),
+            PortRef::Interface(name) => name.clone(),
+        };
+        let mut add: Vec<String> = vec![
+            "--".into(),
+            "add-port".into(),
+            BRIDGE.into(),
+            name.clone(),
+            "--".into(),
+            "set".into(),
+            "interface".into(),
+            name,
+            format!("ofport_request={}", number.0),
+        ];
+        if *port == PortRef::Tunnel {
+            add.extend(["type=geneve", "options:remote_ip=flow", "options:key=flow"].map(str::to_owned));
+        } else {
+            add.push("type=dummy".into());
+        }
+        args.append(&mut add);
+    }
+    ovs.vsctl(args).unwrap();
+}
+
+async fn connect(ovs: &PrivateOvs) -> Client {
+    let target = Target::Unix(ovs.mgmt_socket(BRIDGE));
+    let (client, mut events) = Client::connect(&target, Config::default()).await.unwrap();
+    tokio::spawn(async move { while events.recv().await.is_some() {} });
+    client
+}
+
+async fn install(client: &Client, flows: Vec<FlowMod>) {
+    let clear = FlowMod {
+        table: openflow::TableId::ALL,
+        command: openflow::FlowModCommand::Delete,
+        ..FlowMod::default()
+    };
+    let messages: Vec<Message> =
+        std::iter::once(clear).chain(flows).map(|flow| Message::FlowMod(Box::new(flow))).collect();
+    client.apply_bundle(messages).await.unwrap();
+}
+
+fn sample(runner: &mut TestRunner) -> Network {
+    networks::network().new_tree(runner).unwrap().current()
+}
+
+#[tokio::test]
+async fn a_program_reads_back_as_it_was_sent() {
+    let Some(ovs) = PrivateOvs::start().unwrap() else { return };
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..10 {
+        let site = compile_all(&sample(&mut runner)).swap_remove(0);
+        let numbers = numbers(&site);
+        make_bridge(&ovs, &numbers);
+        let client = connect(&ovs).await;
+        let flows = flow_mods(&site.program, &numbers);
+        assert_eq!(flows.len(), site.program.flows.len());
+        install(&client, flows.clone()).await;
+        let mut held = BTreeMap::new();
+        client
+            .dump_flows(FlowStatsRequest::default(), |flow| {
+                let key = (flow.table, flow.priority, flow.match_.canonical());
+                held.insert(key, (flow.cookie, format!("{:?}", flow.instructions)));
+            })
+            .await
+            .unwrap();
+        for flow in &flows {
+            let key = (flow.table, flow.priority, flow.match_.canonical());
+            let there = held.remove(&key).unwrap_or_else(|| panic!("missing: {flow:?}"));
+            // By name: the switch may print a field under another of its code points.
+            assert_eq!(there, (flow.cookie, format!("{:?}", flow.instructions)), "{key:?}");
+        }
+        assert!(held.is_empty(), "more than was sent: {held:?}");
+    }
+}
+
+/// The cookies of the flows that `ofproto/trace` walked, in order.
+fn cookies(trace: &str) -> Vec<u64> {
+    let cookie = |line: &str| {
+        let text = line.split("cookie 0x").nth(1)?;
+        u64::from_str_radix(text.split(|c: char| !c.is_ascii_hexdigit()).next()?, 16).ok()
+    };
+    trace.lines().filter_map(cookie).collect()
+}
+
+fn flow_text(packet: &Packet, port: PortNo) -> String {
+    let mac = |field| Mac(packet.get(field).to_be_bytes()[10..].try_into().unwrap());
+    let ipv4 = packet.get(Field::ETH_TYPE) == 0x0800;
+    let address = |v4, v6| match ipv4 {
+        true => IpAddr::from((packet.get(v4) as u32).to_be_bytes()),
+        false => IpAddr::from(packet.get(v6).to_be_bytes()),
+    };
+    let (source, destination) =
+        (address(Field::IPV4_SRC, Field::IPV6_SRC), address(Field::IPV4_DST, Field::IPV6_DST));
+    let prefix = if ipv4 { "nw" } else { "ipv6" };
+    let protocol = match (packet.get(Field::IP_PROTO), ipv4) {
+        (6, true) => format!("tcp,tcp_dst={},tcp_flags=syn", packet.get(Field::TCP_DST)),
+        (6, false) => format!("tcp6,tcp_dst={},tcp_flags=syn", packet.get(Field::TCP_DST)),
+        (17, true) => format!("udp,udp_dst={}", packet.get(Field::UDP_DST)),
+        (17, false) => format!("udp6,udp_dst={}", packet.get(Field::UDP_DST)),
+        (_, true) => format!("sctp,sctp_dst={}", packet.get(Field::SCTP_DST)),
+        (_, false) => format!("sctp6,sctp_dst={}", packet.get(Field::SCTP_DST)),
+    };
+    format!(
+        "in_port={},dl_src={},dl_dst={},{protocol},{prefix}_src={source},{prefix}_dst={destination},nw_ttl=64",
+        port.0,
+        mac(Field::ETH_SRC),
+        mac(Field::ETH_DST),
+    )
+}
+
+#[tokio::test]
+async fn the_simulator_walks_as_the_switch_does() {
+    let Some(ovs) = PrivateOvs::start().unwrap() else { return };
+    let mut runner = TestRunner::deterministic();
+    let mut walked = 0;
+    for _ in 0..6 {
+        let network = sample(&mut runner);
+        let site = compile_all(&network).swap_remove(0);
+        let numbers = numbers(&site);
+        make_bridge(&ovs, &numbers);
+        let client = connect(&ovs).await;
+        install(&client, flow_mods(&site.program, &numbers)).await;
+        let simulator = Simulator::new(&site.program);
+        let pods: Vec<_> = network.pods.values().filter(|pod| pod.is_policed()).collect();
+        for port in &site.ports {
+            for target in &pods {
+                for (protocol, number) in [(Protocol::Tcp, 80), (Protocol::Udp, 81), (Protocol::Sctp, 79)] {
+                    for source in &port.addresses {
+                        let Some(destination) =
+                            target.addresses.iter().find(|a| a.is_ipv4() == source.is_ipv4())
+                        else {
+                            continue;
+                        };
+                        let packet = Packet::first(*source, *destination, protocol, number)
+                            .ethernet(port.mac, Mac::ROUTER);
+                        let from = PortRef::Interface(port.interface.clone());
+                        let trace = simulator.run(&from, packet.clone(), &mut Conntrack::default());
+                        let expected: Vec<u64> = trace.steps.iter().map(|step| step.cookie.0).collect();
+                        let text = flow_text(&packet, numbers[&from]);
+                        let said =
+                            ovs.appctl(["ofproto/trace", BRIDGE, &text, "--ct-next", "trk,new"]).unwrap();
+                        assert_eq!(cookies(&said), expected, "{text}\n{said}\n{trace:#?}");
+                        walked += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(walked > 50, "only {walked} packets");
+}
