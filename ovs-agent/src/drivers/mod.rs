@@ -4,4 +4,7 @@
 pub mod controller;
 pub mod database;
 pub mod host;
+pub mod netlink;
+pub mod nftables;
 pub mod switch;
+pub mod sysctl;
