@@ -29,7 +29,7 @@ pub(crate) fn flow(table: Table, priority: u16, match_: Match) -> Draft {
 
 impl Draft {
     /// Only packets from this port.
-    pub(crate) fn from_port(mut self, port: PortRef) -> Self {
+    pub(crate) fn on_port(mut self, port: PortRef) -> Self {
         self.in_port = Some(port);
         self
     }

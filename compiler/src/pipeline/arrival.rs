@@ -44,7 +44,7 @@ pub(super) fn build(context: &Context<'_>, out: &mut Builder) {
 fn classifier(context: &Context<'_>, out: &mut Builder) {
     let from = |port, side: Side| {
         flow(Table::Classifier, 200, Match::new())
-            .from_port(port)
+            .on_port(port)
             .act(SOURCE.load(side as u64))
             .goto(Table::SpoofGuard)
     };
@@ -68,7 +68,7 @@ fn guard(priority: u16, match_: Match) -> Draft {
 /// What a pod may say: its own addresses, nothing else.
 fn pod(port: &LocalPort, out: &mut Builder) {
     let (owner, name) = (owner_of(port), name_of(port));
-    let from = |draft: Draft| draft.from_port(PortRef::Interface(port.interface.clone()));
+    let from = |draft: Draft| draft.on_port(PortRef::Interface(port.interface.clone()));
     let mac = |match_: Match| match_.with(Field::ETH_SRC, port.mac.0);
     for own in &port.addresses {
         let ip = from(guard(200, mac(address(End::Source, *own)))).goto(Table::UnSnat);
@@ -111,7 +111,7 @@ fn nd(kind: u8) -> Match {
 
 /// What may come in by the gateway port: the node itself, and the outside; never an address that lives elsewhere.
 fn gateway(context: &Context<'_>, out: &mut Builder) {
-    let from = |draft: Draft| draft.from_port(PortRef::Gateway);
+    let from = |draft: Draft| draft.on_port(PortRef::Gateway);
     let arp = Match::new().with(Field::ETH_TYPE, ETH_ARP);
     let draft = from(guard(205, arp)).goto(Table::ArpResponder);
     out.add(draft, Owner::Pipeline, "the node asks by ARP");
@@ -156,7 +156,7 @@ fn tunnel(node: &Node, out: &mut Builder) {
             IpAddr::V4(outer) => inner.with(Field::TUN_SRC, outer),
             IpAddr::V6(outer) => inner.with(Field::TUN_IPV6_SRC, outer),
         };
-        guard(200, match_.with(Field::TUN_ID, VNI)).from_port(PortRef::Tunnel).goto(Table::UnSnat)
+        guard(200, match_.with(Field::TUN_ID, VNI)).on_port(PortRef::Tunnel).goto(Table::UnSnat)
     };
     let owner = Owner::Node(node.name.clone());
     for range in &node.pod_cidrs {

@@ -84,6 +84,15 @@ impl<'a> Fabric<'a> {
         Self { sites: sites.collect() }
     }
 
+    /// Takes over the connections of the same nodes under earlier programs: what a change of policy meets.
+    pub fn inherit_connections(&mut self, earlier: &Fabric<'_>) {
+        for (name, site) in &mut self.sites {
+            if let Some(earlier) = earlier.sites.get(name) {
+                site.conntrack = earlier.conntrack.clone();
+            }
+        }
+    }
+
     /// Forgets all connections.
     pub fn forget_connections(&mut self) {
         for site in self.sites.values_mut() {

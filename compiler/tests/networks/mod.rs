@@ -123,6 +123,14 @@ fn rule() -> impl Strategy<Value = RuleSeed> {
     (any::<bool>(), peers, ports())
 }
 
+fn tier() -> impl Strategy<Value = Tier> {
+    prop_oneof![3 => Just(Tier::NetworkPolicy), 1 => Just(Tier::Admin), 1 => Just(Tier::Baseline)]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![Just(Action::Accept), Just(Action::Deny), Just(Action::Pass)]
+}
+
 /// Any network.
 pub fn network() -> impl Strategy<Value = Network> {
     let pods = prop::collection::vec(
@@ -130,8 +138,11 @@ pub fn network() -> impl Strategy<Value = Network> {
         2..7,
     );
     let policies = prop::collection::vec(
-        ((0usize..2, selector(), any::<bool>(), any::<bool>()), prop::collection::vec(rule(), 0..4)),
-        0..5,
+        (
+            (0usize..2, selector(), any::<bool>(), any::<bool>(), tier()),
+            prop::collection::vec((rule(), action()), 0..4),
+        ),
+        0..6,
     );
     (pods, policies).prop_map(|(pods, policies)| {
         let mut network = Network::default();
@@ -145,13 +156,14 @@ pub fn network() -> impl Strategy<Value = Network> {
             let pod = pod(index, seed);
             network.pods.insert(pod.key.clone(), pod);
         }
-        for (index, ((namespace, subject, ingress, egress), rules)) in policies.into_iter().enumerate() {
+        for (index, ((namespace, subject, ingress, egress, tier), rules)) in policies.into_iter().enumerate()
+        {
             let namespace = format!("ns-{namespace}");
             let subject = network.intern(Selector::pods_in(&namespace, subject));
             let mut counts = BTreeMap::new();
             let rules = rules
                 .into_iter()
-                .map(|(towards, peers, ports)| {
+                .map(|((towards, peers, ports), action)| {
                     let direction = if towards { Direction::Ingress } else { Direction::Egress };
                     let count = counts.entry(direction).or_insert(0);
                     *count += 1;
@@ -162,18 +174,27 @@ pub fn network() -> impl Strategy<Value = Network> {
                             blocks: blocks.into_iter().collect(),
                         },
                     };
-                    Rule { index: *count - 1, direction, action: Action::Accept, peers, ports }
+                    let action = if tier == Tier::NetworkPolicy { Action::Accept } else { action };
+                    Rule { index: *count - 1, direction, action, peers, ports }
                 })
                 .filter(|rule| if rule.direction == Direction::Ingress { ingress } else { egress })
                 .collect();
-            let id = PolicyId { kind: PolicyKind::NetworkPolicy, namespace, name: format!("policy-{index}") };
+            let name = format!("policy-{index}");
+            let id = match tier {
+                Tier::NetworkPolicy => PolicyId { kind: PolicyKind::NetworkPolicy, namespace, name },
+                _ => PolicyId { kind: PolicyKind::ClusterNetworkPolicy, namespace: String::new(), name },
+            };
+            let isolates = match tier {
+                Tier::NetworkPolicy => Isolation { ingress, egress },
+                _ => Isolation::default(),
+            };
             let policy = Policy {
                 id: id.clone(),
                 generation: 1,
-                tier: Tier::NetworkPolicy,
-                priority: 0,
+                tier,
+                priority: if tier == Tier::NetworkPolicy { 0 } else { index as u32 * 7 },
                 subject,
-                isolates: Isolation { ingress, egress },
+                isolates,
                 rules,
             };
             network.policies.insert(id, policy);
