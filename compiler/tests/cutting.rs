@@ -1,5 +1,7 @@
 //! A policy that comes later cuts the connections that it denies, in both directions, and lets them live again when it goes.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::IpAddr;
 
 use compiler::simulate::matrix::{Site, compile_all};

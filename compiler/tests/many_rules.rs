@@ -1,5 +1,7 @@
 //! Many rules on one port: no flow grows past what a flow-mod holds, and every rule still allows exactly what it says.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 

@@ -1,6 +1,8 @@
 //! Compiled programs on a real switch: it takes them whole, reads them back as they are, and walks packets through them
 //! as the simulator does.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../../compiler/tests/networks/mod.rs"]
 mod networks;
 
