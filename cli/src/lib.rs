@@ -1,1 +1,91 @@
-//! cli.
+//! The commands of `ferrule`: what they are called, what they print, and their exit codes. Asks daemons and libraries; is no
+//! daemon itself.
+
+mod arguments;
+mod fail;
+mod flows;
+mod get;
+mod grid;
+mod lab;
+mod matrix;
+mod openflow;
+mod paint;
+mod resource;
+mod table;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use arguments::{Command, Ferrule};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+pub use fail::{Fail, Outcome};
+
+/// Runs one command line. The name under which it was called decides what usage messages say: as a plugin of kubectl it is
+/// `kubectl ferrule`.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let mut command = Ferrule::command();
+    if called_by_kubectl(words.first()) {
+        command = command.bin_name("kubectl ferrule").display_name("kubectl ferrule");
+    }
+    let parsed =
+        command.try_get_matches_from_mut(&words).and_then(|matches| Ferrule::from_arg_matches(&matches));
+    let ferrule = match parsed {
+        Ok(ferrule) => ferrule,
+        Err(error) => {
+            // Nothing can be done when even the message cannot be printed.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { Outcome::Expected } else { Outcome::Failed }.into();
+        }
+    };
+    match dispatch(ferrule.command) {
+        Ok(outcome) => outcome.into(),
+        Err(Fail::Quiet) => Outcome::Failed.into(),
+        Err(Fail::Exit(code)) => ExitCode::from(code),
+        Err(Fail::Said(message)) => {
+            let paint = paint::Paint::stderr();
+            eprintln!("{} {message}", paint.error("error:"));
+            Outcome::Failed.into()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<Outcome, Fail> {
+    match command {
+        Command::Get(get) => get::run(&get),
+        Command::Matrix(matrix) => matrix::run(&matrix),
+        Command::Openflow(command) => openflow::run(&command),
+        Command::Lab(command) => lab::run(command),
+        Command::Version => {
+            println!("ferrule {}", env!("CARGO_PKG_VERSION"));
+            Ok(Outcome::Expected)
+        }
+    }
+}
+
+fn called_by_kubectl(name: Option<&OsString>) -> bool {
+    name.map(std::path::Path::new)
+        .and_then(|path| path.file_name())
+        .is_some_and(|name| name == "kubectl-ferrule" || name == "kubectl_ferrule")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(words: &[&str]) -> String {
+        format!("{:?}", run(words.iter().map(OsString::from)))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_and_wrong_usage_is_one() {
+        Ferrule::command().debug_assert();
+        assert_eq!(code(&["ferrule", "nonsense"]), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(code(&["ferrule", "get", "flows", "-o", "xml"]), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(code(&["ferrule", "version"]), format!("{:?}", ExitCode::SUCCESS));
+        assert!(called_by_kubectl(Some(&"/usr/bin/kubectl-ferrule".into())));
+        assert!(!called_by_kubectl(Some(&"ferrule".into())));
+    }
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! `ferrule`, installed also as `kubectl-ferrule`.
+
+fn main() -> std::process::ExitCode {
+    cli::run(std::env::args_os())
+}

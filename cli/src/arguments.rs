@@ -1,0 +1,306 @@
+//! The command line: commands, options, help. Does nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lab::http::Endpoint;
+use network::matrix::ServedPort;
+
+/// Ferrule: a Kubernetes network on Open vSwitch, and why each packet passes or does not.
+///
+/// Exit codes: 0 as expected, 1 could not be done, 2 differences, 3 a broken expectation.
+#[derive(Debug, Parser)]
+#[command(name = "ferrule", version, disable_help_subcommand = true)]
+pub struct Ferrule {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a controller or an agent knows, live
+    Get(Get),
+    /// Predict who reaches whom, without a cluster
+    Matrix(Matrix),
+    /// Read and write OpenFlow messages
+    #[command(subcommand)]
+    Openflow(Openflow),
+    /// A network of its own on this machine: nodes as namespaces with real Open vSwitch
+    Lab(Lab),
+    /// The version of this command
+    Version,
+}
+
+/// What `ferrule get` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Resource {
+    /// Nodes and their agents
+    #[value(alias = "node")]
+    Nodes,
+    /// The bridge of every node
+    #[value(alias = "switch")]
+    Switches,
+    /// Its ports
+    #[value(alias = "port")]
+    Ports,
+    /// Pods and what isolates them
+    #[value(alias = "pod")]
+    Pods,
+    /// Policies and where they are in force
+    #[value(alias = "policy")]
+    Policies,
+    /// Tunnels between the nodes
+    #[value(alias = "tunnel")]
+    Tunnels,
+    /// Flows, each with the object and rule that made it
+    #[value(alias = "flow")]
+    Flows,
+    /// What could not be used, and why
+    #[value(alias = "problem")]
+    Problems,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For people with wide terminals
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+/// How a result is printed where there is nothing wider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// JSON
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Get {
+    /// What to show
+    #[arg(value_enum)]
+    pub resource: Resource,
+
+    /// Only this node
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Only this namespace
+    #[arg(long, short, value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Flows that a pod's packets meet
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub pod: Option<String>,
+
+    /// Flows that a policy made
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub policy: Option<String>,
+
+    /// Flows of one table, by name or number
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<String>,
+
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Format,
+
+    #[command(flatten)]
+    pub endpoint: EndpointArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct EndpointArguments {
+    /// The controller to ask: unix:PATH or http://HOST:PORT [default: the lab's if one is up, else
+    /// unix:/run/ferrule/controller.sock]
+    #[arg(long, env = "FERRULE_CONTROLLER", value_name = "ADDRESS")]
+    pub controller: Option<Endpoint>,
+
+    /// Ask a node's agent itself: unix:PATH
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "controller")]
+    pub agent: Option<Endpoint>,
+}
+
+/// Which engine predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// The evaluator that defines the semantics
+    Reference,
+    /// The compiled flows, simulated
+    Flows,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true))]
+pub struct Matrix {
+    /// Scenarios, one JSON object a line or a list of them; `-` for the standard input
+    #[arg(long, value_name = "FILE", group = "input")]
+    pub scenario: Option<PathBuf>,
+
+    /// A directory of Kubernetes manifests
+    #[arg(long, value_name = "DIR", group = "input")]
+    pub manifests: Option<PathBuf>,
+
+    /// Nodes to place the pods on
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: u8,
+
+    /// What predicts
+    #[arg(long, value_enum, default_value = "reference")]
+    pub engine: Engine,
+
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Openflow {
+    /// Show messages, given as hexadecimal digits, in ovs-ofctl's syntax
+    Decode {
+        /// Hexadecimal digits; from the standard input when none are given
+        hex: Vec<String>,
+    },
+    /// Write a flow, given in ovs-ofctl's syntax, as hexadecimal digits
+    Encode {
+        /// The flow; from the standard input, one a line, when none is given
+        flow: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Lab {
+    /// Everything of the lab goes here; several labs live side by side in several directories
+    #[arg(long, global = true, env = "FERRULE_LAB_STATE", value_name = "DIR", default_value = lab::layout::DEFAULT_STATE)]
+    pub state: PathBuf,
+
+    #[command(subcommand)]
+    pub command: LabCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LabCommand {
+    /// Bring a lab up
+    Up(Up),
+    /// Show nodes, pods, processes and sockets
+    Status {
+        /// How to print
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Run a program in a pod (NAMESPACE/POD), on a node (node:NAME), or between the nodes (underlay)
+    Exec {
+        /// Where
+        #[arg(value_name = "NAMESPACE/POD")]
+        place: String,
+        /// The program and its arguments
+        #[arg(required = true, last = true, value_name = "CMD")]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Probe every pair of pods and nodes on every served port, beside what is predicted
+    Matrix {
+        /// How to print
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Plug and unplug pods after the manifests changed (policies follow by themselves)
+    Sync,
+    /// Kill a component and start it anew: [NODE] ovs-vswitchd|ovsdb-server|agent|controller
+    Restart(Component),
+    /// End a component
+    Stop(Component),
+    /// Start a component that was stopped
+    Start(Component),
+    /// Take the lab down, whatever is left of it
+    Down,
+    /// Up, the matrix, the flows of a pod, how to go on, down
+    Demo(Demo),
+    /// Measure: up, memory, policy edit to barrier, ADD, throughput
+    Bench(Bench),
+    /// What answers in a pod (started by the lab)
+    #[command(hide = true)]
+    Responder(Responder),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Up {
+    /// Kubernetes manifests: a directory of YAML or JSON, read again when it changes [default: a small shop, written to
+    /// STATE/manifests]
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+
+    /// How many nodes
+    #[arg(long, default_value_t = 2)]
+    pub nodes: usize,
+
+    /// ipv4, ipv6 or dual
+    #[arg(long, default_value = "ipv4")]
+    pub family: lab::Family,
+
+    /// Where ferrule-agent, ferrule-cni and ferrule-controller are [default: beside this command]
+    #[arg(long, env = "FERRULE_BIN_DIR", value_name = "DIR")]
+    pub bin_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Component {
+    /// [NODE] COMPONENT; the controller needs no node
+    #[arg(required = true, num_args = 1..=2, value_names = ["NODE", "COMPONENT"])]
+    pub words: Vec<String>,
+
+    /// The signal that ends it, such as TERM [default: KILL, as a crash does]
+    #[arg(long, value_name = "SIGNAL")]
+    pub signal: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    #[command(flatten)]
+    pub up: Up,
+
+    /// Leave the lab up
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(flatten)]
+    pub up: Up,
+
+    /// How many policy edits to measure
+    #[arg(long, default_value_t = 200)]
+    pub edits: usize,
+
+    /// How many attachments to measure, each kind
+    #[arg(long, default_value_t = 20)]
+    pub attachments: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Responder {
+    /// What it says it is
+    #[arg(long)]
+    pub identity: String,
+
+    /// A port to serve, such as TCP/80
+    #[arg(long = "port")]
+    pub ports: Vec<ServedPort>,
+
+    /// Listen on this address only
+    #[arg(long = "address")]
+    pub addresses: Vec<std::net::IpAddr>,
+
+    /// Written once it listens
+    #[arg(long)]
+    pub ready: PathBuf,
+}

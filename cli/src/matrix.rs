@@ -1,0 +1,95 @@
+//! `ferrule matrix`: who reaches whom, predicted without a cluster from scenarios or manifests.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use network::Network;
+use network::matrix::{Matrix, MatrixId, Participant, pods_of, predict};
+use objects::SourceText;
+use objects::offline::{Families, numbered_nodes};
+
+use crate::arguments::{self, Engine, Output};
+use crate::fail::{Fail, Outcome};
+use crate::grid;
+use crate::paint::Paint;
+
+pub fn run(matrix: &arguments::Matrix) -> Result<Outcome, Fail> {
+    let (predictions, clean) = match (&matrix.scenario, &matrix.manifests) {
+        (Some(file), _) => scenarios(file, matrix.engine)?,
+        (None, Some(directory)) => manifests(directory, matrix.nodes, matrix.engine)?,
+        (None, None) => return Err(Fail::Said("say --scenario FILE or --manifests DIR".to_owned())),
+    };
+    let mut out = std::io::stdout().lock();
+    for prediction in &predictions {
+        match matrix.output {
+            Output::Json => {
+                let line = serde_json::to_string(prediction).map_err(|error| error.to_string())?;
+                writeln!(out, "{line}")?;
+            }
+            Output::Table => {
+                if let Some(id) = &prediction.id {
+                    let id = match id {
+                        MatrixId::Number(number) => number.to_string(),
+                        MatrixId::Text(text) => text.clone(),
+                    };
+                    writeln!(out, "{}", Paint::stdout().bold(format!("scenario {id}")))?;
+                }
+                out.write_all(grid::one(prediction, Paint::stdout()).as_bytes())?;
+            }
+        }
+    }
+    // What could not be used is not predicted: the answer is not the one that was asked for.
+    Ok(if clean { Outcome::Expected } else { Outcome::Failed })
+}
+
+fn scenarios(file: &Path, engine: Engine) -> Result<(Vec<Matrix>, bool), Fail> {
+    let mut text = String::new();
+    let (name, read) = if file == Path::new("-") {
+        ("standard input".to_owned(), std::io::stdin().read_to_string(&mut text))
+    } else {
+        let opened = std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text));
+        (file.display().to_string(), opened)
+    };
+    read.map_err(|error| format!("cannot read {name}: {error}"))?;
+    let (scenarios, problems) = objects::scenarios(&SourceText::new(name, text));
+    let predictions = scenarios
+        .iter()
+        .map(|scenario| {
+            let mut matrix = evaluate(&scenario.network, &scenario.participants(), engine);
+            matrix.id.clone_from(&scenario.id);
+            matrix
+        })
+        .collect();
+    Ok((predictions, report(&problems)))
+}
+
+fn manifests(directory: &Path, nodes: u8, engine: Engine) -> Result<(Vec<Matrix>, bool), Fail> {
+    let (objects, mut problems) = objects::read(&lab::manifests::texts(directory)?);
+    // Nodes of the manifests themselves, where there are any, as the controller would take them.
+    let (own, more) = objects::nodes(&objects);
+    problems.extend(more);
+    let nodes = if own.is_empty() { numbered_nodes(nodes, Families::Dual) } else { own };
+    let (network, more) = objects::offline::network(&objects, &nodes);
+    problems.extend(more);
+    Ok((vec![evaluate(&network, &pods_of(&network), engine)], report(&problems)))
+}
+
+fn evaluate(network: &Network, participants: &[Participant], engine: Engine) -> Matrix {
+    match engine {
+        Engine::Reference => predict(network, participants),
+        Engine::Flows => compiler::simulate::matrix::predict(network, participants),
+    }
+}
+
+/// Says what could not be used; true when that is nothing but warnings.
+fn report(problems: &[objects::Problem]) -> bool {
+    let paint = Paint::stderr();
+    let mut clean = true;
+    for problem in problems {
+        let warning = problem.severity() == objects::Severity::Warning;
+        clean &= warning;
+        let label = if warning { paint.warning("warning:") } else { paint.error("error:") };
+        eprintln!("{label} {problem}");
+    }
+    clean
+}

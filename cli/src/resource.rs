@@ -1,0 +1,169 @@
+//! What `ferrule get` shows of each resource: its columns. Knows items, not where they come from.
+
+use api::insight::{NodeItem, PodItem, PolicyItem, PortItem, PortRole, ProblemItem, SwitchItem, TunnelItem};
+
+use crate::table::{list, or_dash, yes};
+
+/// An item as a row.
+pub trait Row {
+    /// Headings; more of them when wide.
+    fn headings(wide: bool) -> Vec<&'static str>;
+    /// Cells under them.
+    fn cells(&self, wide: bool) -> Vec<String>;
+}
+
+fn with_wide<T>(wide: bool, mut narrow: Vec<T>, more: impl FnOnce() -> Vec<T>) -> Vec<T> {
+    if wide {
+        narrow.extend(more());
+    }
+    narrow
+}
+
+impl Row for NodeItem {
+    fn headings(wide: bool) -> Vec<&'static str> {
+        with_wide(wide, vec!["NAME", "AGENT", "REALIZED", "PODS", "ADDRESSES", "POD RANGES"], || {
+            vec!["VERSION", "PENDING"]
+        })
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let agent = if self.connected { "connected" } else { "away" };
+        let narrow = vec![
+            self.name.to_string(),
+            agent.to_owned(),
+            yes(self.realized),
+            self.pods.to_string(),
+            list(&self.addresses),
+            list(&self.pod_cidrs),
+        ];
+        with_wide(wide, narrow, || vec![self.agent_version.clone(), self.pending.to_string()])
+    }
+}
+
+impl Row for SwitchItem {
+    fn headings(wide: bool) -> Vec<&'static str> {
+        with_wide(wide, vec!["NODE", "BRIDGE", "IN SYNC", "FAIL MODE", "PORTS", "FLOWS", "FLOW-MODS"], || {
+            vec!["DATAPATH", "OVS"]
+        })
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let narrow = vec![
+            self.node.to_string(),
+            self.bridge.clone(),
+            yes(self.in_sync),
+            self.fail_mode.clone(),
+            self.ports.to_string(),
+            self.flows.to_string(),
+            self.flow_mods_sent.to_string(),
+        ];
+        with_wide(wide, narrow, || vec![self.datapath_type.clone(), self.ovs_version.clone()])
+    }
+}
+
+impl Row for PortItem {
+    fn headings(wide: bool) -> Vec<&'static str> {
+        with_wide(wide, vec!["NODE", "INTERFACE", "ROLE", "POD", "ADDRESSES", "ERROR"], || {
+            vec!["OFPORT", "MAC"]
+        })
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let role = match self.role {
+            PortRole::Pod => "pod",
+            PortRole::Gateway => "gateway",
+            PortRole::Tunnel => "tunnel",
+            PortRole::Attachment => "attachment",
+        };
+        let narrow = vec![
+            self.node.to_string(),
+            self.interface.clone(),
+            role.to_owned(),
+            or_dash(self.pod.as_ref()),
+            list(&self.addresses),
+            or_dash(self.error.as_ref()),
+        ];
+        with_wide(wide, narrow, || vec![or_dash(self.ofport), or_dash(self.mac)])
+    }
+}
+
+impl Row for PodItem {
+    fn headings(wide: bool) -> Vec<&'static str> {
+        with_wide(wide, vec!["NAMESPACE", "NAME", "NODE", "ADDRESSES", "ISOLATED"], || {
+            vec!["INGRESS POLICIES", "EGRESS POLICIES", "UID"]
+        })
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let isolated =
+            match (self.host_network, self.ingress_policies.is_empty(), self.egress_policies.is_empty()) {
+                (true, ..) => "host network",
+                (_, true, true) => "no",
+                (_, false, true) => "ingress",
+                (_, true, false) => "egress",
+                (_, false, false) => "ingress, egress",
+            };
+        let narrow = vec![
+            self.pod.namespace.clone(),
+            self.pod.name.clone(),
+            or_dash(self.node.as_ref()),
+            list(&self.addresses),
+            isolated.to_owned(),
+        ];
+        with_wide(wide, narrow, || {
+            vec![list(&self.ingress_policies), list(&self.egress_policies), self.uid.clone()]
+        })
+    }
+}
+
+impl Row for PolicyItem {
+    fn headings(wide: bool) -> Vec<&'static str> {
+        with_wide(
+            wide,
+            vec!["POLICY", "PODS", "INGRESS RULES", "EGRESS RULES", "REALIZED", "PROBLEMS"],
+            || vec!["TIER", "GENERATION", "NODES"],
+        )
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let narrow = vec![
+            self.policy.clone(),
+            self.pods.to_string(),
+            self.ingress_rules.to_string(),
+            self.egress_rules.to_string(),
+            format!("{} of {}", self.realized.len(), self.nodes.len()),
+            list(&self.problems),
+        ];
+        with_wide(wide, narrow, || vec![self.tier.clone(), self.generation.to_string(), list(&self.nodes)])
+    }
+}
+
+impl Row for TunnelItem {
+    fn headings(wide: bool) -> Vec<&'static str> {
+        with_wide(wide, vec!["FROM", "TO", "REMOTE ADDRESS", "POD RANGES", "MTU", "PACKETS"], || {
+            vec!["LOCAL ADDRESS"]
+        })
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let narrow = vec![
+            self.node.to_string(),
+            self.remote.to_string(),
+            or_dash(self.remote_address),
+            list(&self.remote_pod_cidrs),
+            self.mtu.to_string(),
+            self.packets.to_string(),
+        ];
+        with_wide(wide, narrow, || vec![or_dash(self.local_address)])
+    }
+}
+
+impl Row for ProblemItem {
+    fn headings(_wide: bool) -> Vec<&'static str> {
+        vec!["OBJECT", "SOURCE", "PROBLEM"]
+    }
+
+    fn cells(&self, _wide: bool) -> Vec<String> {
+        vec![self.object.clone(), self.source.clone(), self.message.clone()]
+    }
+}

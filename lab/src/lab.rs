@@ -1,0 +1,391 @@
+//! A lab as a whole: up, found again, changed, down. Every change is taken back when it fails half-way.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+
+use crate::error::{Context, Error, Result};
+use crate::layout::{Family, Layout, MAX_NODES, NodeIndex};
+use crate::manifests::{self, Manifests, Problem};
+use crate::pods;
+use crate::process::Process;
+use crate::progress::{Event, Progress, silent, step};
+use crate::record::Record;
+use crate::{Interrupt, command, daemons, example, netns, switch, underlay};
+
+/// What a lab shall be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Everything of the lab goes here; it is removed by `down`.
+    pub state: PathBuf,
+    /// Where the binaries are.
+    pub binaries: PathBuf,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Address families.
+    pub family: Family,
+    /// The manifests; `None`: the example that ships with the project.
+    pub manifests: Option<PathBuf>,
+}
+
+impl Options {
+    /// Two nodes with IPv4 and the example.
+    pub fn new(state: impl Into<PathBuf>, binaries: impl Into<PathBuf>) -> Self {
+        Self {
+            state: state.into(),
+            binaries: binaries.into(),
+            nodes: 2,
+            family: Family::Ipv4,
+            manifests: None,
+        }
+    }
+}
+
+/// A lab that is up.
+#[derive(Debug)]
+pub struct Lab {
+    pub(crate) layout: Layout,
+    pub(crate) record: Record,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) interrupt: Interrupt,
+    down_on_drop: bool,
+}
+
+impl Lab {
+    /// Brings a lab up. When it fails or is interrupted, nothing is left of it. A pod that cannot be plugged is no failure: see
+    /// [`Lab::problems`].
+    pub fn up(options: &Options, interrupt: &Interrupt, progress: &Progress<'_>) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::NotRoot);
+        }
+        let nodes = u8::try_from(options.nodes)
+            .ok()
+            .filter(|nodes| (1..=MAX_NODES).contains(&usize::from(*nodes)))
+            .ok_or_else(|| {
+                Error::BadOption(format!("a lab has 1 to {MAX_NODES} nodes, not {}", options.nodes))
+            })?;
+        command::check_programs()?;
+        let binaries = absolute(&options.binaries)?;
+        daemons::check_binaries(&binaries)?;
+        let layout = Layout::new(&options.state)?;
+        let _lock = lock(&layout)?;
+        if is_up(&layout) {
+            return Err(Error::AlreadyUp { state: layout.state().to_owned() });
+        }
+        // What a crash may have left.
+        remove(&layout, &silent)?;
+        let manifests = match &options.manifests {
+            Some(directory) => {
+                let directory = absolute(directory)?;
+                // Better known before anything is made.
+                manifests::texts(&directory)?;
+                directory
+            }
+            None => layout.example_manifests(),
+        };
+        let record = Record { nodes, family: options.family, manifests, binaries, pods: Default::default() };
+        let mut lab =
+            Self { layout, record, problems: Vec::new(), interrupt: interrupt.clone(), down_on_drop: false };
+        match lab.build(options.manifests.is_none(), progress) {
+            Ok(()) => Ok(lab),
+            Err(error) => {
+                progress(Event::Note(&format!("{error}; taking back what was made")));
+                // The first error is the one to tell; `down` can be called again for what is left.
+                if let Err(second) = remove(&lab.layout, progress) {
+                    progress(Event::Note(&format!("{second}: run `ferrule lab down` again")));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn build(&mut self, with_example: bool, progress: &Progress<'_>) -> Result<()> {
+        let (layout, interrupt) = (self.layout.clone(), self.interrupt.clone());
+        make_directories(&layout, &self.record)?;
+        if with_example {
+            example::write(&layout.example_manifests())?;
+        }
+        daemons::write_configuration(&layout, &self.record)?;
+        let manifests = step(progress, "manifests", || manifests::read(&layout, &self.record))?;
+        // From here on `down` knows that there is something to remove.
+        self.record.save(&layout)?;
+        step(progress, "namespaces", || self.namespaces())?;
+        let began = Instant::now();
+        progress(Event::Began("switches and controller"));
+        let record = &self.record;
+        std::thread::scope(|scope| {
+            let controller = scope.spawn(|| daemons::start_controller(&layout, record, &interrupt));
+            let switches: Vec<_> = record
+                .node_indexes()
+                .map(|node| {
+                    scope.spawn({
+                        let (layout, interrupt) = (&layout, &interrupt);
+                        move || switch::up(layout, node, record.family, interrupt)
+                    })
+                })
+                .collect();
+            switches.into_iter().map(joined).collect::<Result<Vec<()>>>()?;
+            joined(controller)
+        })?;
+        progress(Event::Finished("switches and controller", began.elapsed()));
+        step(progress, "agents", || {
+            self.on_every_node(|node| {
+                daemons::start_agent(&layout, record, node, &interrupt)?;
+                pods::start_node_responder(&layout, record, node, &interrupt)
+            })
+        })?;
+        self.problems = manifests.problems.clone();
+        self.plug(&manifests, progress)
+    }
+
+    fn namespaces(&self) -> Result<()> {
+        let mut names = vec![self.layout.underlay_namespace()];
+        names.extend(self.record.node_indexes().map(|node| self.layout.node_namespace(node)));
+        netns::create(&names)?;
+        underlay::up(&self.layout, self.record.family)?;
+        self.record.node_indexes().try_for_each(|node| underlay::connect(&self.layout, node))
+    }
+
+    fn on_every_node(&self, work: impl Fn(NodeIndex) -> Result<()> + Sync) -> Result<()> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .record
+                .node_indexes()
+                .map(|node| {
+                    scope.spawn({
+                        let work = &work;
+                        move || work(node)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(joined).collect::<Result<Vec<()>>>().map(drop)
+        })
+    }
+
+    /// Plugs the pods of the manifests that are not plugged yet.
+    fn plug(&mut self, manifests: &Manifests, progress: &Progress<'_>) -> Result<()> {
+        let missing: Vec<_> =
+            manifests.pods.iter().filter(|pod| !self.record.pods.contains_key(&pod.key)).collect();
+        let total = missing.len();
+        let plugged = step(progress, "pods", || {
+            pods::plug_all(&self.layout, &self.record, &missing, &self.interrupt, &|done| {
+                progress(Event::Part("pods", done, total));
+            })
+        })?;
+        self.record.pods.extend(plugged);
+        self.record.save(&self.layout)
+    }
+
+    /// The lab of a state directory.
+    pub fn open(state: &Path) -> Result<Self> {
+        let layout = Layout::new(state)?;
+        let record = Record::load(&layout)?;
+        Ok(Self {
+            layout,
+            record,
+            problems: Vec::new(),
+            interrupt: Interrupt::default(),
+            down_on_drop: false,
+        })
+    }
+
+    /// The same lab, whose waits end when this is set.
+    #[must_use]
+    pub fn interrupted_by(mut self, interrupt: &Interrupt) -> Self {
+        self.interrupt = interrupt.clone();
+        self
+    }
+
+    /// The same lab, taken down when it is dropped: for tests.
+    #[must_use]
+    pub fn down_on_drop(mut self) -> Self {
+        self.down_on_drop = true;
+        self
+    }
+
+    /// Takes the lab down; nothing is left of it.
+    pub fn down(mut self, progress: &Progress<'_>) -> Result<()> {
+        self.down_on_drop = false;
+        down(self.layout.state(), progress).map(drop)
+    }
+
+    /// Makes the pods what the manifests say now: unplugs those that are gone or changed, plugs the new ones. Policies need no
+    /// call: the controller watches them. Returns how many were (unplugged, plugged).
+    pub fn sync(&mut self, progress: &Progress<'_>) -> Result<(usize, usize)> {
+        let _lock = lock(&self.layout)?;
+        self.record = Record::load(&self.layout)?;
+        let manifests = manifests::read(&self.layout, &self.record)?;
+        self.problems = manifests.problems.clone();
+        let stale: Vec<_> = self
+            .record
+            .pods
+            .iter()
+            .filter(|(key, plugged)| {
+                let now = manifests.pods.iter().find(|pod| pod.key == **key);
+                !now.is_some_and(|pod| manifests::is_same(pod, plugged)) || !plugged.is_plugged()
+            })
+            .map(|(key, plugged)| (key.clone(), plugged.clone()))
+            .collect();
+        step(progress, "unplugging", || {
+            for (key, plugged) in &stale {
+                self.interrupt.check()?;
+                pods::unplug(&self.layout, &self.record, key, plugged)?;
+                self.record.pods.remove(key);
+                self.record.save(&self.layout)?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        let before = self.record.pods.len();
+        self.plug(&manifests, progress)?;
+        Ok((stale.len(), self.record.pods.len() - before))
+    }
+
+    /// What of the manifests could not be used, and the pods that could not be plugged.
+    pub fn problems(&self) -> Vec<Problem> {
+        let pods = self.record.pods.iter().filter_map(|(key, pod)| {
+            let message = pod.problem.clone()?;
+            Some(Problem {
+                object: format!("Pod {key}"),
+                source: pod.node.name().0,
+                message,
+                is_warning: false,
+            })
+        });
+        self.problems.iter().cloned().chain(pods).collect()
+    }
+
+    /// Names and places.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What is remembered of it.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.down_on_drop {
+            // Nobody is left to tell; the next `up` or `down` of this directory removes what this could not.
+            let _ = down(self.layout.state(), &silent);
+        }
+    }
+}
+
+/// Takes down whatever is up, half up or left over in a state directory. True when there was something.
+pub fn down(state: &Path, progress: &Progress<'_>) -> Result<bool> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let layout = Layout::new(state)?;
+    let _lock = lock(&layout)?;
+    remove(&layout, progress)
+}
+
+fn remove(layout: &Layout, progress: &Progress<'_>) -> Result<bool> {
+    let namespaces = netns::list(&layout.namespace_prefix())?;
+    let there = layout.state().exists();
+    if there && !is_ours(layout) {
+        return Err(Error::BadState {
+            state: layout.state().to_owned(),
+            why: "it holds files that are not a lab's: name an empty or new directory".to_owned(),
+        });
+    }
+    let processes = Process::all(layout);
+    // Agents and switches end by a signal they can use; nothing of theirs has to outlive the lab, so they get no time.
+    for process in &processes {
+        process.signal(Signal::SIGKILL)?;
+    }
+    for process in &processes {
+        process.end(layout, Signal::SIGKILL)?;
+    }
+    end_strangers(&namespaces, progress);
+    netns::remove(&namespaces)?;
+    if there {
+        std::fs::remove_dir_all(layout.state()).context(|| format!("remove {}", layout.state().display()))?;
+    }
+    // The lock's file stays ours until the end; an own directory above (/run/ferrule) goes when it is empty.
+    let _ = std::fs::remove_file(layout.lock());
+    Ok(there || !namespaces.is_empty())
+}
+
+/// Whoever still runs in the lab's namespaces (a shell of `lab exec`) would keep them alive.
+fn end_strangers(namespaces: &[String], progress: &Progress<'_>) {
+    let own = std::process::id().cast_signed();
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let strangers: Vec<_> = netns::processes(namespaces).into_iter().filter(|pid| *pid != own).collect();
+        if strangers.is_empty() {
+            return;
+        }
+        if signal == Signal::SIGTERM {
+            progress(Event::Note(&format!(
+                "ending {} more process(es) in the lab's namespaces",
+                strangers.len()
+            )));
+        }
+        for pid in &strangers {
+            // It may have ended by itself.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), signal);
+        }
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(500) && !netns::processes(namespaces).is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Whether its daemons run.
+fn is_up(layout: &Layout) -> bool {
+    layout.record().exists() && Process::all(layout).iter().any(Process::is_alive)
+}
+
+/// Never remove somebody else's files: a lab's directory has its log folder, or is empty.
+fn is_ours(layout: &Layout) -> bool {
+    layout.logs().is_dir()
+        || std::fs::read_dir(layout.state()).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn make_directories(layout: &Layout, record: &Record) -> Result<()> {
+    let mut directories = vec![
+        layout.logs(),
+        layout.processes(),
+        layout.ready(),
+        layout.node_manifests(),
+        layout.tls(),
+        layout.tokens(),
+        layout.controller_state(),
+    ];
+    for node in record.node_indexes() {
+        directories.push(layout.ovs_directory(node));
+        directories.push(layout.agent_run_directory(node));
+        directories.push(layout.agent_state_directory(node));
+        directories.push(layout.cni_state_directory(node));
+    }
+    directories.iter().try_for_each(|directory| {
+        std::fs::create_dir_all(directory).context(|| format!("make {}", directory.display()))
+    })
+}
+
+/// One command at a time; released when dropped.
+fn lock(layout: &Layout) -> Result<Flock<File>> {
+    let path = layout.lock();
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).context(|| format!("make {}", parent.display()))?;
+    }
+    let file = File::create(&path).context(|| format!("open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| Error::Busy { state: layout.state().to_owned() })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).context(|| format!("find {}", path.display()))
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -1,0 +1,213 @@
+//! What the manifests say: which pods run where, and the network that the evaluator judges. Reads files; all understanding is
+//! `objects`', in the way the controller's source goes too.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use network::{Network, Pod};
+use objects::{ObjectSet, Severity, SourceText};
+
+use crate::error::{Context, Error, Result};
+use crate::layout::Layout;
+use crate::record::{PodRecord, Record};
+
+/// Larger files are no manifests.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Directories in directories.
+const MAX_DEPTH: usize = 8;
+
+/// Something in the manifests that could not be used, or a pod that could not be plugged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which object.
+    pub object: String,
+    /// Where it stands.
+    pub source: String,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// It is in force as written, but for something that is ignored.
+    pub is_warning: bool,
+}
+
+impl From<objects::Problem> for Problem {
+    fn from(problem: objects::Problem) -> Self {
+        let field = problem.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+        Self {
+            object: problem.object.as_ref().map(ToString::to_string).unwrap_or_default(),
+            source: problem.source.as_ref().map(ToString::to_string).unwrap_or_default(),
+            message: format!("{field}{}; {}", problem.what(), problem.cure()),
+            is_warning: problem.severity() == Severity::Warning,
+        }
+    }
+}
+
+/// The manifests of a lab, read.
+#[derive(Clone, Debug)]
+pub struct Manifests {
+    /// Every pod that runs on a node of the lab.
+    pub pods: Vec<Pod>,
+    /// What could not be used.
+    pub problems: Vec<Problem>,
+    /// Objects of kinds that do not matter to the network, counted.
+    pub skipped: BTreeMap<String, u32>,
+    objects: ObjectSet,
+    nodes: Vec<network::Node>,
+}
+
+impl Manifests {
+    /// The network with the addresses that pods really have; pods that are not plugged are not part of it.
+    pub fn network(&self, record: &Record) -> Network {
+        let mut pods = self.pods.clone();
+        pods.retain_mut(|pod| match record.pods.get(&pod.key).filter(|plugged| plugged.is_plugged()) {
+            Some(plugged) => {
+                pod.addresses.clone_from(&plugged.addresses);
+                true
+            }
+            None => false,
+        });
+        objects::translate(&self.objects, &self.nodes, &pods).0
+    }
+}
+
+/// Reads the lab's manifests and places their pods. Fails only when the directory cannot be read at all.
+pub fn read(layout: &Layout, record: &Record) -> Result<Manifests> {
+    let mut sources = texts(&record.manifests)?;
+    sources.extend(texts(&layout.node_manifests())?);
+    let (objects, mut problems) = objects::read(&sources);
+    let (nodes, more) = objects::nodes(&objects);
+    problems.extend(more);
+    let placement = objects::place(&objects, &nodes);
+    problems.extend(placement.problems);
+    // What policies say wrongly shows in the translation.
+    problems.extend(objects::translate(&objects, &nodes, &placement.pods).1);
+    let mut problems: Vec<Problem> = problems.into_iter().map(Problem::from).collect();
+    let (pods, strangers): (Vec<_>, Vec<_>) = placement
+        .pods
+        .into_iter()
+        .filter(|pod| !pod.completed)
+        .partition(|pod| pod.node.as_ref().is_some_and(|node| record.node_of(node).is_some()));
+    problems.extend(strangers.iter().map(|pod| Problem {
+        object: format!("Pod {}", pod.key),
+        source: String::new(),
+        message: format!(
+            "it is bound to node {}, which the lab does not have; take the Node object out of the manifests, or bring the lab \
+             up with more --nodes",
+            pod.node.as_ref().map_or("", |node| node.as_str())
+        ),
+        is_warning: false,
+    }));
+    problems.sort_by(|a, b| (&a.source, &a.object, &a.message).cmp(&(&b.source, &b.object, &b.message)));
+    problems.dedup();
+    Ok(Manifests { pods, problems, skipped: objects.skipped.clone(), objects, nodes })
+}
+
+/// The manifests of a directory and of those in it, by path: YAML and JSON.
+pub fn texts(directory: &Path) -> Result<Vec<SourceText>> {
+    let mut paths = Vec::new();
+    list(directory, 0, &mut paths)?;
+    if paths.is_empty() {
+        return Err(Error::Manifests {
+            directory: directory.to_owned(),
+            why: "there is no .yaml, .yml or .json file in it".to_owned(),
+        });
+    }
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let what = || format!("read {}", path.display());
+            let length = std::fs::metadata(&path).context(what)?.len();
+            if length > MAX_FILE_BYTES {
+                let why = format!("{} has more than {} MiB", path.display(), MAX_FILE_BYTES >> 20);
+                return Err(Error::Manifests { directory: directory.to_owned(), why });
+            }
+            Ok(SourceText::new(path.display().to_string(), std::fs::read_to_string(&path).context(what)?))
+        })
+        .collect()
+}
+
+fn list(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+    let unreadable =
+        |error: std::io::Error| Error::Manifests { directory: directory.to_owned(), why: error.to_string() };
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        // Follows links; a dangling one is no file.
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        if metadata.is_dir() {
+            if depth < MAX_DEPTH {
+                list(&path, depth + 1, found)?;
+            }
+        } else if path.extension().is_some_and(|extension| {
+            ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+        }) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a pod is still the one that was plugged.
+pub fn is_same(pod: &Pod, plugged: &PodRecord) -> bool {
+    let serves = |port: &network::NamedPort| {
+        plugged.serves.iter().any(|served| served.protocol == port.protocol && served.port == port.number)
+    };
+    pod.uid == plugged.uid
+        && pod.node == Some(plugged.node.name())
+        && pod.host_network == plugged.host_network
+        && pod.addresses == plugged.wanted
+        && pod.ports.iter().all(serves)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{Family, NodeIndex};
+
+    fn lab(manifests: &Path) -> (tempfile::TempDir, Layout, Record) {
+        let state = tempfile::Builder::new().prefix("lab-").tempdir_in("/tmp").unwrap();
+        let layout = Layout::new(state.path()).unwrap();
+        let record = Record {
+            nodes: 2,
+            family: Family::Dual,
+            manifests: manifests.to_owned(),
+            binaries: "/".into(),
+            pods: BTreeMap::new(),
+        };
+        for directory in [layout.node_manifests(), layout.tokens()] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        for node in record.node_indexes() {
+            std::fs::create_dir_all(layout.node_directory(node)).unwrap();
+        }
+        crate::daemons::write_configuration(&layout, &record).unwrap();
+        (state, layout, record)
+    }
+
+    #[test]
+    fn the_example_is_twelve_pods_on_two_nodes_without_a_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        crate::example::write(folder.path()).unwrap();
+        let (_state, layout, record) = lab(folder.path());
+        let manifests = read(&layout, &record).unwrap();
+        assert_eq!(manifests.problems, []);
+        assert_eq!(manifests.pods.len(), 12);
+        let on_first = manifests.pods.iter().filter(|pod| pod.node == Some(NodeIndex(1).name())).count();
+        assert!((5..=7).contains(&on_first), "{on_first} of 12 pods are on node-1");
+        // Nobody is plugged: nobody takes part.
+        assert!(manifests.network(&record).pods.is_empty());
+        assert_eq!(manifests.network(&record).nodes.len(), 2);
+    }
+
+    #[test]
+    fn a_directory_without_manifests_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = texts(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(&folder.path().display().to_string()), "{error}");
+        assert!(texts(Path::new("/nowhere/at/all")).is_err());
+    }
+}

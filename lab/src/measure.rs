@@ -1,0 +1,222 @@
+//! The matrix of a lab: what passes, probed for real, beside what the evaluator predicts. Judges nothing itself.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use network::Network;
+use network::matrix::{Cell, Difference, Entry, Grid, Matrix, Participant, Row, predict};
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::lab::Lab;
+use crate::layout::NodeIndex;
+use crate::manifests;
+use crate::probe::{self, Outcome, Probed, Source, Target};
+use crate::{netns, pods};
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// What passed, combined only.
+    pub observed: Matrix,
+    /// What the evaluator predicts.
+    pub predicted: Matrix,
+    /// Where they differ: left observed, right predicted.
+    pub differences: Vec<Difference>,
+    /// Probes that ended in an unexpected way: refused, answered by another, or different per family.
+    pub remarks: Vec<String>,
+    /// How many probes were made.
+    pub probes: usize,
+}
+
+/// The JSON of `ferrule lab matrix -o json` (docs/contracts.md).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MeasuredJson<'a> {
+    /// What passed.
+    pub observed: &'a Matrix,
+    /// What the evaluator predicts.
+    pub predicted: &'a Matrix,
+    /// How many cells differ.
+    pub differences: usize,
+}
+
+impl Measured {
+    /// As the contract wants it.
+    pub fn json(&self) -> MeasuredJson<'_> {
+        MeasuredJson {
+            observed: &self.observed,
+            predicted: &self.predicted,
+            differences: self.differences.len(),
+        }
+    }
+}
+
+impl Lab {
+    /// Probes every pair and every served port, and predicts the same from the manifests as they are now. `progress` hears how
+    /// many probes of how many are done.
+    pub fn measure(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Measured> {
+        let manifests = manifests::read(&self.layout, &self.record)?;
+        let network = manifests.network(&self.record);
+        let (sources, targets) = self.participants();
+        let predicted = predict(&network, &self.predicted_participants(&network)?).only(Grid::Combined);
+        let probed = probe::run(&sources, &targets, &self.interrupt, progress)?;
+        let (observed, remarks) = observe(&sources, &targets, &probed);
+        let differences = observed.differences(&predicted);
+        Ok(Measured { observed, predicted, differences, remarks, probes: probed.len() })
+    }
+
+    fn participants(&self) -> (Vec<Source>, Vec<Target>) {
+        let mut sources = Vec::new();
+        let mut targets = Vec::new();
+        for (key, pod) in self.record.pods.iter().filter(|(_, pod)| pod.is_plugged()) {
+            let entry = Entry::Pod(key.clone());
+            let namespace = netns::path(&pod.namespace(&self.layout, key));
+            sources.push(source(&entry, namespace, &pod.addresses));
+            targets.push(Target {
+                identity: key.to_string(),
+                entry,
+                addresses: pod.addresses.clone(),
+                serves: pod.serves.clone(),
+            });
+        }
+        for node in self.record.node_indexes() {
+            let entry = Entry::Node(node.name());
+            let addresses = self.layout.node_addresses(node, self.record.family);
+            sources.push(source(&entry, netns::path(&self.layout.node_namespace(node)), &addresses));
+            targets.push(Target {
+                identity: entry.to_string(),
+                entry,
+                addresses,
+                serves: pods::node_serves(),
+            });
+        }
+        (sources, targets)
+    }
+
+    fn predicted_participants(&self, network: &Network) -> Result<Vec<Participant>> {
+        let mut all: Vec<Participant> = network.pods.values().map(Participant::pod).collect();
+        for node in self.record.node_indexes() {
+            let own = self.layout.node_addresses(node, self.record.family);
+            let sources = self.addresses_towards_pods(node)?;
+            all.push(Participant::node(&node.name(), &sources, &own, pods::node_serves()));
+        }
+        Ok(all)
+    }
+
+    /// What a node's packets to pods carry as their source, per family: what its kernel says, preferably for a pod elsewhere.
+    fn addresses_towards_pods(&self, node: NodeIndex) -> Result<Vec<IpAddr>> {
+        let mut own = Vec::new();
+        for ipv4 in [true, false] {
+            let mut pods: Vec<_> = self
+                .record
+                .pods
+                .values()
+                .filter(|pod| !pod.host_network)
+                .flat_map(|pod| pod.addresses.iter().map(|address| (pod.node == node, *address)))
+                .filter(|(_, address)| address.is_ipv4() == ipv4)
+                .collect();
+            pods.sort_unstable();
+            let fallback = || {
+                let own = self.layout.node_addresses(node, self.record.family);
+                own.into_iter().find(|address| address.is_ipv4() == ipv4)
+            };
+            let chosen = match pods.first() {
+                Some((_, pod)) => self.place_of_node(node).run(|| probe::local_address(*pod))?.ok(),
+                None => None,
+            };
+            own.extend(chosen.or_else(fallback));
+        }
+        Ok(own)
+    }
+}
+
+fn source(entry: &Entry, namespace: std::path::PathBuf, addresses: &[IpAddr]) -> Source {
+    Source {
+        entry: entry.clone(),
+        namespace,
+        ipv4: addresses.iter().any(IpAddr::is_ipv4),
+        ipv6: addresses.iter().any(IpAddr::is_ipv6),
+    }
+}
+
+/// One cell per pair and port: it passes when every probe of it did, over all families.
+fn observe(sources: &[Source], targets: &[Target], probed: &[Probed]) -> (Matrix, Vec<String>) {
+    let mut by_cell: BTreeMap<_, Vec<&Probed>> = BTreeMap::new();
+    for probe in probed {
+        by_cell.entry((probe.port, &probe.from, &probe.to)).or_default().push(probe);
+    }
+    let mut matrix = Matrix { order: targets.iter().map(|t| t.entry.clone()).collect(), ..Matrix::default() };
+    let ports = targets.iter().flat_map(|target| target.serves.iter().copied());
+    for port in ports.collect::<std::collections::BTreeSet<_>>() {
+        let grid = matrix.table.entry(port).or_default().entry(Grid::Combined).or_default();
+        for source in sources {
+            let cells = targets.iter().map(|target| {
+                if !target.serves.contains(&port) {
+                    return Cell::NotServed;
+                }
+                let probes = by_cell.get(&(port, &source.entry, &target.entry));
+                match probes {
+                    Some(all) if all.iter().all(|probe| probe.outcome == Outcome::Passed) => Cell::Passes,
+                    _ => Cell::Blocked,
+                }
+            });
+            grid.insert(source.entry.clone(), Row(cells.collect()));
+        }
+    }
+    let mut remarks = Vec::new();
+    for ((port, from, to), probes) in &by_cell {
+        let passed = probes.iter().filter(|probe| probe.outcome == Outcome::Passed).count();
+        for probe in probes {
+            let what = match &probe.outcome {
+                Outcome::Passed => continue,
+                Outcome::TimedOut if passed > 0 => "timed out, while the other family passed".to_owned(),
+                Outcome::TimedOut => continue,
+                Outcome::Refused(why) => format!("was refused: {why}"),
+                Outcome::Misdelivered(who) => format!("was answered by {who}"),
+            };
+            remarks.push(format!("{from} → {to} {port} at {} {what}", probe.address));
+        }
+    }
+    (matrix, remarks)
+}
+
+#[cfg(test)]
+mod tests {
+    use network::matrix::ServedPort;
+    use network::{NamespacedName, Protocol};
+
+    use super::*;
+
+    #[test]
+    fn a_cell_passes_only_when_every_family_does() {
+        let port = ServedPort { protocol: Protocol::Tcp, port: 80 };
+        let entry = |name: &str| Entry::Pod(NamespacedName::new("x", name));
+        let (a, b) = (entry("a"), entry("b"));
+        let addresses: Vec<IpAddr> = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        let sources = [source(&a, "/a".into(), &addresses), source(&b, "/b".into(), &addresses)];
+        let target = |entry: &Entry, serves: &[ServedPort]| Target {
+            entry: entry.clone(),
+            addresses: addresses.clone(),
+            serves: serves.iter().copied().collect(),
+            identity: entry.to_string(),
+        };
+        let targets = [target(&a, &[]), target(&b, &[port])];
+        let probed = |from: &Entry, address: usize, outcome: Outcome| Probed {
+            from: from.clone(),
+            to: b.clone(),
+            address: addresses[address],
+            port,
+            outcome,
+        };
+        let probes = [
+            probed(&a, 0, Outcome::Passed),
+            probed(&a, 1, Outcome::TimedOut),
+            probed(&b, 0, Outcome::Passed),
+            probed(&b, 1, Outcome::Passed),
+        ];
+        let (matrix, remarks) = observe(&sources, &targets, &probes);
+        let row = |from: &Entry| matrix.table[&port][&Grid::Combined][from].to_string();
+        assert_eq!((row(&a), row(&b)), ("-X".into(), "-.".into()));
+        assert_eq!(remarks, ["x/a → x/b TCP/80 at fd00::2 timed out, while the other family passed"]);
+    }
+}

@@ -1,0 +1,281 @@
+//! The pods of a lab: plugging and unplugging them through the CNI binary, and the responders that run in them. A pod that
+//! fails is reported by name and never stops another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use api::cni::{PodIdentity, code};
+use network::matrix::ServedPort;
+use network::{NamespacedName, Pod};
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::cni::{self, Call};
+use crate::error::{Context, Error, Result};
+use crate::layout::{Layout, NodeIndex};
+use crate::process::{Process, wait_until};
+use crate::record::{PodRecord, Record};
+use crate::{Interrupt, netns};
+
+/// Pods that are plugged at a time: more would only wait for the same switch.
+const PARALLEL: usize = 8;
+
+/// How long an ADD that says "try again" is repeated, as kubelet would.
+const RETRY_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a responder may take to listen.
+const RESPONDER_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a responder writes into its ready file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Ports that could not be opened, with the reason.
+    pub failed: BTreeMap<ServedPort, String>,
+}
+
+/// Plugs pods, several at a time. `done` hears how many are; the records say what became of each.
+pub fn plug_all(
+    layout: &Layout,
+    record: &Record,
+    pods: &[&Pod],
+    interrupt: &Interrupt,
+    done: &(dyn Fn(usize) + Sync),
+) -> Result<BTreeMap<NamespacedName, PodRecord>> {
+    let namespaces: Vec<_> =
+        pods.iter().filter(|pod| !pod.host_network).map(|pod| layout.pod_namespace(&pod.key)).collect();
+    netns::create(&namespaces)?;
+    let queue = Mutex::new(pods.iter());
+    let records = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(pods.len()) {
+            scope.spawn(|| {
+                loop {
+                    // Only a panic poisons these, and it ends everything anyway.
+                    let next = queue.lock().unwrap_or_else(|e| e.into_inner()).next();
+                    let Some(pod) = next.filter(|_| !interrupt.is_set()) else { return };
+                    let Some(plugged) = plug(layout, record, pod, interrupt) else { continue };
+                    let mut records = records.lock().unwrap_or_else(|e| e.into_inner());
+                    records.insert(pod.key.clone(), plugged);
+                    done(records.len());
+                }
+            });
+        }
+    });
+    interrupt.check()?;
+    Ok(records.into_inner().unwrap_or_else(|e| e.into_inner()))
+}
+
+/// Plugs one and starts its responder; `None` for a pod that is on none of the lab's nodes (the manifests' problem list says so).
+fn plug(layout: &Layout, record: &Record, pod: &Pod, interrupt: &Interrupt) -> Option<PodRecord> {
+    let node = record.node_of(pod.node.as_ref()?)?;
+    let mut plugged = PodRecord {
+        node,
+        uid: pod.uid.clone(),
+        container: String::new(),
+        host_network: pod.host_network,
+        addresses: Vec::new(),
+        wanted: pod.addresses.clone(),
+        serves: pod
+            .ports
+            .iter()
+            .map(|port| ServedPort { protocol: port.protocol, port: port.number })
+            .collect(),
+        problem: None,
+    };
+    let connected = if pod.host_network {
+        Ok(Ok(layout.node_addresses(node, record.family)))
+    } else {
+        plugged.container = cni::container_id(layout.id(), &identity(&pod.key, &pod.uid));
+        add(layout, record, &pod.key, &plugged, interrupt)
+    };
+    match connected {
+        Ok(Ok(addresses)) => plugged.addresses = addresses,
+        Ok(Err(failure)) => {
+            let details =
+                if failure.details.is_empty() { String::new() } else { format!(" ({})", failure.details) };
+            plugged.problem =
+                Some(format!("could not be plugged: CNI error {}: {}{details}", failure.code, failure.msg));
+        }
+        Err(error) => plugged.problem = Some(format!("could not be plugged: {error}")),
+    }
+    if plugged.is_plugged() {
+        plugged.problem = start_responder(layout, record, &pod.key, &plugged, interrupt).err();
+    }
+    Some(plugged)
+}
+
+fn add(
+    layout: &Layout,
+    record: &Record,
+    pod: &NamespacedName,
+    plugged: &PodRecord,
+    interrupt: &Interrupt,
+) -> Result<cni::Answer> {
+    let identity = identity(pod, &plugged.uid);
+    let netns = netns::path(&layout.pod_namespace(pod));
+    let call = Call {
+        layout,
+        binaries: &record.binaries,
+        node: plugged.node,
+        container: &plugged.container,
+        netns: &netns,
+        pod: &identity,
+        addresses: &plugged.wanted,
+    };
+    let began = Instant::now();
+    loop {
+        interrupt.check()?;
+        match cni::add(&call)? {
+            Err(failure) if failure.code == code::TRY_AGAIN && began.elapsed() < RETRY_LIMIT => {
+                // A runtime calls DEL before it tries again.
+                let _ = cni::del(&call)?;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            answer => return Ok(answer),
+        }
+    }
+}
+
+/// Takes a pod away: its responder, its attachment, its namespace.
+pub fn unplug(layout: &Layout, record: &Record, pod: &NamespacedName, plugged: &PodRecord) -> Result<()> {
+    if let Some(process) = Process::find(layout, &responder_name(pod)) {
+        process.end(layout, Signal::SIGKILL)?;
+    }
+    if plugged.host_network {
+        return Ok(());
+    }
+    let identity = identity(pod, &plugged.uid);
+    let namespace = layout.pod_namespace(pod);
+    let netns = netns::path(&namespace);
+    let call = Call {
+        layout,
+        binaries: &record.binaries,
+        node: plugged.node,
+        container: &plugged.container,
+        netns: &netns,
+        pod: &identity,
+        addresses: &[],
+    };
+    if let Err(failure) = cni::del(&call)? {
+        return Err(Error::Command {
+            what: format!("CNI DEL of pod {pod}"),
+            said: format!("error {}: {} {}", failure.code, failure.msg, failure.details).trim().to_owned(),
+        });
+    }
+    netns::remove(&[namespace])
+}
+
+/// Starts the responder of a pod; the error names the ports that it could not open.
+pub fn start_responder(
+    layout: &Layout,
+    record: &Record,
+    pod: &NamespacedName,
+    plugged: &PodRecord,
+    interrupt: &Interrupt,
+) -> std::result::Result<(), String> {
+    // In a node's namespace an answer must leave from the address that was asked.
+    let addresses: &[IpAddr] = if plugged.host_network { &plugged.addresses } else { &[] };
+    let namespace = netns::path(&plugged.namespace(layout, pod));
+    let responder = Responder {
+        process: responder_name(pod),
+        identity: pod.to_string(),
+        namespace: &namespace,
+        serves: &plugged.serves,
+        addresses,
+    };
+    responder.start(layout, record, interrupt)
+}
+
+/// Starts what answers on a node itself.
+pub fn start_node_responder(
+    layout: &Layout,
+    record: &Record,
+    node: NodeIndex,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let namespace = netns::path(&layout.node_namespace(node));
+    let responder = Responder {
+        process: format!("{}.responder", node.name()),
+        identity: format!("node:{}", node.name()),
+        namespace: &namespace,
+        serves: &node_serves(),
+        addresses: &[],
+    };
+    responder
+        .start(layout, record, interrupt)
+        .map_err(|said| Error::Command { what: format!("starting the responder of {}", node.name()), said })
+}
+
+/// What every node serves.
+pub fn node_serves() -> BTreeSet<ServedPort> {
+    [ServedPort { protocol: network::Protocol::Tcp, port: crate::layout::NODE_PORT }].into()
+}
+
+struct Responder<'a> {
+    process: String,
+    identity: String,
+    namespace: &'a Path,
+    serves: &'a BTreeSet<ServedPort>,
+    addresses: &'a [IpAddr],
+}
+
+impl Responder<'_> {
+    fn start(
+        &self,
+        layout: &Layout,
+        record: &Record,
+        interrupt: &Interrupt,
+    ) -> std::result::Result<(), String> {
+        if self.serves.is_empty() {
+            return Ok(());
+        }
+        let ready = layout.ready().join(&self.process);
+        let _ = std::fs::remove_file(&ready);
+        let mut command = Command::new(record.binaries.join("ferrule"));
+        command.args(["lab", "responder", "--identity", &self.identity]);
+        command.args(["--ready".as_ref(), ready.as_os_str()]);
+        for port in self.serves {
+            command.args(["--port", &port.to_string()]);
+        }
+        for address in self.addresses {
+            command.args(["--address", &address.to_string()]);
+        }
+        let started = Process::start(layout, &self.process, Some(self.namespace), &command)
+            .and_then(|process| wait_until(&process, RESPONDER_LIMIT, interrupt, || ready.exists()))
+            .and_then(|()| read_ready(&ready));
+        let ready = started.map_err(|error| format!("its responder does not run: {error}"))?;
+        if ready.failed.is_empty() {
+            return Ok(());
+        }
+        let ports: Vec<_> = ready.failed.iter().map(|(port, why)| format!("{port} ({why})")).collect();
+        Err(format!(
+            "its responder cannot serve {}: another pod on the node's network may have the port",
+            ports.join(", ")
+        ))
+    }
+}
+
+/// Written beside and moved into place, so that whoever sees it sees all of it.
+pub fn write_ready(path: &Path, ready: &Ready) -> Result<()> {
+    let beside: PathBuf = path.with_extension("new");
+    let text = serde_json::to_vec(ready).context(|| "describe the responder".to_owned())?;
+    std::fs::write(&beside, text).context(|| format!("write {}", beside.display()))?;
+    std::fs::rename(&beside, path).context(|| format!("write {}", path.display()))
+}
+
+fn read_ready(path: &Path) -> Result<Ready> {
+    let text = std::fs::read(path).context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).context(|| format!("read {}", path.display()))
+}
+
+fn responder_name(pod: &NamespacedName) -> String {
+    format!("pod.{}.{}", pod.namespace, pod.name)
+}
+
+fn identity(pod: &NamespacedName, uid: &str) -> PodIdentity {
+    PodIdentity { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: uid.to_owned() }
+}

@@ -1,0 +1,135 @@
+//! One node's Open vSwitch: its own database and switch on the userspace datapath, and br-phy, the bridge that holds the
+//! uplink and the node's address (only the userspace datapath needs it). br-int is the agent's, never touched here.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::command::{self, search_path};
+use crate::error::{Context, Error, Result};
+use crate::layout::{Family, Layout, NodeIndex, underlay_prefix};
+use crate::process::{Process, wait_until};
+use crate::underlay::UPLINK;
+use crate::{Interrupt, ip, netns};
+
+/// The bridge with the uplink and the node's address.
+pub const BRIDGE: &str = "br-phy";
+
+/// How long a daemon of Open vSwitch may take to listen.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Where distributions and source builds put the schema.
+const SCHEMAS: [&str; 2] =
+    ["/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema"];
+
+/// The environment that makes the tools of Open vSwitch talk to this node's.
+pub fn environment(layout: &Layout, node: NodeIndex) -> Vec<(&'static str, String)> {
+    let directory = layout.ovs_directory(node).display().to_string();
+    ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"]
+        .into_iter()
+        .map(|variable| (variable, directory.clone()))
+        .collect()
+}
+
+/// Makes the database and starts both daemons; br-phy stands and has the node's addresses when this returns.
+pub fn up(layout: &Layout, node: NodeIndex, family: Family, interrupt: &Interrupt) -> Result<()> {
+    let directory = layout.ovs_directory(node);
+    let schema = SCHEMAS.iter().find(|path| Path::new(path).is_file()).ok_or_else(|| {
+        Error::MissingProgram { program: "vswitch.ovsschema".to_owned(), package: "openvswitch-switch" }
+    })?;
+    command::run(tool(layout, node, "ovsdb-tool").arg("create").arg(directory.join("conf.db")).arg(schema))?;
+    start_ovsdb_server(layout, node, interrupt)?;
+    command::run(tool(layout, node, "ovs-vsctl").args(["--no-wait", "init"]).args([
+        "--",
+        "set",
+        "Open_vSwitch",
+        ".",
+        &format!("external_ids:system-id={}", node.name()),
+    ]))?;
+    start_vswitchd(layout, node, family, interrupt)
+}
+
+/// Starts ovsdb-server on the node's database and waits until it listens.
+pub fn start_ovsdb_server(layout: &Layout, node: NodeIndex, interrupt: &Interrupt) -> Result<()> {
+    let directory = layout.ovs_directory(node);
+    let socket = directory.join("db.sock");
+    let process = Process::start(
+        layout,
+        &format!("{}.ovsdb-server", node.name()),
+        Some(&netns::path(&layout.node_namespace(node))),
+        daemon(layout, node, "ovsdb-server")
+            .arg(format!("--remote=punix:{}", socket.display()))
+            .arg("--remote=db:Open_vSwitch,Open_vSwitch,manager_options")
+            .arg(directory.join("conf.db")),
+    )?;
+    wait_until(&process, LIMIT, interrupt, || UnixStream::connect(&socket).is_ok())
+}
+
+/// Starts ovs-vswitchd and gives br-phy what it needs. When the agent's bridge is in the database already, the switch is told
+/// to leave the datapath alone until the agent has put everything back (design §7): whoever starts the switch must say so.
+pub fn start_vswitchd(layout: &Layout, node: NodeIndex, family: Family, interrupt: &Interrupt) -> Result<()> {
+    let bridges = command::run(tool(layout, node, "ovs-vsctl").args(["--no-wait", "list-br"]))?;
+    let restoring = bridges.lines().any(|bridge| bridge != BRIDGE);
+    if restoring {
+        command::run(tool(layout, node, "ovs-vsctl").args([
+            "--no-wait",
+            "set",
+            "Open_vSwitch",
+            ".",
+            "other_config:flow-restore-wait=true",
+        ]))?;
+    }
+    let directory = layout.ovs_directory(node);
+    let process = Process::start(
+        layout,
+        &format!("{}.ovs-vswitchd", node.name()),
+        Some(&netns::path(&layout.node_namespace(node))),
+        daemon(layout, node, "ovs-vswitchd").arg(format!("unix:{}", directory.join("db.sock").display())),
+    )?;
+    let control = directory.join(format!("ovs-vswitchd.{}.ctl", process.pid));
+    wait_until(&process, LIMIT, interrupt, || UnixStream::connect(&control).is_ok())?;
+    physical_bridge(layout, node, family)
+}
+
+/// br-phy and the node's addresses on it; the same again changes nothing.
+fn physical_bridge(layout: &Layout, node: NodeIndex, family: Family) -> Result<()> {
+    command::run(
+        tool(layout, node, "ovs-vsctl")
+            .args(["--timeout=20", "--may-exist", "add-br", BRIDGE, "--", "set", "bridge", BRIDGE])
+            .args(["datapath_type=netdev", "--", "--may-exist", "add-port", BRIDGE, UPLINK]),
+    )?;
+    let mut lines = vec![format!("link set {BRIDGE} up")];
+    let nodad = |v6: bool| if v6 { " nodad" } else { "" };
+    for address in layout.node_addresses(node, family) {
+        let length = underlay_prefix(address);
+        lines.push(format!("addr replace {address}/{length} dev {BRIDGE}{}", nodad(address.is_ipv6())));
+    }
+    for gateway in layout.gateway_addresses(family) {
+        // ip(8) takes the family from the addresses.
+        let default = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        lines.push(format!("route replace {default} via {gateway} dev {BRIDGE}"));
+    }
+    ip::batch(Some(&layout.node_namespace(node)), &lines)
+}
+
+/// A tool of Open vSwitch that talks to this node's.
+pub fn tool(layout: &Layout, node: NodeIndex, program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.envs(environment(layout, node)).env("PATH", search_path());
+    command
+}
+
+fn daemon(layout: &Layout, node: NodeIndex, program: &str) -> Command {
+    let log = layout.logs().join(format!("{}.{program}.log", node.name()));
+    let mut command = tool(layout, node, program);
+    command.args(["-vconsole:off", "-vsyslog:off", "-vfile:info", "--pidfile"]);
+    command.arg(format!("--log-file={}", log.display()));
+    command
+}
+
+/// The directories of a node's switch.
+pub fn make_directories(layout: &Layout, node: NodeIndex) -> Result<()> {
+    let directory = layout.ovs_directory(node);
+    std::fs::create_dir_all(&directory).context(|| format!("make {}", directory.display()))
+}
