@@ -28,7 +28,7 @@ pub enum Event {
     /// The database is out of reach, and why.
     DatabaseLost(String),
     /// The switch is connected; this is what it holds.
-    SwitchObserved(Session, Box<Shadow>),
+    SwitchObserved(Box<Observed>),
     /// The switch confirmed the flow-mods that it was sent.
     SwitchConfirmed,
     /// The switch refused a flow-mod, and with it everything that it was sent together with.
@@ -48,15 +48,24 @@ pub enum Event {
     Retry,
 }
 
+/// A switch that has just been connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Which connection.
+    pub session: Session,
+    /// Open vSwitch's version.
+    pub version: String,
+    /// What it holds.
+    pub shadow: Shadow,
+}
+
 /// Which connection to a controller or to the switch: what was meant for an earlier one must not reach a later one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Session(pub u64);
 
 /// What the node needs to know of the Open vSwitch database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Database {
-    /// `Open_vSwitch.ovs_version`.
-    pub ovs_version: String,
     /// `Bridge.fail_mode` of ours.
     pub fail_mode: String,
     /// `Bridge.datapath_type` of ours.

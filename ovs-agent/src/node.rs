@@ -42,6 +42,7 @@ pub struct Node {
     database: Option<Database>,
     database_problem: String,
     switch: Switch,
+    switch_version: String,
     host: Result<(), String>,
     /// What the switch would not take of policies and ports; it is compiled without them.
     rejected: Rejected,
@@ -180,6 +181,7 @@ impl Node {
             database: None,
             database_problem: "not connected yet".into(),
             switch: Switch::Away { problem: "not connected yet".into() },
+            switch_version: String::new(),
             host: Err("not made yet".into()),
             rejected: Rejected::default(),
             compiled: Compiled::default(),
@@ -211,8 +213,10 @@ impl Node {
                     database.realized = false;
                 }
             }
-            Event::SwitchObserved(session, shadow) => {
-                self.switch = Switch::Here { session, shadow: *shadow, applying: None, problem: None };
+            Event::SwitchObserved(observed) => {
+                let crate::event::Observed { session, version, shadow } = *observed;
+                self.switch_version = version;
+                self.switch = Switch::Here { session, shadow, applying: None, problem: None };
                 self.confirmed = Confirmed::default();
                 self.rejected = Rejected::default();
                 self.generation += 1;
@@ -397,7 +401,8 @@ impl Node {
     /// Compiles when something changed; plans when the switch is free.
     fn reconcile(&mut self) {
         let free = matches!(&self.switch, Switch::Here { applying: None, problem: None, .. });
-        let due = free && self.confirmed.generation != self.generation;
+        // Before the database was read no port has a number: a plan made then would take every pod's flows away.
+        let due = free && self.database.is_some() && self.confirmed.generation != self.generation;
         if self.compiled.generation == self.generation && !due {
             return;
         }
@@ -476,6 +481,9 @@ impl Node {
             return;
         }
         self.flow_mods_sent += plan.len() as u64;
+        for change in plan.changes() {
+            tracing::trace!(flow = ?change.message, "differs");
+        }
         let (messages, confirmation) = plan.split();
         if let Switch::Here { session, applying, .. } = &mut self.switch {
             *applying = Some(Applying { confirmation, promise });

@@ -152,9 +152,9 @@ impl Owner {
                 tracing::warn!(error, "the switch refused a flow; what made it is left out");
                 self.applied("refused");
             }
-            Event::SwitchObserved(_, shadow) => {
+            Event::SwitchObserved(seen) => {
                 self.applying_since = None;
-                tracing::info!(flows = shadow.len(), "the switch is connected and was read");
+                tracing::info!(flows = seen.shadow.len(), version = seen.version, "the switch is connected");
             }
             Event::SwitchLost(error) => {
                 self.applying_since = None;

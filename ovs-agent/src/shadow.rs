@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use openflow::{Cookie, FlowMod, FlowStats, Match, TableId};
+use openflow::{Cookie, FlowFlags, FlowMod, FlowStats, Instruction, Match, TableId};
+
+use crate::canonical;
 
 /// What tells flows of one switch apart (OpenFlow 1.3.5 §6.4): table, priority and match. The match is in its bytes, which
 /// take a sixth of the memory of the match itself.
@@ -43,29 +45,21 @@ pub struct Held {
 impl Held {
     /// What will be held once this is added.
     pub fn wanted(flow: &FlowMod) -> Self {
-        let canonical = flow;
-        let timeouts = (canonical.idle_timeout, canonical.hard_timeout);
-        Self {
-            cookie: canonical.cookie,
-            fingerprint: fingerprint(&canonical.instructions, timeouts, canonical.flags.0),
-        }
+        let timeouts = (flow.idle_timeout, flow.hard_timeout);
+        Self { cookie: flow.cookie, fingerprint: fingerprint(&flow.instructions, timeouts, flow.flags) }
     }
 
     /// What the switch reports.
     pub fn observed(flow: &FlowStats) -> Self {
-        let canonical = flow;
-        let timeouts = (canonical.idle_timeout, canonical.hard_timeout);
-        Self {
-            cookie: canonical.cookie,
-            fingerprint: fingerprint(&canonical.instructions, timeouts, canonical.flags.0),
-        }
+        let timeouts = (flow.idle_timeout, flow.hard_timeout);
+        Self { cookie: flow.cookie, fingerprint: fingerprint(&flow.instructions, timeouts, flow.flags) }
     }
 }
 
-fn fingerprint(instructions: &impl Hash, timeouts: (u16, u16), flags: u16) -> u64 {
+fn fingerprint(instructions: &[Instruction], timeouts: (u16, u16), flags: FlowFlags) -> u64 {
     // Of one process only: nothing of it is stored.
     let mut hasher = DefaultHasher::new();
-    instructions.hash(&mut hasher);
+    canonical::instructions(instructions).hash(&mut hasher);
     timeouts.hash(&mut hasher);
     flags.hash(&mut hasher);
     hasher.finish()

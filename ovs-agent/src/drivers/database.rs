@@ -29,7 +29,6 @@ pub struct Wanted {
 fn interest() -> Interest {
     Interest::new()
         .column(Open_vSwitch::BRIDGES)
-        .column(Open_vSwitch::OVS_VERSION)
         .column(Open_vSwitch::OTHER_CONFIG)
         .column(Bridge::NAME)
         .column(Bridge::DATAPATH_TYPE)
@@ -156,9 +155,6 @@ impl Report {
 /// What the database says of our bridge.
 fn read(replica: &Replica, bridge: &str) -> Database {
     let mut database = Database::default();
-    if let Some((_, row)) = replica.rows::<Open_vSwitch>().next() {
-        database.ovs_version = row.ovs_version.unwrap_or_default();
-    }
     let Some((_, bridge)) = replica.find::<Bridge>(|row| row.name == bridge) else { return database };
     database.fail_mode = bridge.fail_mode.unwrap_or_default();
     database.datapath_type = bridge.datapath_type;

@@ -1,12 +1,21 @@
 //! The node's own network stack: keeps links, addresses, routes, neighbours, kernel settings and the nftables table as they
-//! should be. It must not know what they are for.
+//! should be, whoever changes them. It must not know what they are for.
+//!
+//! The gateway's device belongs to Open vSwitch: on the userspace datapath it goes with ovs-vswitchd, and everything on it;
+//! the kernel tells when it is back.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use compiler::host::HostState;
+use compiler::host::{HostState, NFTABLES_TABLE};
+use ovsdb::Backoff;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::netlink::{Netlink, NetlinkError};
+use super::nftables::Nftables;
+use super::sysctl::Sysctls;
 use crate::event::Event;
 
 /// Which device bounds the tunnels' MTU.
@@ -18,13 +27,150 @@ pub struct Underlay {
     pub addresses: Vec<IpAddr>,
 }
 
+/// How often is looked without an occasion: nftables and sysctls do not tell of changes.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Changes come in bursts.
+const BURST: Duration = Duration::from_millis(10);
+
+type Wanted = watch::Receiver<Option<Arc<HostState>>>;
+
 /// Runs until the owner is gone. Unless `managed`, it only reports the underlay.
-pub async fn run(
+pub async fn run(managed: bool, underlay: Underlay, mut wanted: Wanted, events: mpsc::Sender<Event>) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    let mut told = None;
+    loop {
+        let error = match Netlink::open() {
+            Ok(netlink) => {
+                let mut host = Host::new(managed, &underlay, netlink, &events);
+                match host.keep(&mut wanted).await {
+                    Ok(()) => return,
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        if told.as_ref() != Some(&error) {
+            told = Some(error.clone());
+            if events.send(Event::Host(Err(error))).await.is_err() {
+                return;
+            }
+        }
+        sleep(backoff.failed()).await;
+    }
+}
+
+/// What is looked at in one round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// What the kernel tells changes of.
+    Links,
+    /// Everything.
+    Whole,
+}
+
+struct Host<'a> {
     managed: bool,
-    underlay: Underlay,
-    mut wanted: watch::Receiver<Option<Arc<HostState>>>,
-    events: mpsc::Sender<Event>,
-) {
-    let _ = (managed, underlay, events);
-    while wanted.changed().await.is_ok() {}
+    underlay: &'a Underlay,
+    netlink: Netlink,
+    nftables: Nftables,
+    sysctls: Sysctls,
+    events: &'a mpsc::Sender<Event>,
+    outcome: Option<Result<(), String>>,
+    mtu: Option<u32>,
+}
+
+impl<'a> Host<'a> {
+    fn new(managed: bool, underlay: &'a Underlay, netlink: Netlink, events: &'a mpsc::Sender<Event>) -> Self {
+        let nftables = Nftables::new(NFTABLES_TABLE);
+        let sysctls = Sysctls::default();
+        Self { managed, underlay, netlink, nftables, sysctls, events, outcome: None, mtu: None }
+    }
+
+    /// Ends well when the owner is gone.
+    async fn keep(&mut self, wanted: &mut Wanted) -> Result<(), NetlinkError> {
+        let mut changes = self.netlink.changes();
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
+        let mut scope = Scope::Whole;
+        let mut next_whole = Instant::now() + INTERVAL;
+        loop {
+            changes.mark_unchanged();
+            let target = wanted.borrow_and_update().clone();
+            self.report_underlay(target.as_deref()).await?;
+            let mut retry = None;
+            if let Some(target) = target.filter(|_| self.managed) {
+                let outcome = self.realize(&target, scope).await?;
+                match &outcome {
+                    Ok(()) => backoff.succeeded(),
+                    Err(_) => retry = Some(Instant::now() + backoff.failed()),
+                }
+                self.report(outcome).await;
+            } else if !self.managed {
+                self.report(Ok(())).await;
+            }
+            scope = Scope::Links;
+            let retried = retry.unwrap_or(next_whole);
+            tokio::select! {
+                changed = wanted.changed() => match changed {
+                    Ok(()) => scope = Scope::Whole,
+                    Err(_) => return Ok(()),
+                },
+                _ = changes.changed() => sleep(BURST).await,
+                () = sleep_until(retried.min(next_whole)) => {
+                    scope = Scope::Whole;
+                    next_whole = Instant::now() + INTERVAL;
+                }
+            }
+        }
+    }
+
+    /// Filters first, so that no address is ever without them.
+    async fn realize(&self, target: &HostState, scope: Scope) -> Result<Result<(), String>, NetlinkError> {
+        let mut failed = Vec::new();
+        if scope == Scope::Whole {
+            match self.nftables.realize(&target.nftables).await {
+                Ok(true) => tracing::info!("nftables: the table was written"),
+                Ok(false) => {}
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        let report = self.netlink.realize(target).await?;
+        for change in &report.applied {
+            tracing::info!(?change, "host");
+        }
+        failed.extend(report.failed.iter().map(ToString::to_string));
+        let (written, refused) = self.sysctls.realize(&target.sysctls);
+        for name in &written {
+            tracing::info!(name, "sysctl");
+        }
+        failed.extend(refused.iter().map(ToString::to_string));
+        Ok(if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) })
+    }
+
+    async fn report(&mut self, outcome: Result<(), String>) {
+        if self.outcome.as_ref() != Some(&outcome) {
+            self.outcome = Some(outcome.clone());
+            // An owner that is gone is seen by the next wait.
+            let _ = self.events.send(Event::Host(outcome)).await;
+        }
+    }
+
+    async fn report_underlay(&mut self, target: Option<&HostState>) -> Result<(), NetlinkError> {
+        let found = match &self.underlay.device {
+            Some(name) => self.netlink.observe(&Default::default()).await?.devices.remove(name),
+            None => {
+                // Routes leave with the node's own address, which the controller may know better than the command line.
+                let sources =
+                    target.into_iter().flat_map(|target| &target.routes).filter_map(|route| route.source);
+                let addresses: Vec<_> = self.underlay.addresses.iter().copied().chain(sources).collect();
+                self.netlink.device_with(&addresses).await?.map(|(_, device)| device)
+            }
+        };
+        let mtu = found.map(|device| device.mtu);
+        if mtu.is_some() && mtu != self.mtu {
+            self.mtu = mtu;
+            tracing::info!(mtu, "the underlay's MTU");
+            let _ = self.events.send(Event::UnderlayMtu(mtu.unwrap_or_default())).await;
+        }
+        Ok(())
+    }
 }

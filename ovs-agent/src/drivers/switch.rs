@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use openflow::connection::BundleError;
 use openflow::io::{Client, ClientError, ClientEvent, Target};
-use openflow::message::{FlowStatsRequest, Message};
+use openflow::message::{FlowStatsRequest, Message, MultipartReplyBody, MultipartRequestBody};
 use openflow::{FlowMod, FlowStats};
 use ovsdb::Backoff;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::event::{Event, Session};
+use crate::event::{Event, Observed, Session};
 use crate::owner::SwitchCommand;
 use crate::shadow::Shadow;
 
@@ -89,7 +89,12 @@ impl Link<'_> {
             Ok(shadow) => shadow,
             Err(error) => return lost(false)(error),
         };
-        if self.events.send(Event::SwitchObserved(self.session, Box::new(shadow))).await.is_err() {
+        let version = match Client::within(ANSWER_LIMIT, version(&client)).await {
+            Ok(version) => version,
+            Err(error) => return lost(false)(error),
+        };
+        let observed = Observed { session: self.session, version, shadow };
+        if self.events.send(Event::SwitchObserved(Box::new(observed))).await.is_err() {
             return End::Agent;
         }
         let mut applying: Option<Applying> = None;
@@ -144,6 +149,15 @@ async fn observe(client: &Client) -> Result<Shadow, ClientError> {
     let mut shadow = Shadow::default();
     client.dump_flows(FlowStatsRequest::default(), |flow| shadow.observe(&flow)).await?;
     Ok(shadow)
+}
+
+/// What the switch says that it is: Open vSwitch's version. The database may not say, where nobody wrote it there.
+async fn version(client: &Client) -> Result<String, ClientError> {
+    let mut parts = client.multipart(MultipartRequestBody::Desc).await?;
+    match parts.next().await? {
+        Some(MultipartReplyBody::Desc(description)) => Ok(description.software.text().into_owned()),
+        _ => Ok(String::new()),
+    }
 }
 
 /// All or nothing; then a barrier, so that whoever is told can rely on it.

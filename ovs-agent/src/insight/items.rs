@@ -17,7 +17,7 @@ pub(super) fn switch(node: &Snapshot) -> SwitchItem {
         bridge: node.config.bridge.clone(),
         datapath_type: database.datapath_type,
         fail_mode: database.fail_mode,
-        ovs_version: database.ovs_version,
+        ovs_version: node.switch_version.clone(),
         ports: database.ports.len(),
         flows: node.flows,
         flow_mods_sent: node.flow_mods_sent,

@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub attachments: Vec<Attachment>,
     /// What the database said last.
     pub database: Option<Database>,
+    /// Version of Open vSwitch, once it was connected.
+    pub switch_version: String,
     /// Why flows exist.
     pub reasons: Arc<Reasons>,
     /// Flows in the switch, as far as known.
@@ -191,6 +193,7 @@ impl Node {
             pod_mtu: self.pod_mtu(),
             attachments: self.attachments.values().map(|plugged| plugged.attachment.clone()).collect(),
             database: self.database.clone(),
+            switch_version: self.switch_version.clone(),
             reasons: Arc::clone(&self.compiled.reasons),
             flows,
             flow_mods_sent: self.flow_mods_sent,

@@ -1,1 +1,305 @@
+//! The node as a state machine: events in, work out, no switch anywhere.
 
+use std::collections::BTreeMap;
+
+use api::cni::{PodAddress, PodIdentity, code};
+use api::watermark::Epoch;
+use compiler::Datapath;
+use network::{LocalPod, NamespacedName, NodeName};
+
+use super::*;
+use crate::event::{Observed, PortStatus};
+
+fn node(saved: Saved, attachments: &[Attachment], has_controllers: bool) -> Node {
+    let name = NodeName::new("node-1");
+    Node::new(Start {
+        config: NodeConfig::new(name.clone(), Datapath::Netdev, 1500),
+        described: network::Node {
+            name,
+            labels: BTreeMap::new(),
+            addresses: vec!["192.168.0.1".parse().unwrap()],
+            pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        },
+        saved,
+        attachments: attachments.iter().map(|a| (a.id.clone(), a.clone())).collect(),
+        has_controllers,
+        revision: 100,
+    })
+}
+
+fn attachment(container: &str, host: u8, pod: Option<(&str, &str)>) -> Attachment {
+    let id = AttachmentId { container_id: container.into(), interface: "eth0".into() };
+    let address = format!("10.244.1.{host}").parse().unwrap();
+    Attachment {
+        host_interface: id.host_interface(),
+        id,
+        network: "ferrule".into(),
+        netns: String::new(),
+        pod: pod.map(|(name, uid)| PodIdentity {
+            namespace: "shop".into(),
+            name: name.into(),
+            uid: uid.into(),
+        }),
+        mac: network::Mac::from_address(address),
+        addresses: vec![PodAddress { address, gateway: "10.244.1.1".parse().unwrap(), range: None }],
+        ipam: None,
+    }
+}
+
+fn database(interfaces: &[&str]) -> Event {
+    let mut ports = BTreeMap::new();
+    for (number, name) in ["ferrule-gw0", "ferrule-gnv0"].iter().chain(interfaces).enumerate() {
+        let status = PortStatus { ofport: Some(number as u32 + 1), error: None };
+        ports.insert((*name).to_owned(), status);
+    }
+    Event::Database(Box::new(Database { ports, realized: true, ..Database::default() }))
+}
+
+fn observed(session: u64, shadow: Shadow) -> Event {
+    Event::SwitchObserved(Box::new(Observed { session: Session(session), version: "3.1.0".into(), shadow }))
+}
+
+/// What a switch holds that has confirmed everything it was sent.
+fn shadow(node: &Node) -> Shadow {
+    let Switch::Here { shadow, .. } = &node.switch else { panic!("no switch") };
+    shadow.clone()
+}
+
+/// Takes the node to where everything is confirmed; gives how many flow-mods that took.
+fn settle(node: &mut Node) -> usize {
+    let mut sent = 0;
+    while let Some((_, flows)) = node.work().flows {
+        sent += flows.len();
+        node.handle(Event::SwitchConfirmed);
+    }
+    sent
+}
+
+fn delta(nonce: u64, epoch: u64, bindings: u64, pods: &[(&str, &str)]) -> wire::Delta {
+    let mut view = NodeView::default();
+    for (name, uid) in pods {
+        let key = NamespacedName::new("shop", *name);
+        let pod =
+            LocalPod { key: key.clone(), uid: (*uid).into(), addresses: vec![], member_of: BTreeSet::new() };
+        view.pods.insert(key, pod);
+    }
+    let revisions = BTreeMap::from([("bindings/node-1".to_owned(), bindings)]);
+    wire::Delta {
+        nonce,
+        watermark: Some(api::convert::encode_watermark(&Watermark { epoch: Epoch(epoch), revisions })),
+        ..api::delta::delta(&Default::default(), &api::delta::resources(&view))
+    }
+}
+
+fn messages(work: Work) -> Vec<wire::from_agent::Body> {
+    work.messages.into_iter().filter_map(|(_, message)| message.body).collect()
+}
+
+#[test]
+fn nothing_is_planned_before_the_database_was_read() {
+    let plugged = attachment("a", 2, None);
+    let mut first = node(Saved::default(), std::slice::from_ref(&plugged), false);
+    first.handle(observed(1, Shadow::default()));
+    assert!(first.work().flows.is_none());
+    first.handle(database(&[&plugged.host_interface]));
+    assert!(settle(&mut first) > 0);
+    assert!(first.work().in_sync);
+}
+
+#[test]
+fn an_agent_that_starts_again_sends_nothing() {
+    let plugged = attachment("a", 2, None);
+    let mut first = node(Saved::default(), std::slice::from_ref(&plugged), false);
+    first.handle(observed(1, Shadow::default()));
+    first.handle(database(&[&plugged.host_interface]));
+    settle(&mut first);
+
+    for switch_first in [true, false] {
+        let mut second = node(Saved::default(), std::slice::from_ref(&plugged), false);
+        let events = [observed(1, shadow(&first)), database(&[&plugged.host_interface])];
+        let mut events = Vec::from(events);
+        if !switch_first {
+            events.reverse();
+        }
+        for event in events {
+            second.handle(event);
+            assert!(second.work().flows.is_none());
+        }
+        assert!(second.work().in_sync);
+        assert_eq!(second.snapshot().flow_mods_sent, 0);
+        assert_eq!(second.standing(&plugged.id), Standing::InForce);
+    }
+}
+
+#[test]
+fn an_empty_switch_gets_everything_again() {
+    let plugged = attachment("a", 2, None);
+    let mut node = node(Saved::default(), std::slice::from_ref(&plugged), false);
+    node.handle(database(&[&plugged.host_interface]));
+    node.handle(observed(1, Shadow::default()));
+    let all = settle(&mut node);
+    node.handle(Event::SwitchLost("gone".into()));
+    assert!(!node.work().in_sync);
+    assert!(matches!(node.standing(&plugged.id), Standing::Waiting(failure) if failure.msg.contains("gone")));
+    node.handle(observed(2, Shadow::default()));
+    assert_eq!(settle(&mut node), all);
+}
+
+#[test]
+fn a_pod_is_in_force_when_a_state_with_its_uid_and_binding_is_confirmed() {
+    let plugged = attachment("a", 2, Some(("cart", "u2")));
+    let interface = plugged.host_interface.clone();
+    let mut node = node(Saved::default(), &[], true);
+    node.handle(database(&[]));
+    node.handle(observed(1, Shadow::default()));
+    settle(&mut node);
+    node.handle(Event::StreamOpened(Session(7)));
+    let hello = messages(node.work());
+    assert!(matches!(&hello[..], [wire::from_agent::Body::Hello(hello)] if hello.bindings_revision == 100));
+
+    node.handle(Event::Plugged(Box::new(plugged.clone())));
+    let work = node.work();
+    assert!(work.rows.as_ref().is_some_and(|rows| rows.ports.contains_key(&interface)));
+    let [wire::from_agent::Body::Bindings(bindings)] = &messages(work)[..] else { panic!("no bindings") };
+    assert_eq!((bindings.revision, bindings.bound[0].uid.as_str()), (101, "u2"));
+    node.handle(database(&[&interface]));
+    settle(&mut node);
+    let waiting = |node: &Node| match node.standing(&plugged.id) {
+        Standing::Waiting(failure) => failure.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(waiting(&node), code::TRY_AGAIN);
+
+    // Its predecessor's state does not count.
+    node.handle(Event::Delta(Session(7), Box::new(delta(1, 1, 101, &[("cart", "u1")]))));
+    settle(&mut node);
+    assert_eq!(waiting(&node), code::TRY_AGAIN);
+    // Nor does one that was made before the controller heard of the binding, while there is a controller.
+    node.handle(Event::Delta(Session(7), Box::new(delta(2, 1, 100, &[("cart", "u2")]))));
+    settle(&mut node);
+    assert_eq!(node.standing(&plugged.id), Standing::Unheard);
+    node.handle(Event::Delta(Session(7), Box::new(delta(3, 1, 101, &[("cart", "u2")]))));
+    let work = node.work();
+    // The pod's flows are the same: nothing to send, in force at once.
+    assert!(work.flows.is_none());
+    assert!(work.save.is_some());
+    assert_eq!(node.standing(&plugged.id), Standing::InForce);
+    assert!(messages(work).iter().any(
+        |body| matches!(body, wire::from_agent::Body::Acknowledgement(a) if a.nonce == 3 && a.rejected.is_empty())
+    ));
+}
+
+#[test]
+fn a_delta_is_answered_after_the_switch_and_only_to_its_session() {
+    let mut node = node(Saved::default(), &[attachment("a", 2, Some(("cart", "u")))], true);
+    node.handle(database(&[&attachment("a", 2, None).host_interface]));
+    node.handle(observed(1, Shadow::default()));
+    settle(&mut node);
+    node.handle(Event::StreamOpened(Session(7)));
+    node.work();
+    node.handle(Event::Delta(Session(7), Box::new(delta(5, 1, 100, &[("cart", "u")]))));
+    let work = node.work();
+    assert!(work.flows.is_some() && work.messages.is_empty() && work.save.is_none());
+    node.handle(Event::SwitchConfirmed);
+    assert!(matches!(
+        &messages(node.work())[..],
+        [wire::from_agent::Body::Acknowledgement(answer)] if answer.nonce == 5
+    ));
+
+    node.handle(Event::Delta(Session(7), Box::new(delta(6, 1, 100, &[]))));
+    node.handle(Event::StreamClosed("gone".into()));
+    node.handle(Event::StreamOpened(Session(8)));
+    node.handle(Event::Delta(Session(7), Box::new(delta(7, 1, 100, &[]))));
+    settle(&mut node);
+    assert!(messages(node.work()).is_empty());
+}
+
+#[test]
+fn a_controller_that_is_behind_is_refused_and_left() {
+    let saved = Saved {
+        watermark: Watermark { epoch: Epoch(5), revisions: BTreeMap::from([("manifests".to_owned(), 9)]) },
+        ..Saved::default()
+    };
+    let mut node = node(saved, &[], true);
+    node.handle(Event::StreamOpened(Session(1)));
+    node.work();
+    node.handle(Event::Delta(Session(1), Box::new(delta(1, 5, 0, &[("cart", "u")]))));
+    let work = node.work();
+    assert!(work.leave.as_ref().is_some_and(|(_, reason)| reason.contains("lags")));
+    assert!(node.snapshot().view.pods.is_empty());
+}
+
+#[test]
+fn a_flow_that_the_switch_refuses_takes_its_pod_along_and_nothing_else() {
+    let (good, bad) = (attachment("a", 2, None), attachment("b", 3, None));
+    let mut node = node(Saved::default(), &[good.clone(), bad.clone()], false);
+    node.handle(database(&[&good.host_interface, &bad.host_interface]));
+    node.handle(observed(1, Shadow::default()));
+    let (_, flows) = node.work().flows.unwrap();
+    let owner = Owner::Attachment(bad.host_interface.clone());
+    let reasons = node.snapshot().reasons;
+    let index = flows.iter().position(|flow| reasons[&flow.cookie].owners.contains(&owner)).unwrap();
+    node.handle(Event::SwitchRefused { index, error: "OFPBMC_BAD_FIELD".into() });
+    assert!(settle(&mut node) > 0);
+    assert_eq!(node.standing(&good.id), Standing::InForce);
+    assert!(matches!(
+        node.standing(&bad.id),
+        Standing::Failed(failure) if failure.code == code::SWITCH && failure.msg.contains("OFPBMC_BAD_FIELD")
+    ));
+    assert!(!node.work().in_sync);
+}
+
+#[test]
+fn a_pipeline_that_the_switch_refuses_waits_and_is_tried_again() {
+    let mut node = node(Saved::default(), &[], false);
+    node.handle(database(&[]));
+    node.handle(observed(1, Shadow::default()));
+    assert!(node.work().flows.is_some());
+    node.handle(Event::SwitchRefused { index: 0, error: "OFPFMFC_TABLE_FULL".into() });
+    let work = node.work();
+    assert!(work.retry && work.flows.is_none());
+    assert!(node.readiness().unwrap_err().contains("OFPFMFC_TABLE_FULL"));
+    node.handle(Event::Retry);
+    assert!(settle(&mut node) > 0);
+    assert_eq!(node.readiness(), Ok(()));
+}
+
+#[test]
+fn what_is_unplugged_is_gone_when_neither_switch_nor_database_has_it() {
+    let plugged = attachment("a", 2, Some(("cart", "u")));
+    let mut node = node(Saved::default(), std::slice::from_ref(&plugged), true);
+    node.handle(database(&[&plugged.host_interface]));
+    node.handle(observed(1, Shadow::default()));
+    settle(&mut node);
+    node.handle(Event::StreamOpened(Session(1)));
+    node.work();
+    node.handle(Event::Unplugged(plugged.id.clone()));
+    let work = node.work();
+    assert!(!work.rows.as_ref().is_some_and(|rows| rows.ports.contains_key(&plugged.host_interface)));
+    assert!(matches!(
+        &messages(work)[..],
+        [wire::from_agent::Body::Bindings(bindings)] if bindings.released == ["u"]
+    ));
+    node.handle(Event::SwitchConfirmed);
+    settle(&mut node);
+    assert!(!node.is_gone(&plugged.id));
+    node.handle(database(&[]));
+    settle(&mut node);
+    assert!(node.is_gone(&plugged.id));
+}
+
+#[test]
+fn open_vswitchs_own_words_reach_whoever_waits() {
+    let plugged = attachment("a", 2, None);
+    let mut node = node(Saved::default(), std::slice::from_ref(&plugged), false);
+    let Event::Database(mut database) = database(&[]) else { unreachable!() };
+    let error = Some("could not open network device (No such device)".to_owned());
+    database.ports.insert(plugged.host_interface.clone(), PortStatus { ofport: None, error });
+    node.handle(Event::Database(database));
+    node.handle(observed(1, Shadow::default()));
+    settle(&mut node);
+    assert!(matches!(
+        node.standing(&plugged.id),
+        Standing::Failed(failure) if failure.msg.contains("No such device") && failure.code == code::SWITCH
+    ));
+}
