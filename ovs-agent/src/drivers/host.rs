@@ -97,17 +97,22 @@ impl<'a> Host<'a> {
             let target = wanted.borrow_and_update().clone();
             self.report_underlay(target.as_deref()).await?;
             let mut retry = None;
+            let mut next_scope = Scope::Links;
             if let Some(target) = target.filter(|_| self.managed) {
                 let outcome = self.realize(&target, scope).await?;
                 match &outcome {
                     Ok(()) => backoff.succeeded(),
-                    Err(_) => retry = Some(Instant::now() + backoff.failed()),
+                    Err(_) => {
+                        // Until all of it has succeeded once, nobody knows which part is well.
+                        next_scope = Scope::Whole;
+                        retry = Some(Instant::now() + backoff.failed());
+                    }
                 }
                 self.report(outcome).await;
             } else if !self.managed {
                 self.report(Ok(())).await;
             }
-            scope = Scope::Links;
+            scope = next_scope;
             let retried = retry.unwrap_or(next_whole);
             tokio::select! {
                 changed = wanted.changed() => match changed {
