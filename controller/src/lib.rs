@@ -1,1 +1,30 @@
-//! controller.
+//! The controller: sources make the network, the index makes every node's view of it, agents get what changed for them.
+//!
+//! ```text
+//!  manifests ── Snapshot ──┐                       ┌── Delta ──▶ agent's stream (bounded)
+//!  agents ── Hello, ───────┼──▶ owner: State ──────┤
+//!            Bindings, ACK │    (one task)         └── Query ──▶ agent's stream
+//!  HTTP ──── Read, Relay ──┘
+//! ```
+//!
+//! **Invariants.** All state has one owner task ([`owner`]); [`state`] and what it is made of ([`bindings`], [`index`],
+//! [`agent`]) do no IO and get the time as an argument. The controller never opens OVSDB or OpenFlow.
+
+pub mod agent;
+pub mod attach;
+pub mod bindings;
+pub mod config;
+pub mod http;
+pub mod identity;
+pub mod index;
+pub mod manifests;
+pub mod metrics;
+pub mod owner;
+pub mod relay;
+pub mod run;
+pub mod source;
+pub mod state;
+pub mod status;
+pub mod store;
+pub mod tls;
+pub mod translate;

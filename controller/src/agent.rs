@@ -1,0 +1,279 @@
+//! What the controller knows of one agent: what it holds, what is on its way, what it refused. Never waits for it.
+//!
+//! At most [`WINDOW`] deltas are unanswered. While the window is full nothing is queued: when an answer comes, the next
+//! delta leads from what was sent to the newest state, whatever happened in between.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::convert;
+use api::delta::{self, Resources, Versions};
+use api::generated::ferrule::v1alpha1 as wire;
+use api::stream::{Rejection, ResourceId, Version};
+use api::watermark::{Epoch, Watermark};
+use network::NodeName;
+use prost::Message;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// Deltas that may be unanswered.
+pub const WINDOW: usize = 4;
+/// Room in an agent's queue: the window, and questions beside it.
+pub const QUEUE: usize = WINDOW + 16;
+
+/// The way to an agent's stream.
+pub type Outgoing = mpsc::Sender<Result<wire::FromController, Status>>;
+
+/// Tells the streams of one run apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// A live stream.
+#[derive(Debug)]
+pub struct Link {
+    /// Which.
+    pub session: SessionId,
+    /// Where to send.
+    pub out: Outgoing,
+}
+
+/// What an agent says first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// Its version.
+    pub version: String,
+    /// What it holds.
+    pub known: Versions,
+    /// The watermark of that.
+    pub acknowledged: Watermark,
+    /// Every pod plugged on its node.
+    pub bindings: Vec<api::stream::Binding>,
+    /// Revision of that list.
+    pub bindings_revision: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    nonce: u64,
+    sent_at: Instant,
+}
+
+/// What came of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// The agent has (or will have) it all.
+    Nothing,
+    /// Too much is unanswered; ask again after the next answer.
+    Held,
+    /// A delta went out.
+    Sent {
+        /// Resources in it, changed and removed.
+        resources: usize,
+        /// Its encoded size in bytes.
+        bytes: usize,
+    },
+}
+
+/// What came of an answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// From sending to the answer; `None` when nobody asked.
+    pub elapsed: Option<Duration>,
+}
+
+/// One agent, connected or not.
+#[derive(Debug, Default)]
+pub struct Agent {
+    version: String,
+    link: Option<Link>,
+    /// What it holds once everything on its way has arrived.
+    sent: Versions,
+    offered: Option<Arc<Resources>>,
+    watermark: Watermark,
+    greeted: bool,
+    held: bool,
+    nonce: u64,
+    pending: VecDeque<Pending>,
+    unconfirmed: BTreeMap<ResourceId, u64>,
+    rejected: BTreeMap<ResourceId, String>,
+    /// Rejections that name no resource, of the last answer that had any.
+    nameless: Vec<String>,
+}
+
+impl Agent {
+    /// A new stream takes the place of the old one, which ends.
+    pub fn connect(&mut self, link: Link, version: String, known: Versions, acknowledged: Watermark) {
+        if let Some(old) = self.link.replace(link) {
+            let _ = old.out.try_send(Err(Status::aborted("the agent of this node has connected again")));
+        }
+        *self = Self {
+            version,
+            link: self.link.take(),
+            sent: known,
+            watermark: acknowledged,
+            nonce: self.nonce,
+            ..Self::default()
+        };
+    }
+
+    /// The stream ended. Returns whether it was the one in use.
+    pub fn disconnect(&mut self, session: SessionId) -> bool {
+        if self.session() != Some(session) {
+            return false;
+        }
+        self.link = None;
+        self.pending.clear();
+        self.held = false;
+        true
+    }
+
+    /// The stream in use.
+    pub fn session(&self) -> Option<SessionId> {
+        self.link.as_ref().map(|link| link.session)
+    }
+
+    /// Whether there is a stream.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Whether it enforces something of another epoch, and was sent nothing of this one yet.
+    pub fn brings_state(&self, epoch: Epoch) -> bool {
+        !self.greeted && self.watermark != Watermark::default() && self.watermark.epoch != epoch
+    }
+
+    /// The agent's version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Deltas on their way or being applied.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What the agent refused of what it holds now.
+    pub fn rejected(&self) -> impl Iterator<Item = (Option<&ResourceId>, &str)> {
+        let named = self.rejected.iter().map(|(id, reason)| (Some(id), reason.as_str()));
+        named.chain(self.nameless.iter().map(|reason| (None, reason.as_str())))
+    }
+
+    /// The reason why a resource was refused.
+    pub fn rejection(&self, id: &ResourceId) -> Option<&str> {
+        self.rejected.get(id).map(String::as_str)
+    }
+
+    /// Whether this version of the resource is in force.
+    pub fn realizes(&self, id: &ResourceId, version: Version) -> bool {
+        self.is_connected()
+            && self.sent.get(id) == Some(&version)
+            && !self.unconfirmed.contains_key(id)
+            && !self.rejected.contains_key(id)
+    }
+
+    /// Whether everything that there was to send was sent, answered and not refused.
+    pub fn is_realized(&self) -> bool {
+        self.is_connected()
+            && self.greeted
+            && !self.held
+            && self.pending.is_empty()
+            && self.rejected.is_empty()
+            && self.nameless.is_empty()
+    }
+
+    /// Brings the agent to this state, or notes that it must wait. An agent whose view is unchanged still hears that its
+    /// own bindings are contained, and of a new epoch.
+    pub fn offer(
+        &mut self,
+        node: &NodeName,
+        resources: &Arc<Resources>,
+        watermark: &Watermark,
+        now: Instant,
+    ) -> Offer {
+        let Some(link) = &self.link else { return Offer::Nothing };
+        let own = Watermark::bindings_of(node);
+        let news = !self.greeted
+            || watermark.epoch != self.watermark.epoch
+            || watermark.revision(&own) > self.watermark.revision(&own);
+        let unchanged = self.offered.as_ref().is_some_and(|offered| Arc::ptr_eq(offered, resources));
+        if unchanged && !news {
+            self.held = false;
+            return Offer::Nothing;
+        }
+        if self.pending.len() >= WINDOW {
+            self.held = true;
+            return Offer::Held;
+        }
+        let mut delta = delta::delta(&self.sent, resources);
+        let count = delta.changed.len() + delta.removed.len();
+        self.offered = Some(Arc::clone(resources));
+        self.held = false;
+        if count == 0 && !news {
+            return Offer::Nothing;
+        }
+        delta.nonce = self.nonce + 1;
+        delta.watermark = Some(convert::encode_watermark(watermark));
+        let bytes = delta.encoded_len();
+        let message = wire::FromController { body: Some(wire::from_controller::Body::Delta(delta)) };
+        if link.out.try_send(Ok(message)).is_err() {
+            // Full cannot be (the window is smaller than the queue, questions leave room); closed is about to be told.
+            self.offered = None;
+            self.held = true;
+            return Offer::Held;
+        }
+        self.nonce += 1;
+        self.greeted = true;
+        self.watermark = watermark.clone();
+        for (id, (version, _)) in resources.iter() {
+            if self.sent.get(id) != Some(version) {
+                self.sent.insert(id.clone(), *version);
+                self.unconfirmed.insert(id.clone(), self.nonce);
+            }
+        }
+        self.sent.retain(|id, _| resources.contains_key(id));
+        self.unconfirmed.retain(|id, _| resources.contains_key(id));
+        self.rejected.retain(|id, _| resources.contains_key(id));
+        self.pending.push_back(Pending { nonce: self.nonce, sent_at: now });
+        Offer::Sent { resources: count, bytes }
+    }
+
+    /// The answer to a delta, and so to every delta before it.
+    pub fn answer(&mut self, nonce: u64, rejected: Vec<Rejection>, now: Instant) -> Answered {
+        let asked = self.pending.iter().find(|pending| pending.nonce == nonce);
+        let Some(elapsed) = asked.map(|pending| now.saturating_duration_since(pending.sent_at)) else {
+            return Answered::default();
+        };
+        self.pending.retain(|pending| pending.nonce > nonce);
+        let refusals = &mut self.rejected;
+        self.unconfirmed.retain(|id, carried_by| {
+            let confirmed = *carried_by <= nonce;
+            if confirmed {
+                refusals.remove(id);
+            }
+            !confirmed
+        });
+        self.nameless.clear();
+        for rejection in rejected {
+            match rejection.id {
+                Some(id) => {
+                    self.rejected.insert(id, rejection.reason);
+                }
+                None => self.nameless.push(rejection.reason),
+            }
+        }
+        Answered { elapsed: Some(elapsed) }
+    }
+
+    /// Passes a question on, unless the agent has too many already.
+    pub fn ask(&self, id: u64, path: &str) -> Result<SessionId, &'static str> {
+        let link = self.link.as_ref().ok_or("its agent is not connected")?;
+        if link.out.capacity() <= WINDOW {
+            return Err("its agent has too many unanswered questions");
+        }
+        let query = wire::Query { id, path: path.to_owned() };
+        let message = wire::FromController { body: Some(wire::from_controller::Body::Query(query)) };
+        link.out.try_send(Ok(message)).map_err(|_| "its agent is going away")?;
+        Ok(link.session)
+    }
+}

@@ -1,0 +1,119 @@
+//! What the operator may set: flags, each with an environment variable. Opens nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+
+/// The Ferrule controller: turns Kubernetes objects into what every node's agent has to know.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ferrule-controller", version)]
+pub struct Config {
+    /// Directory with Kubernetes YAML or JSON, watched. May be given several times.
+    #[arg(long, env = "FERRULE_MANIFESTS", value_name = "DIR", value_delimiter = ',', required = true)]
+    pub manifests: Vec<PathBuf>,
+
+    /// Address for the agents' streams (gRPC over TLS). May be given several times.
+    #[arg(
+        long,
+        env = "FERRULE_LISTEN",
+        value_name = "ADDR:PORT",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:7470"
+    )]
+    pub listen: Vec<SocketAddr>,
+
+    /// Directory with ca.crt, ca.key, tls.crt and tls.key; what is missing is made.
+    #[arg(
+        long,
+        env = "FERRULE_TLS_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/ferrule/controller/tls"
+    )]
+    pub tls_dir: PathBuf,
+
+    /// A further name or address for the certificate to carry. May be given several times.
+    #[arg(long, env = "FERRULE_TLS_NAME", value_name = "NAME", value_delimiter = ',')]
+    pub tls_name: Vec<String>,
+
+    /// Directory with one file per node: named by the node, holding the token that its agent presents.
+    #[arg(
+        long,
+        env = "FERRULE_NODE_TOKENS",
+        value_name = "DIR",
+        default_value = "/var/lib/ferrule/controller/tokens"
+    )]
+    pub node_tokens: PathBuf,
+
+    /// Directory for what has to outlive the controller.
+    #[arg(
+        long,
+        env = "FERRULE_STATE_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/ferrule/controller"
+    )]
+    pub state_dir: PathBuf,
+
+    /// Socket for the CLI (HTTP/JSON), health and metrics.
+    #[arg(
+        long,
+        env = "FERRULE_API",
+        value_name = "unix:PATH",
+        default_value = "unix:/run/ferrule/controller.sock"
+    )]
+    pub api: UnixAddress,
+
+    /// The same over TCP, for whoever can reach this address: it is neither encrypted nor authenticated.
+    #[arg(long, env = "FERRULE_API_TCP", value_name = "ADDR:PORT")]
+    pub api_tcp: Option<SocketAddr>,
+
+    /// How log lines look.
+    #[arg(long, env = "FERRULE_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or directives as `info,controller=debug`.
+    #[arg(long, env = "FERRULE_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `unix:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixAddress(pub PathBuf);
+
+impl FromStr for UnixAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Ok(Self(path.into())),
+            _ => Err("write unix:PATH, for example unix:/run/ferrule/controller.sock".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_repeat_and_what_is_wrong_is_said() {
+        let config =
+            Config::try_parse_from(["x", "--manifests", "a", "--manifests", "b", "--api", "unix:s"]).unwrap();
+        assert_eq!(config.manifests, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(config.api, UnixAddress("s".into()));
+        let error = |args: &[&str]| Config::try_parse_from(args).unwrap_err().to_string();
+        assert!(error(&["x"]).contains("--manifests"));
+        assert!(error(&["x", "--manifests", "a", "--api", "/s"]).contains("unix:PATH"));
+        assert!(error(&["x", "--manifests", "a", "--listen", "7470"]).contains("--listen"));
+    }
+}

@@ -1,0 +1,177 @@
+//! HTTP/JSON for the CLI, health and metrics: the paths and items of `api::insight`. Reads the state, never changes it.
+
+use std::collections::BTreeMap;
+
+use api::insight::{self, FlowItem, Item, List, PortItem, SwitchItem, TunnelItem};
+use axum::Router;
+use axum::extract::{Query, State as Shared};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use network::{NamespacedName, NodeName};
+use serde::Serialize;
+
+use crate::metrics::Metrics;
+use crate::owner::{Gone, Owner};
+use crate::relay::{self, Relayed};
+use crate::status::{self, Filter};
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Where the state is.
+    pub owner: Owner,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+type Parameters = Query<BTreeMap<String, String>>;
+
+/// The routes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .route("/v1alpha1/nodes", get(nodes))
+        .route("/v1alpha1/pods", get(pods))
+        .route("/v1alpha1/policies", get(policies))
+        .route("/v1alpha1/problems", get(problems))
+        .route("/v1alpha1/switches", get(relayed::<SwitchItem>))
+        .route("/v1alpha1/ports", get(relayed::<PortItem>))
+        .route("/v1alpha1/tunnels", get(relayed::<TunnelItem>))
+        .route("/v1alpha1/flows", get(flows))
+        .fallback(async |uri: Uri| {
+            Failure::new(StatusCode::NOT_FOUND, format!("there is no {}; see /v1alpha1/nodes", uri.path()))
+        })
+        .with_state(api)
+}
+
+/// An error answer.
+#[derive(Debug)]
+struct Failure {
+    status: StatusCode,
+    error: String,
+}
+
+impl Failure {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into() }
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(gone: Gone) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, gone.to_string())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, axum::Json(insight::Error { error: self.error })).into_response()
+    }
+}
+
+type Answer = Result<Response, Failure>;
+
+fn list<T: Item + Serialize>(items: Vec<T>) -> Answer {
+    Ok(axum::Json(List::new(items)).into_response())
+}
+
+/// A misspelt parameter must not widen the answer.
+fn known(parameters: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Failure> {
+    match parameters.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(Failure::new(
+                StatusCode::BAD_REQUEST,
+                format!("unknown parameter `{key}`; known here: {known}"),
+            ))
+        }
+    }
+}
+
+fn filter(parameters: &BTreeMap<String, String>) -> Result<Filter, Failure> {
+    known(parameters, &["node", "namespace"])?;
+    Ok(Filter {
+        node: parameters.get("node").map(NodeName::new),
+        namespace: parameters.get("namespace").cloned(),
+    })
+}
+
+async fn healthz(Shared(api): Shared<Api>) -> Answer {
+    if api.owner.read(|state| state.is_ready()).await? {
+        Ok("ok\n".into_response())
+    } else {
+        Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the manifests have not been read yet"))
+    }
+}
+
+async fn metrics(Shared(api): Shared<Api>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], api.metrics.text()).into_response()
+}
+
+async fn nodes(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &[])?;
+    list(api.owner.read(status::nodes).await?)
+}
+
+async fn problems(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &[])?;
+    list(api.owner.read(status::problems).await?)
+}
+
+async fn pods(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
+    let filter = filter(&parameters)?;
+    list(api.owner.read(move |state| status::pods(state, &filter)).await?)
+}
+
+async fn policies(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
+    let filter = filter(&parameters)?;
+    list(api.owner.read(move |state| status::policies(state, &filter)).await?)
+}
+
+async fn relayed<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &["node"])?;
+    relay_to(&api, parameters.get("node").map(NodeName::new), &uri, T::KIND).await
+}
+
+async fn flows(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &["node", "pod", "policy", "table"])?;
+    let mut node = parameters.get("node").map(NodeName::new);
+    if let Some(pod) = parameters.get("pod") {
+        let key: NamespacedName = pod.parse().map_err(|error: network::name::NameError| {
+            Failure::new(StatusCode::BAD_REQUEST, error.to_string())
+        })?;
+        // Only the pod's own node has flows of it.
+        let place = {
+            let key = key.clone();
+            api.owner.read(move |state| state.network().pods.get(&key).map(|pod| pod.node.clone())).await?
+        };
+        match place {
+            None => {
+                let error = format!("there is no pod {key}; see `ferrule get pods`");
+                return Err(Failure::new(StatusCode::NOT_FOUND, error));
+            }
+            Some(place) => node = node.or(place),
+        }
+    }
+    relay_to(&api, node, &uri, FlowItem::KIND).await
+}
+
+async fn relay_to(api: &Api, node: Option<NodeName>, uri: &Uri, kind: &str) -> Answer {
+    let path = uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string);
+    match relay::ask(&api.owner, node.clone(), path, kind).await? {
+        Relayed::List(list) => Ok(axum::Json(list).into_response()),
+        Relayed::NoSuchNode => {
+            let node = node.map(|node| node.to_string()).unwrap_or_default();
+            let error = format!("there is no node {node}; see `ferrule get nodes`");
+            Err(Failure::new(StatusCode::NOT_FOUND, error))
+        }
+        Relayed::Refused { status, body } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+        }
+    }
+}

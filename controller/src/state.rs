@@ -1,0 +1,380 @@
+//! Everything the controller knows, and how each event changes it. One task owns it; no IO, the time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use api::generated::ferrule::v1alpha1 as wire;
+use api::stream::{Binding, Rejection};
+use api::watermark::{Epoch, Watermark};
+use network::{Network, NodeName};
+use tokio::sync::oneshot;
+
+use crate::agent::{Agent, Hello, Link, Offer, SessionId};
+use crate::bindings::{Bindings, Change, NodeBindings};
+use crate::index::Index;
+use crate::metrics::Metrics;
+use crate::source::{Problem, Snapshot};
+
+/// How long after the start an agent that has a state may be kept waiting for nodes of which no bindings are known.
+pub const SETTLE: Duration = Duration::from_secs(3);
+
+/// An agent may push the epoch by this much at most, so that none can use it up.
+const EPOCH_STRIDE: u64 = 1 << 32;
+
+/// The source that the manifests are.
+pub const MANIFESTS: &str = "manifests";
+
+/// What an agent says after its Hello.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// It answered a delta.
+    Answer {
+        /// Which.
+        nonce: u64,
+        /// What it refused of it.
+        rejected: Vec<Rejection>,
+    },
+    /// Pods plugged and unplugged.
+    Bindings {
+        /// Plugged.
+        bound: Vec<Binding>,
+        /// UIDs of those unplugged.
+        released: BTreeSet<String>,
+        /// Revision of its list, which this makes.
+        revision: u64,
+    },
+    /// The answer to a question.
+    Told(wire::Answer),
+    /// Something that could not be read.
+    Garbage(String),
+}
+
+/// The state.
+#[derive(Debug)]
+pub struct State {
+    epoch: Epoch,
+    epoch_started: bool,
+    /// The network as the sources give it; `None` until the first snapshot.
+    source: Option<Snapshot>,
+    bindings: Bindings,
+    unsaved: BTreeSet<NodeName>,
+    index: Index,
+    agents: BTreeMap<NodeName, Agent>,
+    refused: Vec<Problem>,
+    garbage: BTreeMap<NodeName, String>,
+    questions: BTreeMap<u64, (SessionId, oneshot::Sender<wire::Answer>)>,
+    next_question: u64,
+    settled_at: Instant,
+    stale: bool,
+    metrics: Metrics,
+}
+
+/// One node's share of a question: the answer to come, or why there will be none.
+pub type Asked = Result<oneshot::Receiver<wire::Answer>, String>;
+
+impl State {
+    /// Starts an epoch with the bindings that were saved.
+    pub fn new(
+        epoch: Epoch,
+        bindings: BTreeMap<NodeName, NodeBindings>,
+        metrics: Metrics,
+        now: Instant,
+    ) -> Self {
+        Self {
+            epoch,
+            epoch_started: false,
+            source: None,
+            bindings: Bindings::restore(bindings),
+            unsaved: BTreeSet::new(),
+            index: Index::default(),
+            agents: BTreeMap::new(),
+            refused: Vec::new(),
+            garbage: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            next_question: 0,
+            settled_at: now + SETTLE,
+            stale: false,
+            metrics,
+        }
+    }
+
+    /// A source read its objects again.
+    pub fn snapshot(&mut self, snapshot: Snapshot) {
+        tracing::info!(
+            revision = snapshot.revision,
+            nodes = snapshot.network.nodes.len(),
+            pods = snapshot.network.pods.len(),
+            policies = snapshot.network.policies.len(),
+            problems = snapshot.problems.len(),
+            "the source has changed"
+        );
+        self.source = Some(snapshot);
+        self.stale = true;
+    }
+
+    /// An agent connected and said Hello.
+    pub fn attach(&mut self, node: &NodeName, link: Link, hello: Hello) {
+        tracing::info!(%node, version = %hello.version, known = hello.known.len(), pods = hello.bindings.len(), "agent connected");
+        let change = self.bindings.replace(node, hello.bindings, hello.bindings_revision);
+        self.note(node, change);
+        if let Err(behind) = hello.acknowledged.admits(&self.watermark()) {
+            tracing::warn!(%node, error = %behind, "the agent has acknowledged more than we have: a new epoch starts");
+            self.start_epoch(hello.acknowledged.epoch);
+        }
+        self.garbage.remove(node);
+        let agent = self.agents.entry(node.clone()).or_default();
+        agent.connect(link, hello.version, hello.known, hello.acknowledged);
+    }
+
+    /// An agent said something else.
+    pub fn said(&mut self, node: &NodeName, session: SessionId, said: Said, now: Instant) {
+        let Some(agent) = self.agents.get_mut(node).filter(|agent| agent.session() == Some(session)) else {
+            return;
+        };
+        match said {
+            Said::Answer { nonce, rejected } => {
+                for rejection in &rejected {
+                    let resource = rejection.id.as_ref().map_or_else(|| "?".into(), ToString::to_string);
+                    tracing::warn!(%node, %resource, error = %rejection.reason, "the agent rejects a resource");
+                }
+                self.metrics.rejections.inc_by(rejected.len() as u64);
+                match agent.answer(nonce, rejected, now).elapsed {
+                    Some(elapsed) => self.metrics.acknowledge_seconds.observe(elapsed.as_secs_f64()),
+                    None => tracing::debug!(%node, nonce, "an answer to a delta that is not pending"),
+                }
+            }
+            Said::Bindings { bound, released, revision } => {
+                let change = self.bindings.update(node, bound, &released, revision);
+                self.note(node, change);
+            }
+            Said::Told(answer) => {
+                let asked = self.questions.get(&answer.id).is_some_and(|(asked, _)| *asked == session);
+                if let Some((_, reply)) = asked.then(|| self.questions.remove(&answer.id)).flatten() {
+                    let _ = reply.send(answer);
+                }
+            }
+            Said::Garbage(error) => {
+                tracing::warn!(%node, %error, "the agent sent something malformed; the rest of it is used");
+                self.garbage.insert(node.clone(), error);
+            }
+        }
+    }
+
+    /// An agent's stream ended.
+    pub fn detach(&mut self, node: &NodeName, session: SessionId) {
+        self.questions.retain(|_, (asked, _)| *asked != session);
+        if self.agents.get_mut(node).is_some_and(|agent| agent.disconnect(session)) {
+            tracing::info!(%node, "agent disconnected");
+            if !self.index.network().nodes.contains_key(node) {
+                self.agents.remove(node);
+                self.index.neglect(node);
+            }
+        }
+    }
+
+    fn note(&mut self, node: &NodeName, change: Change) {
+        if change != Change::Nothing {
+            self.stale = true;
+            self.unsaved.insert(node.clone());
+        }
+        if change == Change::Back {
+            tracing::warn!(%node, "the agent's count of bindings went back: a new epoch starts");
+            self.start_epoch(self.epoch);
+        }
+    }
+
+    fn start_epoch(&mut self, after: Epoch) {
+        if after.0 > self.epoch.0.saturating_add(EPOCH_STRIDE) {
+            tracing::error!(epoch = %after, ours = %self.epoch, "an agent claims an epoch that cannot be; it will refuse what we send");
+            return;
+        }
+        self.epoch = Epoch(self.epoch.max(after).0.saturating_add(1));
+        self.epoch_started = true;
+    }
+
+    /// Brings model, views and agents up to date with everything that happened since; call after each batch of events.
+    pub fn settle(&mut self, now: Instant) {
+        let Some(source) = &self.source else { return };
+        if self.stale {
+            let started = Instant::now();
+            let (network, refused) = self.bindings.merge(source.network.clone());
+            for problem in refused.iter().filter(|problem| !self.refused.contains(problem)) {
+                tracing::warn!(object = %problem.object, source = %problem.source, error = %problem.message, "refused");
+            }
+            self.refused = refused;
+            let changed = self.index.apply(network);
+            self.forget();
+            self.stale = false;
+            self.metrics.recompute_seconds.observe(started.elapsed().as_secs_f64());
+            tracing::debug!(
+                nodes = changed.len(),
+                elapsed_ms = started.elapsed().as_millis(),
+                "views changed"
+            );
+        }
+        self.fan_out(now);
+        self.measure();
+    }
+
+    fn forget(&mut self) {
+        let nodes = &self.index.network().nodes;
+        self.agents.retain(|node, agent| agent.is_connected() || nodes.contains_key(node));
+        let agents = &self.agents;
+        self.bindings.forget(|node| nodes.contains_key(node) || agents.contains_key(node));
+    }
+
+    fn fan_out(&mut self, now: Instant) {
+        let watermark = self.watermark();
+        let (epoch, unsettled) = (self.epoch, self.unsettled(now));
+        for (node, agent) in &mut self.agents {
+            if !agent.is_connected() || (unsettled && agent.brings_state(epoch)) {
+                continue;
+            }
+            let resources = self.index.attend(node);
+            if let Offer::Sent { resources, bytes } = agent.offer(node, &resources, &watermark, now) {
+                tracing::debug!(%node, resources, bytes, "delta sent");
+                self.metrics.deltas_sent.inc();
+                self.metrics.resources_sent.inc_by(resources as u64);
+                self.metrics.delta_bytes.inc_by(bytes as u64);
+            }
+        }
+    }
+
+    /// Whether bindings of some node may still be on their way after a start that found none saved: what we would send
+    /// now could take addresses out of sets that are in force.
+    fn unsettled(&self, now: Instant) -> bool {
+        now < self.settled_at
+            && self.index.network().nodes.keys().any(|node| self.bindings.of(node).is_none())
+    }
+
+    /// When to settle again although nothing happens.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        (self.unsettled(now)
+            && self.agents.values().any(|agent| agent.is_connected() && agent.brings_state(self.epoch)))
+        .then_some(self.settled_at)
+    }
+
+    /// How much of every source the model contains.
+    pub fn watermark(&self) -> Watermark {
+        let mut revisions: BTreeMap<String, u64> = self.bindings.revisions().collect();
+        if let Some(source) = &self.source {
+            revisions.insert(MANIFESTS.into(), source.revision);
+        }
+        Watermark { epoch: self.epoch, revisions }
+    }
+
+    /// Asks one node, or all of them. `None` when there is no such node.
+    pub fn ask(&mut self, only: Option<&NodeName>, path: &str) -> Option<Vec<(NodeName, Asked)>> {
+        self.questions.retain(|_, (_, reply)| !reply.is_closed());
+        let mut nodes: BTreeSet<NodeName> =
+            self.index.network().nodes.keys().chain(self.agents.keys()).cloned().collect();
+        if let Some(only) = only {
+            nodes.retain(|node| node == only);
+            if nodes.is_empty() {
+                return None;
+            }
+        }
+        let mut asked = Vec::new();
+        for node in nodes {
+            let id = self.next_question;
+            self.next_question += 1;
+            let answer =
+                match self.agents.get(&node).ok_or("its agent never connected").and_then(|a| a.ask(id, path))
+                {
+                    Ok(session) => {
+                        let (reply, answer) = oneshot::channel();
+                        self.questions.insert(id, (session, reply));
+                        Ok(answer)
+                    }
+                    Err(reason) => Err(reason.to_owned()),
+                };
+            asked.push((node, answer));
+        }
+        Some(asked)
+    }
+
+    /// The nodes whose bindings should be saved, and whether a new epoch has to be saved first.
+    pub fn take_unsaved(&mut self) -> (Option<Epoch>, Vec<(NodeName, NodeBindings)>) {
+        let epoch = std::mem::take(&mut self.epoch_started).then_some(self.epoch);
+        let nodes = std::mem::take(&mut self.unsaved).into_iter();
+        let bindings =
+            nodes.filter_map(|node| Some((node.clone(), self.bindings.of(&node)?.clone()))).collect();
+        (epoch, bindings)
+    }
+
+    /// A node's bindings could not be handed to the store yet.
+    pub fn keep_unsaved(&mut self, node: NodeName) {
+        self.unsaved.insert(node);
+    }
+
+    /// Whether the first snapshot is here.
+    pub fn is_ready(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The model.
+    pub fn network(&self) -> &Network {
+        self.index.network()
+    }
+
+    /// The views.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The agents that are or were here.
+    pub fn agents(&self) -> &BTreeMap<NodeName, Agent> {
+        &self.agents
+    }
+
+    /// Everything that could not be used: by the source, of the bindings, by the agents.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self
+            .source
+            .iter()
+            .flat_map(|source| source.problems.iter())
+            .chain(&self.refused)
+            .cloned()
+            .collect();
+        for (node, agent) in &self.agents {
+            problems.extend(agent.rejected().map(|(id, reason)| Problem {
+                object: id.map_or_else(|| format!("Node {node}"), ToString::to_string),
+                source: format!("agent of node {node}"),
+                message: format!("not in force there: {reason}"),
+            }));
+        }
+        problems.extend(self.garbage.iter().map(|(node, error)| Problem {
+            object: format!("Node {node}"),
+            source: format!("agent of node {node}"),
+            message: format!("its agent sent something malformed ({error}); is it of another version?"),
+        }));
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+
+    fn measure(&self) {
+        let network = self.index.network();
+        let gauge = |gauge: &prometheus_client::metrics::gauge::Gauge, value: usize| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        gauge(&self.metrics.nodes, network.nodes.len());
+        gauge(&self.metrics.pods, network.pods.len());
+        gauge(&self.metrics.policies, network.policies.len());
+        gauge(
+            &self.metrics.agents_connected,
+            self.agents.values().filter(|agent| agent.is_connected()).count(),
+        );
+        gauge(
+            &self.metrics.agents_realized,
+            self.agents.values().filter(|agent| agent.is_realized()).count(),
+        );
+        let source = self.source.as_ref().map_or(0, |source| source.problems.len());
+        let agents: usize = self.agents.values().map(|agent| agent.rejected().count()).sum();
+        gauge(&self.metrics.problems, source + self.refused.len() + agents + self.garbage.len());
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! The state as the CLI reads it: nodes, pods, policies, problems. Only reads; changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::insight::{NodeItem, PodItem, PolicyItem, ProblemItem};
+use api::stream::ResourceId;
+use network::{Direction, NodeName, Pod, Policy, Selector, Tier};
+
+use crate::state::State;
+
+/// Which pods or policies are asked for; `None` is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// On (or needed by) this node.
+    pub node: Option<NodeName>,
+    /// In this namespace.
+    pub namespace: Option<String>,
+}
+
+impl Filter {
+    fn namespace(&self, namespace: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+    }
+}
+
+/// The nodes, and agents without a node.
+pub fn nodes(state: &State) -> Vec<NodeItem> {
+    let network = state.network();
+    let mut pods: BTreeMap<&NodeName, usize> = BTreeMap::new();
+    for pod in network.pods.values().filter(|pod| pod.is_policed()) {
+        if let Some(node) = &pod.node {
+            *pods.entry(node).or_default() += 1;
+        }
+    }
+    let names: BTreeSet<&NodeName> = network.nodes.keys().chain(state.agents().keys()).collect();
+    let item = |name: &NodeName| {
+        let (node, agent) = (network.nodes.get(name), state.agents().get(name));
+        NodeItem {
+            name: name.clone(),
+            addresses: node.map(|node| node.addresses.clone()).unwrap_or_default(),
+            pod_cidrs: node.map(|node| node.pod_cidrs.clone()).unwrap_or_default(),
+            pods: pods.get(name).copied().unwrap_or(0),
+            connected: agent.is_some_and(|agent| agent.is_connected()),
+            agent_version: agent.map(|agent| agent.version().to_owned()).unwrap_or_default(),
+            pending: agent.map_or(0, |agent| agent.pending()),
+            realized: agent.is_some_and(|agent| agent.is_realized()),
+        }
+    };
+    names.into_iter().map(item).collect()
+}
+
+/// The pods.
+pub fn pods(state: &State, filter: &Filter) -> Vec<PodItem> {
+    let network = state.network();
+    let wanted = |pod: &&Pod| {
+        filter.namespace(&pod.key.namespace) && (filter.node.is_none() || filter.node == pod.node)
+    };
+    let isolating = |pod: &Pod, direction| {
+        network
+            .policies
+            .values()
+            .filter(|policy| policy.isolates.of(direction) && selects(state, policy, pod))
+            .map(|policy| policy.id.to_string())
+            .collect()
+    };
+    let item = |pod: &Pod| PodItem {
+        pod: pod.key.clone(),
+        uid: pod.uid.clone(),
+        node: pod.node.clone(),
+        addresses: pod.addresses.clone(),
+        host_network: pod.host_network,
+        ingress_policies: isolating(pod, Direction::Ingress),
+        egress_policies: isolating(pod, Direction::Egress),
+    };
+    network.pods.values().filter(wanted).map(item).collect()
+}
+
+/// The policies.
+pub fn policies(state: &State, filter: &Filter) -> Vec<PolicyItem> {
+    let network = state.network();
+    let problems = state.problems();
+    let mut items = Vec::new();
+    for policy in network.policies.values().filter(|policy| filter.namespace(&policy.id.namespace)) {
+        let selected: Vec<&Pod> =
+            subject(state, policy).map(|s| network.select_pods(s).collect()).unwrap_or_default();
+        let nodes: BTreeSet<NodeName> = selected.iter().filter_map(|pod| pod.node.clone()).collect();
+        if filter.node.as_ref().is_some_and(|node| !nodes.contains(node)) {
+            continue;
+        }
+        let rules = |direction| policy.rules.iter().filter(|rule| rule.direction == direction).count();
+        let name = policy.id.to_string();
+        let own = problems.iter().filter(|problem| problem.object == name);
+        items.push(PolicyItem {
+            policy: name.clone(),
+            generation: policy.generation,
+            tier: match policy.tier {
+                Tier::Admin => "admin",
+                Tier::NetworkPolicy => "networkpolicy",
+                Tier::Baseline => "baseline",
+            }
+            .into(),
+            ingress_rules: rules(Direction::Ingress),
+            egress_rules: rules(Direction::Egress),
+            pods: selected.len(),
+            realized: nodes.iter().filter(|node| is_in_force(state, policy, node)).cloned().collect(),
+            nodes: nodes.into_iter().collect(),
+            problems: own.map(|problem| format!("{}: {}", problem.source, problem.message)).collect(),
+        });
+    }
+    items
+}
+
+/// What could not be used.
+pub fn problems(state: &State) -> Vec<ProblemItem> {
+    state.problems().into_iter().map(ProblemItem::from).collect()
+}
+
+fn subject<'a>(state: &'a State, policy: &Policy) -> Option<&'a Selector> {
+    state.network().selectors.get(&policy.subject)
+}
+
+fn selects(state: &State, policy: &Policy, pod: &Pod) -> bool {
+    let namespace = state.network().namespaces.get(&pod.key.namespace).cloned().unwrap_or_default();
+    subject(state, policy).is_some_and(|subject| subject.selects_pod(pod, &namespace))
+}
+
+/// The node has confirmed the current version of the policy and of every set that the policy names there.
+fn is_in_force(state: &State, policy: &Policy, node: &NodeName) -> bool {
+    let (Some(agent), Some(resources)) = (state.agents().get(node), state.index().resources(node)) else {
+        return false;
+    };
+    let realizes =
+        |id: &ResourceId| resources.get(id).is_some_and(|(version, _)| agent.realizes(id, *version));
+    let sets = policy.rules.iter().flat_map(|rule| match &rule.peers {
+        network::Peers::Any => Vec::new(),
+        network::Peers::Some { sets, .. } => sets.iter().copied().collect(),
+    });
+    // A set of a rule with named ports is there in restricted forms only, under other ids; those come with the policy.
+    realizes(&ResourceId::Policy(policy.id.clone()))
+        && sets.map(ResourceId::AddressSet).all(|id| !resources.contains_key(&id) || realizes(&id))
+}

@@ -1,0 +1,185 @@
+//! The controller's certificate, from a directory. Knows nothing of streams.
+//!
+//! Three cases: with `ca.key` the controller is its own authority and issues its certificate anew at every start, for the
+//! names that it listens on now; with `tls.crt` and `tls.key` alone it uses them as they are (somebody else issues them);
+//! with nothing it makes an authority first. Agents need `ca.crt`.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use api::stream::SERVER_NAME;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use tonic::transport::server::ServerTlsConfig;
+
+use crate::store::{self, StoreError};
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file or the directory.
+    #[error(transparent)]
+    File(#[from] StoreError),
+    /// Only a part of what belongs together is there.
+    #[error("{} has {present} but not {missing}: put both there, or neither", directory.display())]
+    Half {
+        /// Where.
+        directory: PathBuf,
+        /// What is there.
+        present: &'static str,
+        /// What is not.
+        missing: &'static str,
+    },
+    /// A key or certificate is not usable.
+    #[error("{what}: {source}")]
+    Crypto {
+        /// What was tried, on which file.
+        what: String,
+        /// Why it failed.
+        source: rcgen::Error,
+    },
+}
+
+/// Certificate and key in PEM.
+#[derive(Clone)]
+pub struct ServerIdentity {
+    certificate: String,
+    key: String,
+}
+
+impl std::fmt::Debug for ServerIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerIdentity")
+    }
+}
+
+impl ServerIdentity {
+    /// From the directory; makes what is missing.
+    pub fn prepare(directory: &Path, listen: &[SocketAddr], names: &[String]) -> Result<Self, TlsError> {
+        std::fs::create_dir_all(directory).map_err(|source| StoreError {
+            what: "create",
+            path: directory.to_owned(),
+            source,
+        })?;
+        let [ca_crt, ca_key, tls_crt, tls_key] =
+            ["ca.crt", "ca.key", "tls.crt", "tls.key"].map(|name| directory.join(name));
+        let half = |present, missing| TlsError::Half { directory: directory.to_owned(), present, missing };
+        if !ca_key.exists() {
+            match (tls_crt.exists(), tls_key.exists()) {
+                (true, true) => return Ok(Self { certificate: read(&tls_crt)?, key: read(&tls_key)? }),
+                (true, false) => return Err(half("tls.crt", "tls.key")),
+                (false, true) => return Err(half("tls.key", "tls.crt")),
+                (false, false) if ca_crt.exists() => return Err(half("ca.crt", "ca.key")),
+                (false, false) => {
+                    let key = KeyPair::generate().map_err(failed(|| "cannot make a key".into()))?;
+                    let certificate = authority()
+                        .self_signed(&key)
+                        .map_err(failed(|| "cannot make an authority".into()))?;
+                    // The key last: it is what says that all of it is there.
+                    store::replace(&ca_crt, certificate.pem().as_bytes(), 0o644)?;
+                    store::replace(&ca_key, key.serialize_pem().as_bytes(), 0o600)?;
+                    tracing::info!(path = %ca_crt.display(), "a new certificate authority; agents need its certificate");
+                }
+            }
+        } else if !ca_crt.exists() {
+            return Err(half("ca.key", "ca.crt"));
+        }
+        let ca = KeyPair::from_pem(&read(&ca_key)?)
+            .map_err(failed(|| format!("{} is no private key in PEM", ca_key.display())))?;
+        let (certificate, key) = issue(&Issuer::new(authority(), ca), listen, names)?;
+        store::replace(&tls_crt, certificate.as_bytes(), 0o644)?;
+        store::replace(&tls_key, key.as_bytes(), 0o600)?;
+        Ok(Self { certificate, key })
+    }
+
+    /// For the gRPC server.
+    pub fn server_config(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new().identity(tonic::transport::Identity::from_pem(&self.certificate, &self.key))
+    }
+}
+
+/// The same parameters at every start: with the saved key they are the same authority.
+fn authority() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "ferrule-controller-ca");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn issue(
+    issuer: &Issuer<'_, KeyPair>,
+    listen: &[SocketAddr],
+    names: &[String],
+) -> Result<(String, String), TlsError> {
+    let listened =
+        listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+    let mut all: BTreeSet<String> = listened.chain(names.iter().cloned()).collect();
+    all.extend([SERVER_NAME, "localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    let mut params = CertificateParams::new(all.into_iter().collect::<Vec<_>>())
+        .map_err(failed(|| format!("a name for the certificate is not valid, of {names:?}")))?;
+    params.distinguished_name.push(DnType::CommonName, SERVER_NAME);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate().map_err(failed(|| "cannot make a key".into()))?;
+    let certificate =
+        params.signed_by(&key, issuer).map_err(failed(|| "cannot issue the certificate".into()))?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+fn read(path: &Path) -> Result<String, StoreError> {
+    std::fs::read_to_string(path).map_err(|source| StoreError { what: "read", path: path.to_owned(), source })
+}
+
+fn failed(what: impl FnOnce() -> String) -> impl FnOnce(rcgen::Error) -> TlsError {
+    move |source| TlsError::Crypto { what: what(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_authority_is_made_once_and_keys_are_ours_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        ServerIdentity::prepare(directory.path(), &[], &[]).unwrap();
+        let ca = std::fs::read(directory.path().join("ca.crt")).unwrap();
+        ServerIdentity::prepare(directory.path(), &["192.0.2.1:1".parse().unwrap()], &["extra".into()])
+            .unwrap();
+        assert_eq!(std::fs::read(directory.path().join("ca.crt")).unwrap(), ca);
+        for key in ["ca.key", "tls.key"] {
+            let mode = std::fs::metadata(directory.path().join(key)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_given_pair_is_used_as_it_is_and_half_a_pair_is_refused() {
+        let made = tempfile::tempdir().unwrap();
+        ServerIdentity::prepare(made.path(), &[], &[]).unwrap();
+        let given = tempfile::tempdir().unwrap();
+        std::fs::copy(made.path().join("tls.crt"), given.path().join("tls.crt")).unwrap();
+        let error = ServerIdentity::prepare(given.path(), &[], &[]).unwrap_err().to_string();
+        assert!(error.contains("has tls.crt but not tls.key"), "{error}");
+        std::fs::copy(made.path().join("tls.key"), given.path().join("tls.key")).unwrap();
+        let identity = ServerIdentity::prepare(given.path(), &[], &[]).unwrap();
+        assert_eq!(identity.key, std::fs::read_to_string(made.path().join("tls.key")).unwrap());
+        assert!(!given.path().join("ca.key").exists());
+    }
+
+    #[test]
+    fn damage_names_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["ca.crt", "ca.key"] {
+            std::fs::write(directory.path().join(name), "not PEM").unwrap();
+        }
+        let error = ServerIdentity::prepare(directory.path(), &[], &[]).unwrap_err().to_string();
+        assert!(error.contains("ca.key is no private key"), "{error}");
+    }
+}
