@@ -163,10 +163,7 @@ impl<'a> Host<'a> {
         let found = match &self.underlay.device {
             Some(name) => self.netlink.observe(&Default::default()).await?.devices.remove(name),
             None => {
-                // Routes leave with the node's own address, which the controller may know better than the command line.
-                let sources =
-                    target.into_iter().flat_map(|target| &target.routes).filter_map(|route| route.source);
-                let addresses: Vec<_> = self.underlay.addresses.iter().copied().chain(sources).collect();
+                let addresses = underlay_addresses(&self.underlay.addresses, target);
                 self.netlink.device_with(&addresses).await?.map(|(_, device)| device)
             }
         };
@@ -177,5 +174,38 @@ impl<'a> Host<'a> {
             let _ = self.events.send(Event::UnderlayMtu(mtu.unwrap_or_default())).await;
         }
         Ok(())
+    }
+}
+
+/// The node's own addresses, as the command line says them and as routes leave with them; the controller may know them
+/// better. Never those of our own devices: a gateway that set the measure for its own MTU would shrink without end.
+fn underlay_addresses(described: &[IpAddr], target: Option<&HostState>) -> Vec<IpAddr> {
+    let sources = target.into_iter().flat_map(|target| &target.routes).filter_map(|route| route.source);
+    let ours = |address: &IpAddr| {
+        target.is_some_and(|target| target.addresses.iter().any(|held| held.address == *address))
+    };
+    described.iter().copied().chain(sources).filter(|address| !ours(address)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use compiler::host::{InterfaceAddress, Route};
+
+    use super::*;
+
+    #[test]
+    fn the_gateway_is_never_the_underlay() {
+        let [node, gateway] = ["192.168.0.1", "fd00::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        let mut target = HostState::default();
+        target.addresses.insert(InterfaceAddress { device: "gw".into(), address: gateway, length: 128 });
+        for source in [node, gateway] {
+            let destination = network::Cidr::host(source);
+            let route =
+                Route { destination, device: "gw".into(), via: None, source: Some(source), mtu: None };
+            target.routes.insert(route);
+        }
+        assert_eq!(underlay_addresses(&[], Some(&target)), [node]);
+        assert_eq!(underlay_addresses(&[gateway], Some(&target)), [node]);
+        assert_eq!(underlay_addresses(&[gateway], None), [gateway]);
     }
 }
