@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::action::Action;
-use crate::error::{DecodeError, EncodeError};
+use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::flow_match::Match;
 use crate::group::decode_duration;
 use crate::instruction::{Instruction, decode_instructions, encode_instructions};
@@ -225,9 +225,19 @@ impl FlowMod {
             out_group: GroupId(input.u32()?),
             flags: FlowFlags(input.u16()?),
             importance: input.u16()?,
-            match_: Match::decode(input)?,
+            match_: decode_checked_match(input)?,
             instructions: decode_instructions(input)?,
         })
+    }
+}
+
+/// What a switch would refuse is refused here.
+fn decode_checked_match(input: &mut Reader<'_>) -> Result<Match, DecodeError> {
+    let at = input.offset();
+    let match_ = Match::decode(input)?;
+    match match_.missing_prerequisite() {
+        Some(field) => Err(DecodeError::new(at, DecodeErrorKind::Prerequisite(field))),
+        None => Ok(match_),
     }
 }
 

@@ -2,7 +2,6 @@
 //! to packets that match.
 
 use std::cmp::Ordering;
-use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError, FieldError};
@@ -249,21 +248,6 @@ impl FromIterator<Oxm> for Match {
             built.set(oxm);
         }
         built
-    }
-}
-
-impl fmt::Display for Match {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, oxm) in self.fields.iter().enumerate() {
-            write!(f, "{}{oxm}", if i == 0 { "" } else { "," })?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Match {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Match({self})")
     }
 }
 

@@ -14,6 +14,8 @@ pub mod io;
 pub mod message;
 pub mod number;
 pub mod oxm;
+mod prerequisite;
+pub mod text;
 pub mod wire;
 
 pub use action::{

@@ -234,3 +234,9 @@ pub(super) fn put_short_field(out: &mut Writer<'_>, field: Field) -> Result<(), 
     put_field(out, field);
     Ok(())
 }
+
+/// A place given by a four-byte header and `ofs_nbits`, for printing actions that stay opaque.
+pub(crate) fn short_operand(header: u32, packed: u16) -> Option<Subfield> {
+    let field = take_field(&mut Reader::new(&header.to_be_bytes())).ok()?;
+    checked(0, from_ofs_nbits(field, packed)).ok()
+}

@@ -81,6 +81,8 @@ pub enum CtExec {
         /// To.
         dst: Subfield,
     },
+    /// A `nat` that does not come first; [`Ct::nat`] is the usual place.
+    Nat(Nat),
 }
 
 /// `NXAST_NAT` (nicira-ext.h, `struct nx_action_nat`).
@@ -173,12 +175,19 @@ pub(super) fn encode(ct: &Ct, out: &mut Writer<'_>) -> Result<(), EncodeError> {
     out.zeros(3);
     out.u16(ct.alg.0);
     if let Some(nat) = &ct.nat {
-        nicira::put(out, nicira::NICIRA, NAT, |out| {
-            encode_nat(nat, out);
-            Ok(())
-        })?;
+        put_nat(nat, out)?;
     }
-    ct.exec.iter().try_for_each(|exec| encode_action(&exec.clone().into(), out))
+    ct.exec.iter().try_for_each(|exec| match exec.clone().into_action() {
+        Ok(action) => encode_action(&action, out),
+        Err(nat) => put_nat(&nat, out),
+    })
+}
+
+fn put_nat(nat: &Nat, out: &mut Writer<'_>) -> Result<(), EncodeError> {
+    nicira::put(out, nicira::NICIRA, NAT, |out| {
+        encode_nat(nat, out);
+        Ok(())
+    })
 }
 
 fn encode_nat(nat: &Nat, out: &mut Writer<'_>) {
@@ -245,10 +254,11 @@ pub(super) fn decode(body: &mut Reader<'_>) -> Result<Ct, DecodeError> {
     while !body.is_empty() {
         let at = body.offset();
         if let Some(mut nat) = take_nat(body)? {
-            if ct.nat.is_some() || !ct.exec.is_empty() {
-                return Err(DecodeError::new(at, DecodeErrorKind::Nesting("nat after other actions of ct")));
+            let nat = decode_nat(&mut nat)?;
+            match ct.nat {
+                None if ct.exec.is_empty() => ct.nat = Some(nat),
+                _ => ct.exec.push(CtExec::Nat(nat)),
             }
-            ct.nat = Some(decode_nat(&mut nat)?);
             continue;
         }
         let mut one = *body;
@@ -259,6 +269,10 @@ pub(super) fn decode(body: &mut Reader<'_>) -> Result<Ct, DecodeError> {
         let exec =
             exec.ok_or_else(|| DecodeError::new(at, DecodeErrorKind::Nesting("this action inside ct")))?;
         ct.exec.push(exec);
+    }
+    let translates = ct.nat.as_ref().is_some_and(|nat| nat.kind.is_some());
+    if !ct.commit && (translates || !ct.exec.is_empty()) {
+        return Err(DecodeError::new(at, DecodeErrorKind::Nesting("actions inside ct without commit")));
     }
     Ok(ct)
 }
@@ -309,13 +323,15 @@ fn decode_nat(body: &mut Reader<'_>) -> Result<Nat, DecodeError> {
     Ok(Nat { kind, persistent: flags & 4 != 0, hash: flags & 8 != 0, random: flags & 16 != 0, range })
 }
 
-impl From<CtExec> for Action {
-    fn from(exec: CtExec) -> Action {
-        match exec {
-            CtExec::SetField(oxm) => Action::SetField(oxm),
-            CtExec::RegLoad2(oxm) => Action::RegLoad2(oxm),
-            CtExec::RegLoad { dst, value } => Action::RegLoad { dst, value },
-            CtExec::RegMove { src, dst } => Action::RegMove { src, dst },
+impl CtExec {
+    /// As an action that could stand elsewhere too; a `nat` could not.
+    pub(crate) fn into_action(self) -> Result<Action, Nat> {
+        match self {
+            CtExec::SetField(oxm) => Ok(Action::SetField(oxm)),
+            CtExec::RegLoad2(oxm) => Ok(Action::RegLoad2(oxm)),
+            CtExec::RegLoad { dst, value } => Ok(Action::RegLoad { dst, value }),
+            CtExec::RegMove { src, dst } => Ok(Action::RegMove { src, dst }),
+            CtExec::Nat(nat) => Err(nat),
         }
     }
 }

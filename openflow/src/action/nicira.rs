@@ -103,10 +103,7 @@ pub(super) fn encode(action: &Action, out: &mut Writer<'_>) -> Result<(), Encode
             out.u64(*value);
             Ok(())
         }),
-        Action::RegLoad2(oxm) => nx(out, REG_LOAD2, &|out| {
-            out.zeros(6);
-            oxm.encode(out)
-        }),
+        Action::RegLoad2(oxm) => nx(out, REG_LOAD2, &|out| oxm.encode(out)),
         Action::CopyField { src, dst } => put(out, ONF, ONF_COPY_FIELD, |out| {
             out.zeros(2);
             out.u16(src.n_bits);
@@ -255,7 +252,7 @@ fn encode_controller(controller: &Controller, out: &mut Writer<'_>) -> Result<()
             property(out, 1, |out| out.u32(u32::from(controller.controller_id) << 16))?;
         }
         if controller.reason != 1 {
-            property(out, 2, |out| out.u32(u32::from(controller.reason) << 24))?;
+            property(out, 2, |out| out.u8(controller.reason))?;
         }
         if let Some(userdata) = &controller.userdata {
             property(out, 3, |out| out.bytes(userdata))?;
@@ -353,7 +350,6 @@ pub(super) fn decode(body: &mut Reader<'_>, depth: u8) -> Result<Action, DecodeE
             Action::RegLoad { dst, value }
         }
         (NICIRA, REG_LOAD2) => {
-            body.skip(6)?;
             let (oxm, faithful) = Oxm::decode(body)?;
             padding(body)?;
             if !faithful || oxm.is_wildcard() {
@@ -455,7 +451,8 @@ fn needs_wide_header(vendor: u32, subtype: u16, whole: &[u8]) -> bool {
         let Some(header) = whole.get(*at..*at + 4) else { return false };
         let class = u16::from_be_bytes([header[0], header[1]]);
         let field = Field::from_raw(class, header[2] >> 1, 0);
-        class != 0xffff && !matches!(field.wire_bytes(), 1..=16)
+        let known = matches!(field.wire_bytes(), 1..=16) || usize::from(header[3]) == field.wire_bytes();
+        class != 0xffff && !known
     })
 }
 
@@ -499,7 +496,7 @@ fn decode_controller2(body: &mut Reader<'_>) -> Result<Option<Controller>, Decod
             // Short numbers stand in the upper part of a word.
             0 => controller.max_len = (value.u32()? >> 16) as u16,
             1 => controller.controller_id = (value.u32()? >> 16) as u16,
-            2 => controller.reason = (value.u32()? >> 24) as u8,
+            2 => controller.reason = value.u8()?,
             3 => controller.userdata = Some(Bytes::copy_from_slice(value.rest())),
             4 => controller.pause = true,
             5 => controller.meter = Some(MeterId(value.u32()?)),

@@ -222,7 +222,7 @@ impl NiciraMessage {
                     other => return Err(DecodeError::bad(at, "TLV table command", other.into())),
                 };
                 body.skip(6)?;
-                N::TlvTableMod(TlvTableMod { command, maps: read_all(body)? })
+                N::TlvTableMod(TlvTableMod { command, maps: decode_maps(body)? })
             }
             25 => N::TlvTableRequest,
             26 => {
@@ -236,6 +236,16 @@ impl NiciraMessage {
             32 => N::CtFlush(CtFlush::decode(body)?),
             _ => return Ok(None),
         }))
+    }
+}
+
+/// Geneve options are whole words, 124 bytes at most.
+fn decode_maps(body: &mut Reader<'_>) -> Result<Vec<TlvMap>, DecodeError> {
+    let at = body.offset();
+    let maps: Vec<TlvMap> = read_all(body)?;
+    match maps.iter().find(|map| map.option_len == 0 || map.option_len > 124 || map.option_len % 4 != 0) {
+        Some(map) => Err(DecodeError::bad(at, "length of a tunnel option", map.option_len.into())),
+        None => Ok(maps),
     }
 }
 
@@ -300,13 +310,19 @@ impl CtTuple {
             self.src_port.map(|port| u32::from(port) << 16),
             self.dst_port.map(|port| u32::from(port) << 16),
             self.icmp_id.map(|id| u32::from(id) << 16),
-            self.icmp_type.map(|byte| u32::from(byte) << 24),
-            self.icmp_code.map(|byte| u32::from(byte) << 24),
         ];
         for (kind, word) in (2..).zip(words) {
             if let Some(word) = word {
                 put_property(out, kind, |out| {
                     out.u32(word);
+                    Ok(())
+                })?;
+            }
+        }
+        for (kind, byte) in [(5, self.icmp_type), (6, self.icmp_code)] {
+            if let Some(byte) = byte {
+                put_property(out, kind, |out| {
+                    out.u8(byte);
                     Ok(())
                 })?;
             }
@@ -325,8 +341,8 @@ impl CtTuple {
                 2 => tuple.src_port = Some((value.u32()? >> 16) as u16),
                 3 => tuple.dst_port = Some((value.u32()? >> 16) as u16),
                 4 => tuple.icmp_id = Some((value.u32()? >> 16) as u16),
-                5 => tuple.icmp_type = Some((value.u32()? >> 24) as u8),
-                6 => tuple.icmp_code = Some((value.u32()? >> 24) as u8),
+                5 => tuple.icmp_type = Some(value.u8()?),
+                6 => tuple.icmp_code = Some(value.u8()?),
                 _ => return Err(DecodeError::bad(at, "ct-flush tuple property", kind.into())),
             }
             value.finish()?;

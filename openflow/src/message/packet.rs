@@ -150,13 +150,13 @@ impl PacketIn2 {
                 PacketProperty::Packet(data) => put(out, 0, &|out| out.bytes(data)),
                 PacketProperty::FullLen(length) => put(out, 1, &|out| out.u32(*length)),
                 PacketProperty::BufferId(buffer) => put(out, 2, &|out| out.u32(buffer.0)),
-                PacketProperty::TableId(table) => put(out, 3, &|out| out.bytes(&[table.0, 0, 0, 0])),
+                PacketProperty::TableId(table) => put(out, 3, &|out| out.u8(table.0)),
                 PacketProperty::Cookie(cookie) => put(out, 4, &|out| {
                     // 64-bit values are aligned: four bytes of padding stand before them.
                     out.zeros(4);
                     out.u64(cookie.0);
                 }),
-                PacketProperty::Reason(reason) => put(out, 5, &|out| out.bytes(&[*reason, 0, 0, 0])),
+                PacketProperty::Reason(reason) => put(out, 5, &|out| out.u8(*reason)),
                 PacketProperty::Metadata(metadata) => put_property(out, 6, |out| metadata.encode_fields(out)),
                 PacketProperty::Userdata(data) => put(out, 7, &|out| out.bytes(data)),
                 PacketProperty::Continuation(data) => put(out, 8, &|out| {
@@ -172,24 +172,16 @@ impl PacketIn2 {
         let mut properties = Vec::new();
         while !body.is_empty() {
             let (kind, mut value) = take_property(body)?;
-            if matches!(kind, 3 | 5) && value.len() == 4 {
-                // A byte takes a word.
-                let byte = value.u8()?;
-                value.skip(3)?;
-                properties.push(match kind {
-                    3 => PacketProperty::TableId(TableId(byte)),
-                    _ => PacketProperty::Reason(byte),
-                });
-                continue;
-            }
             properties.push(match kind {
                 0 => PacketProperty::Packet(rest(&mut value)),
                 1 => PacketProperty::FullLen(value.u32()?),
                 2 => PacketProperty::BufferId(BufferId(value.u32()?)),
+                3 => PacketProperty::TableId(TableId(value.u8()?)),
                 4 => {
                     value.skip(4)?;
                     PacketProperty::Cookie(Cookie(value.u64()?))
                 }
+                5 => PacketProperty::Reason(value.u8()?),
                 6 => PacketProperty::Metadata(Match::decode_fields(&mut value)?),
                 7 => PacketProperty::Userdata(rest(&mut value)),
                 8 => {

@@ -8,6 +8,7 @@ mod table;
 mod value;
 
 pub use field::{Access, Code, Field, FieldSpec, Format, Masking, Prerequisite, class};
+pub(crate) use format::{CT_STATE_FLAGS, Hex, Ipv6Text, TCP_FLAGS, TUN_FLAGS, ValueText, flags, ipv4, ipv6};
 pub use subfield::Subfield;
 pub use table::FIELDS;
 pub use value::{Oxm, Value};
