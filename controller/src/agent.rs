@@ -238,21 +238,16 @@ impl Agent {
         Offer::Sent { resources: count, bytes }
     }
 
-    /// The answer to a delta, and so to every delta before it.
+    /// The answer to a delta, and so to every delta before it. `rejected` is all of the agent's state that does not stand.
     pub fn answer(&mut self, nonce: u64, rejected: Vec<Rejection>, now: Instant) -> Answered {
         let asked = self.pending.iter().find(|pending| pending.nonce == nonce);
         let Some(elapsed) = asked.map(|pending| now.saturating_duration_since(pending.sent_at)) else {
             return Answered::default();
         };
         self.pending.retain(|pending| pending.nonce > nonce);
-        let refusals = &mut self.rejected;
-        self.unconfirmed.retain(|id, carried_by| {
-            let confirmed = *carried_by <= nonce;
-            if confirmed {
-                refusals.remove(id);
-            }
-            !confirmed
-        });
+        self.unconfirmed.retain(|_, carried_by| *carried_by > nonce);
+        // An answer lists everything that does not stand: a policy that was over budget fits once another is gone.
+        self.rejected.clear();
         self.nameless.clear();
         for rejection in rejected {
             match rejection.id {

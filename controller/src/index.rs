@@ -38,7 +38,9 @@ impl Index {
 
     /// The resources of a node, whether or not the network has it. The same allocation until they change.
     pub fn attend(&mut self, node: &NodeName) -> Arc<Resources> {
-        self.attended.insert(node.clone());
+        if !self.attended.contains(node) {
+            self.attended.insert(node.clone());
+        }
         if !self.resources.contains_key(node) {
             self.recompute(node);
         }

@@ -166,8 +166,7 @@ impl State {
         if self.agents.get_mut(node).is_some_and(|agent| agent.disconnect(session)) {
             tracing::info!(%node, "agent disconnected");
             if !self.index.network().nodes.contains_key(node) {
-                self.agents.remove(node);
-                self.index.neglect(node);
+                self.drop_agent(node);
             }
         }
     }
@@ -216,11 +215,27 @@ impl State {
         self.measure();
     }
 
+    /// Agents of nodes that left are forgotten once they are disconnected.
     fn forget(&mut self) {
         let nodes = &self.index.network().nodes;
-        self.agents.retain(|node, agent| agent.is_connected() || nodes.contains_key(node));
-        let agents = &self.agents;
+        let gone = |node: &NodeName, agent: &Agent| !agent.is_connected() && !nodes.contains_key(node);
+        let gone: Vec<NodeName> = self
+            .agents
+            .iter()
+            .filter(|(node, agent)| gone(node, agent))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in gone {
+            self.drop_agent(&node);
+        }
+        let (nodes, agents) = (&self.index.network().nodes, &self.agents);
         self.bindings.forget(|node| nodes.contains_key(node) || agents.contains_key(node));
+    }
+
+    fn drop_agent(&mut self, node: &NodeName) {
+        self.agents.remove(node);
+        self.garbage.remove(node);
+        self.index.neglect(node);
     }
 
     fn fan_out(&mut self, now: Instant) {

@@ -461,3 +461,37 @@ fn questions_go_to_agents_and_answers_back_once() {
     world.network(network);
     assert!(one.receive().is_some());
 }
+
+#[test]
+fn a_rejection_that_the_agent_no_longer_lists_is_over() {
+    let mut world = World::new();
+    world.network(shop());
+    let mut two = world.connect(2);
+    let delta = two.receive().unwrap();
+    let rejected = vec![Rejection {
+        id: Some(api::stream::ResourceId::LocalPod(NamespacedName::new("shop", "db"))),
+        reason: "over budget".into(),
+    }];
+    world.says(&two, Said::Answer { nonce: delta.nonce, rejected });
+    assert_eq!(status::problems(&world.state).len(), 1);
+    // The resource did not change, something else did, and now it fits.
+    world.binds(&two, vec![], 1);
+    world.takes(&mut two);
+    assert_eq!(status::problems(&world.state), []);
+}
+
+#[test]
+fn a_node_that_left_is_forgotten_with_its_agent() {
+    let mut world = World::new();
+    world.network(shop());
+    let mut three = world.connect(3);
+    world.takes(&mut three);
+    world.says(&three, Said::Garbage("nonsense".into()));
+    world.state.detach(&name(3), three.session);
+    assert_eq!(status::nodes(&world.state).len(), 3);
+    let mut network = shop();
+    network.nodes.remove(&name(3));
+    world.network(network);
+    assert_eq!(status::nodes(&world.state).len(), 2);
+    assert_eq!((status::problems(&world.state), world.state.index().resources(&name(3))), (vec![], None));
+}

@@ -115,7 +115,7 @@ pub struct Delta {
 pub struct Acknowledgement {
     #[prost(uint64, tag = "1")]
     pub nonce: u64,
-    /// Resources that could not be realized; everything else of the delta is in force.
+    /// Resources that could not be realized, those of earlier deltas too while it is so; everything else is in force.
     #[prost(message, repeated, tag = "2")]
     pub rejected: ::prost::alloc::vec::Vec<Rejection>,
 }
