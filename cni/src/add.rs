@@ -35,10 +35,7 @@ pub(crate) fn add(config: &Config, container: &Container, agent: Agent<'_>) -> R
     let mut asked = false;
     let attached = attach(config, &request, &namespace, agent, &mut netlink, &mut asked);
     match attached {
-        Ok(attached) => {
-            let previous = config.previous.as_ref().map(|(document, _)| document);
-            Ok(attached.render(config.version, previous, config.dns.as_ref()))
-        }
+        Ok(attached) => Ok(attached.render(config.version, config.previous.as_ref(), config.dns.as_ref())),
         Err(mut failure) => {
             let mut left = Vec::new();
             if asked && let Err(second) = forget(config, &container.id, agent) {

@@ -15,7 +15,7 @@ use network::Mac;
 
 use crate::add::request;
 use crate::agent::{Agent, AgentError};
-use crate::config::{Config, no_previous_result};
+use crate::config::Config;
 use crate::environment::Container;
 use crate::interface::{mac, open, refused};
 use crate::netns::Namespace;
@@ -23,7 +23,7 @@ use crate::result::{Attached, Interface};
 
 /// Compares an attachment with its `prevResult`.
 pub(crate) fn check(config: &Config, container: &Container, agent: Agent<'_>) -> Result<(), Failure> {
-    let Some((_, expected)) = &config.previous else { return Err(no_previous_result()) };
+    let expected = &config.attached()?;
     let namespace = Namespace::open(&container.netns)?;
     let mut request = request(config, container)?;
     let name = container.id.interface.as_str();

@@ -39,8 +39,8 @@ pub(crate) struct Config {
     pub(crate) addresses: Vec<IpAddr>,
     /// Ethernet address asked for by the runtime (capability `mac`).
     pub(crate) mac: Option<Mac>,
-    /// The result of the plugins before this one, or of this one's ADD: as written, and what it says.
-    pub(crate) previous: Option<(Value, Attached)>,
+    /// The result of the plugins before this one, or of this one's ADD, as written.
+    pub(crate) previous: Option<Value>,
     /// GC: what is in use; `None` when the runtime did not say.
     pub(crate) valid: Option<Vec<AttachmentId>>,
 }
@@ -91,14 +91,23 @@ impl Config {
             dns: dns(&fields)?,
             addresses,
             mac,
-            previous: match fields.object("prevResult", "the result of an earlier plugin or ADD")? {
-                Some(previous) => {
-                    Some((object.get("prevResult").cloned().unwrap_or_default(), Attached::parse(&previous)?))
-                }
-                None => None,
-            },
+            previous: fields
+                .object("prevResult", "the result of an earlier plugin or ADD")
+                .map(|previous| previous.and(fields.get("prevResult").cloned()))?,
             valid: valid(&fields)?,
         })
+    }
+}
+
+impl Config {
+    /// What CHECK compares with. Read only then: a DEL must not fail over what some other plugin wrote there.
+    pub(crate) fn attached(&self) -> Result<Attached, Failure> {
+        match self.previous.as_ref().and_then(Value::as_object) {
+            Some(object) => Attached::parse(&Fields::of("prevResult", object)),
+            None => Err(invalid(
+                "field `prevResult` is missing, CHECK compares with it: it must be the result of ADD".into(),
+            )),
+        }
     }
 }
 
@@ -164,11 +173,6 @@ fn valid(fields: &Fields<'_>) -> Result<Option<Vec<AttachmentId>>, Failure> {
         Ok(AttachmentId { container_id: get("containerID")?.into(), interface: get("ifname")?.into() })
     });
     parsed.collect::<Result<_, Failure>>().map(Some)
-}
-
-/// Error 7: CHECK came without the result it is to compare with.
-pub(crate) fn no_previous_result() -> Failure {
-    invalid("field `prevResult` is missing, CHECK compares with it: it must be the result of ADD".into())
 }
 
 #[cfg(test)]

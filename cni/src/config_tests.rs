@@ -26,11 +26,11 @@ fn everything_that_can_be_said() {
         "dns":{"nameservers":["10.0.0.2"]},"prevResult":{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.7/32"}]}}"#,
     )
     .unwrap();
+    assert_eq!(config.attached().unwrap().addresses.len(), 1);
     assert_eq!(config.addresses, ["10.0.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
     assert_eq!(config.mac.unwrap().to_string(), "0a:58:0a:00:00:07");
     assert_eq!(config.ipam.unwrap()["subnet"], "10.0.0.0/24");
     assert_eq!(config.dns.unwrap()["nameservers"][0], "10.0.0.2");
-    assert_eq!(config.previous.unwrap().1.addresses.len(), 1);
     let builtin = r#"{"cniVersion":"1.0.0","name":"n","type":"ferrule-cni","ipam":{"type":"ferrule"}}"#;
     assert_eq!(parse(builtin).unwrap().ipam, None);
 }
@@ -54,7 +54,6 @@ fn a_wrong_type_names_the_field_and_the_cure() {
         ("args", "{\"cni\":{\"ips\":[1]}}", "args.cni.ips[0]"),
         ("dns", "{\"nameservers\":\"10.0.0.2\"}", "dns.nameservers"),
         ("prevResult", "[]", "prevResult"),
-        ("prevResult", "{\"ips\":[{\"address\":1}]}", "prevResult.ips[0].address"),
         ("cni.dev/valid-attachments", "{}", "cni.dev/valid-attachments"),
         ("cni.dev/valid-attachments", "[{\"containerID\":\"a\"}]", "cni.dev/valid-attachments[0].ifname"),
     ] {
@@ -64,6 +63,9 @@ fn a_wrong_type_names_the_field_and_the_cure() {
         assert_eq!(failure.code, code::INVALID_CONFIG, "{field} {value}: {}", failure.msg);
         assert!(failure.msg.contains(&format!("`{named}`")), "{field} {value}: {}", failure.msg);
     }
+    let text = r#"{"cniVersion":"1.1.0","name":"n","prevResult":{"ips":[{"address":1}]}}"#;
+    let failure = parse(text).unwrap().attached().unwrap_err();
+    assert!(failure.msg.contains("`prevResult.ips[0].address`"), "{}", failure.msg);
     assert_eq!(parse(r#"{"cniVersion":"1.1.0"}"#).unwrap_err().code, code::INVALID_CONFIG);
 }
 

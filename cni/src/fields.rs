@@ -16,6 +16,11 @@ impl<'a> Fields<'a> {
         Self { path: String::new(), object }
     }
 
+    /// An object that was taken from the field `path`.
+    pub(crate) fn of(path: &str, object: &'a Map<String, Value>) -> Self {
+        Self { path: path.to_owned(), object }
+    }
+
     /// A field that is there and not null.
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())

@@ -1,5 +1,7 @@
 //! `ferrule-cni` with real namespaces and an agent that the test plays: what a container has afterwards.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The agent's host drivers on a real network stack: links, addresses, routes, neighbours, kernel settings, nftables.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::Future;
