@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::Problem;
 
+/// The most pods that one node is believed to have: an agent cannot fill our memory. Kubernetes' own limit is 110.
+pub const MAX_PODS_PER_NODE: usize = 4096;
+
 /// What one node reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeBindings {
@@ -56,7 +59,8 @@ impl Bindings {
     pub fn replace(&mut self, node: &NodeName, bound: Vec<Binding>, revision: u64) -> Change {
         let known = self.nodes.contains_key(node);
         let held = self.nodes.entry(node.clone()).or_default();
-        let pods = bound.into_iter().map(|binding| (binding.pod.clone(), binding)).collect();
+        let pods =
+            bound.into_iter().take(MAX_PODS_PER_NODE).map(|binding| (binding.pod.clone(), binding)).collect();
         let changed = held.pods != pods || !known;
         held.pods = pods;
         advance(held, if revision == 0 { held.revision } else { revision }, changed)
@@ -73,7 +77,11 @@ impl Bindings {
         let held = self.nodes.entry(node.clone()).or_default();
         let before = held.pods.clone();
         held.pods.retain(|_, binding| !released.contains(&binding.uid));
-        held.pods.extend(bound.into_iter().map(|binding| (binding.pod.clone(), binding)));
+        for binding in bound {
+            if held.pods.len() < MAX_PODS_PER_NODE || held.pods.contains_key(&binding.pod) {
+                held.pods.insert(binding.pod.clone(), binding);
+            }
+        }
         let changed = held.pods != before;
         advance(held, revision, changed)
     }
@@ -100,6 +108,15 @@ impl Bindings {
         let mut problems = Vec::new();
         let mut accepted: BTreeMap<NamespacedName, (&NodeName, &Binding)> = BTreeMap::new();
         for (node, held) in &self.nodes {
+            if held.pods.len() >= MAX_PODS_PER_NODE {
+                problems.push(Problem {
+                    object: format!("Node {node}"),
+                    source: format!("bindings of node {node}"),
+                    message: format!(
+                        "its agent reports {MAX_PODS_PER_NODE} pods; more are not taken, look at the node"
+                    ),
+                });
+            }
             for (key, binding) in &held.pods {
                 let Some(pod) = network.pods.get(key).filter(|pod| pod.uid == binding.uid) else { continue };
                 match judge(&network, node, pod, binding) {
@@ -336,6 +353,19 @@ mod tests {
         assert!(bindings.of(&node).unwrap().pods.is_empty());
         assert_eq!(bindings.replace(&node, vec![], 2), Change::Back);
         assert_eq!(bindings.revisions().collect::<Vec<_>>(), [("bindings/node-1".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn a_node_cannot_report_without_end() {
+        let mut bindings = Bindings::default();
+        let node = NodeName::new("node-1");
+        for k in 0..3 {
+            let many = (0..2000).map(|n| binding(&format!("p{k}-{n}"), "10.244.1.7")).collect();
+            bindings.update(&node, many, &[].into(), 1 + k);
+        }
+        assert_eq!(bindings.of(&node).unwrap().pods.len(), MAX_PODS_PER_NODE);
+        let (_, problems) = bindings.merge(network(vec![]));
+        assert_eq!(problems[0].object, "Node node-1");
     }
 
     #[test]
