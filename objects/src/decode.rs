@@ -114,6 +114,14 @@ struct RawOrdinals {
 pub(crate) fn prune(object: &mut Value) {
     let Value::Object(fields) = object else { return };
     metadata(fields);
+    if fields.get("kind").and_then(Value::as_str) == Some("NetworkPolicy") {
+        // Nothing that is wrong with its labels may keep a policy from being in force.
+        keep(fields.get_mut("metadata"), &["name", "namespace", "uid", "generation"]);
+        if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+            metadata
+                .retain(|key, value| if key == "generation" { value.is_i64() } else { value.is_string() });
+        }
+    }
     let is = |kind: &str| fields.get("kind").and_then(Value::as_str) == Some(kind);
     let (pod, node, namespace) = (is("Pod"), is("Node"), is("Namespace"));
     if pod {

@@ -291,7 +291,7 @@ pub enum Fault {
         owner: ObjectRef,
     },
     /// A pod range is no CIDR.
-    #[error("{0}, the range is ignored")]
+    #[error("{}, the range is ignored", in_short(.0))]
     BadRange(CidrError),
     /// A container port is out of range or of an unknown protocol.
     #[error("the container port is ignored: {reason}")]
@@ -337,7 +337,7 @@ pub enum RuleFault {
         known: String,
     },
     /// No CIDR.
-    #[error("{0}")]
+    #[error("{}", in_short(.0))]
     Cidr(CidrError),
     /// A hole outside its block.
     #[error("the exception {except} is not a smaller part of {cidr}")]
@@ -393,10 +393,20 @@ pub enum RuleFault {
     PolicyType(String),
 }
 
+/// The error without the cure that it carries itself.
+fn in_short(error: &CidrError) -> String {
+    match error {
+        CidrError::Malformed(text) => format!("`{text}` is not a CIDR"),
+        CidrError::TooLong { .. } => error.to_string(),
+    }
+}
+
 impl RuleFault {
     fn cure(&self) -> String {
         match self {
-            Self::Type(_) => "write the type that the API wants".into(),
+            Self::Type(_) => {
+                "write the type that the API wants (a text that looks like a number needs quotes)".into()
+            }
             Self::Field { .. } => "check the spelling and the indentation".into(),
             Self::Cidr(_) => "write ADDRESS/LENGTH, for example 10.0.0.0/8 or fd00::/48".into(),
             Self::Except { .. } => "make each `except` a longer prefix inside `cidr`".into(),
@@ -437,7 +447,9 @@ impl Fault {
                 "use small letters, digits, `-` and `.`, a letter or digit at both ends".into()
             }
             Self::UnknownVersion { known, .. } => format!("write it as apiVersion {known}"),
-            Self::Undecodable { .. } => "write the type that the API wants".into(),
+            Self::Undecodable { .. } => {
+                "write the type that the API wants (a text that looks like a number needs quotes)".into()
+            }
             Self::UnknownField { .. } => "check the spelling and the indentation, or remove it".into(),
             Self::DefinedTwice { .. } => "keep one of the two".into(),
             Self::Renamed { .. } => "give the two objects different names".into(),

@@ -129,6 +129,23 @@ impl Reader {
         }
         let cluster_wide = matches!(recognised, Recognised::Read(Kind::Namespace | Kind::Node));
         let names = match Names::of(root, cluster_wide) {
+            // A policy is in force whatever it is called.
+            Err(Misnamed { key: Some(key), failure })
+                if matches!(recognised, Recognised::Read(Kind::NetworkPolicy)) =>
+            {
+                let origin =
+                    Origin { source: source.clone(), positions: root.positions(), reported: [].into() };
+                self.problems.push(Problem {
+                    object: Some(object_ref(kind_name, &key, false)),
+                    source: Some(origin.at(&failure.field)),
+                    field: Some(failure.field),
+                    fault: *failure.fault,
+                });
+                Ok(Names { key, cluster_wide })
+            }
+            names => names,
+        };
+        let names = match names {
             Ok(names) => names,
             Err(Misnamed { key, failure: Failure { field, fault } }) => {
                 let object = key.map(|key| object_ref(kind_name, &key, cluster_wide));

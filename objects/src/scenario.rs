@@ -113,7 +113,11 @@ struct RawPort {
 }
 
 fn scenario(value: Value, source: &Source, problems: &mut Vec<Problem>) -> Option<Scenario> {
-    let raw: Raw = match lenient::decode(value) {
+    let decoded = match value {
+        Value::Object(_) => lenient::decode(value),
+        _ => Err((String::new(), "a scenario is a JSON object".to_owned())),
+    };
+    let raw: Raw = match decoded {
         Ok(raw) => raw,
         Err((field, reason)) => {
             let fault = Fault::Unreadable { reason };

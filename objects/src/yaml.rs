@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::located::{Located, Position};
-use crate::problem::{Fault, Problem, Source};
+use crate::problem::{Fault, ObjectRef, Problem, Source};
 
 /// A text to read and what to call it in messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) fn documents(source: &SourceText, problems: &mut Vec<Problem>) -> Vec
                 documents.extend(roots.into_iter().map(|root| Document { file: file.clone(), root }))
             }
             Err((position, reason)) => problems.push(Problem {
-                object: None,
+                object: chunk.guess(),
                 source: Some(Source { file: file.clone(), line: position.line, column: position.column }),
                 field: None,
                 fault: Fault::Unreadable { reason },
@@ -85,6 +85,20 @@ impl Chunk {
             line.is_empty() || line.starts_with('#') || line.starts_with("%YAML") || line.starts_with("%TAG")
         })
     }
+
+    /// What the document seems to be, when it cannot be read: the first `kind`, the first `name` and `namespace` under
+    /// `metadata`.
+    fn guess(&self) -> Option<ObjectRef> {
+        let value = |line: &str, key: &str| {
+            let text = line.trim().strip_prefix(key)?.strip_prefix(':')?.trim().trim_matches(['"', '\'']);
+            (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| text.to_owned())
+        };
+        let kind = self.text.lines().find_map(|line| value(line, "kind"))?;
+        let mut metadata = self.text.lines().skip_while(|line| !line.starts_with("metadata:")).skip(1);
+        let inside: Vec<&str> = metadata.by_ref().take_while(|line| line.starts_with(' ')).collect();
+        let name = inside.iter().find_map(|line| value(line, "name"))?;
+        Some(ObjectRef { kind, namespace: inside.iter().find_map(|line| value(line, "namespace")), name })
+    }
 }
 
 type Unreadable = (Position, String);
@@ -111,7 +125,9 @@ fn parse(chunk: &Chunk) -> Result<Vec<Located>, Unreadable> {
                 column: at(error.location().map(|l| l.column())),
             };
             let words = error.without_snippet().to_string();
-            Err((position, words.lines().next().unwrap_or_default().to_owned()))
+            let words = words.lines().next().unwrap_or_default();
+            // The place is told apart, and counted from the beginning of the text.
+            Err((position, words.split(" at line ").next().unwrap_or(words).to_owned()))
         }
     }
 }
