@@ -6,7 +6,7 @@ use std::path::Path;
 use network::Network;
 use network::matrix::{Matrix, MatrixId, Participant, pods_of, predict};
 use objects::SourceText;
-use objects::offline::{Families, numbered_nodes};
+use objects::offline::nodes_for;
 
 use crate::arguments::{self, Engine, Output};
 use crate::fail::{Fail, Outcome};
@@ -68,7 +68,7 @@ fn manifests(directory: &Path, nodes: u8, engine: Engine) -> Result<(Vec<Matrix>
     // Nodes of the manifests themselves, where there are any, as the controller would take them.
     let (own, more) = objects::nodes(&objects);
     problems.extend(more);
-    let nodes = if own.is_empty() { numbered_nodes(nodes, Families::Dual) } else { own };
+    let nodes = if own.is_empty() { nodes_for(&objects, nodes) } else { own };
     let (network, more) = objects::offline::network(&objects, &nodes);
     problems.extend(more);
     Ok((vec![evaluate(&network, &pods_of(&network), engine)], report(&problems)))

@@ -8,6 +8,7 @@ use network::{Cidr, Labels, Network, Node, NodeName, Pod};
 use crate::place::{place, problem};
 use crate::problem::{Fault, Problem};
 use crate::set::ObjectSet;
+use crate::translate::pod::pod;
 use crate::translate::translate;
 
 /// Which address families pods have.
@@ -22,6 +23,15 @@ pub enum Families {
 }
 
 impl Families {
+    /// The families of some addresses; IPv4 of none.
+    pub(crate) fn of(addresses: &BTreeSet<IpAddr>) -> Self {
+        match (addresses.iter().any(IpAddr::is_ipv4), addresses.iter().any(IpAddr::is_ipv6)) {
+            (true, true) => Self::Dual,
+            (false, true) => Self::Ipv6,
+            _ => Self::Ipv4,
+        }
+    }
+
     fn ipv4(self) -> bool {
         self != Self::Ipv6
     }
@@ -87,6 +97,15 @@ pub(crate) fn numbered_nodes_apart(count: u8, families: Families, taken: &BTreeS
         return contract;
     }
     (0..=u8::MAX).map(|second| numbered_nodes_in(second, count, families)).find(apart).unwrap_or(contract)
+}
+
+/// Numbered nodes for the pods of a set: of the families in which pods ask for addresses (IPv4 when none does), with
+/// addresses of their own that no pod asks for.
+pub fn nodes_for(objects: &ObjectSet, count: u8) -> Vec<Node> {
+    let pods = objects.pods.values().map(|object| pod(&object.value).0);
+    let asked: BTreeSet<IpAddr> =
+        pods.filter(Pod::is_policed).flat_map(|pod| pod.addresses.into_iter()).collect();
+    numbered_nodes_apart(count, Families::of(&asked), &asked)
 }
 
 /// Gives every pod without an address one of each of its node's ranges, from the second host address upward in the order

@@ -134,9 +134,8 @@ fn scenario(value: Value, source: &Source, problems: &mut Vec<Problem>) -> Optio
         pods.insert(pod.key.clone(), pod);
     }
     let order = order(raw.order, listed, &pods);
-    let families = families(&pods);
     let addresses: BTreeSet<IpAddr> = pods.values().flat_map(|pod| pod.addresses.iter().copied()).collect();
-    let nodes: Vec<Node> = numbered_nodes_apart(2, families, &addresses);
+    let nodes: Vec<Node> = numbered_nodes_apart(2, Families::of(&addresses), &addresses);
     for (index, key) in order.iter().enumerate() {
         if let Some(pod) = pods.get_mut(key) {
             pod.node = Some(NodeName::new(if index % 2 == 0 { "node-1" } else { "node-2" }));
@@ -189,16 +188,6 @@ fn order(
     let mut seen = BTreeSet::new();
     let all = given.into_iter().flatten().chain(listed);
     all.filter(|key| pods.contains_key(key) && seen.insert(key.clone())).collect()
-}
-
-/// The families that occur; IPv4 where no pod names an address.
-fn families(pods: &BTreeMap<NamespacedName, Pod>) -> Families {
-    let mut addresses = pods.values().flat_map(|pod| &pod.addresses);
-    match (addresses.clone().any(IpAddr::is_ipv4), addresses.any(IpAddr::is_ipv6)) {
-        (true, true) => Families::Dual,
-        (false, true) => Families::Ipv6,
-        _ => Families::Ipv4,
-    }
 }
 
 impl RawPod {

@@ -65,7 +65,8 @@ fn predicted(objects: &ObjectSet) -> String {
 
 #[test]
 fn the_shop() {
-    let sources = directory(&workspace().join("lab/examples/shop")).expect("the example ships with the project");
+    let sources =
+        directory(&workspace().join("lab/examples/shop")).expect("the example ships with the project");
     let objects = objects(&sources);
     assert!(objects.skipped.is_empty(), "{:?}", objects.skipped);
     expect_file!["snapshots/shop.txt"].assert_eq(&predicted(&objects));
@@ -74,7 +75,8 @@ fn the_shop() {
 /// Every kind that makes pods, UDP and SCTP, named ports, port ranges, blocks with holes, lists and anchors.
 #[test]
 fn everything_at_once() {
-    let sources = directory(&workspace().join("objects/tests/manifests")).expect("they stand beside this file");
+    let sources =
+        directory(&workspace().join("objects/tests/manifests")).expect("they stand beside this file");
     let objects = objects(&sources);
     assert!(objects.skipped.is_empty(), "{:?}", objects.skipped);
     assert_eq!(objects.workloads.len(), 12);

@@ -4,7 +4,7 @@
 
 use expect_test::{Expect, expect};
 use network::{Node, Pod};
-use objects::offline::{Families, hand_out, numbered_nodes, pod_ranges, widened};
+use objects::offline::{Families, hand_out, nodes_for, numbered_nodes, pod_ranges, widened};
 use objects::{ObjectSet, Problem, SourceText, nodes, place, read, translate};
 
 fn set(text: &str) -> ObjectSet {
@@ -251,6 +251,22 @@ fn addresses_are_handed_out_from_the_second_host_upward_around_those_asked_for()
     .assert_eq(&show(&pods));
     let ranges: Vec<String> = widened(&nodes, &pods)[0].pod_cidrs.iter().map(ToString::to_string).collect();
     assert_eq!(ranges, ["10.244.1.0/24", "fd00:10:244:1::/64", "192.168.3.3/32"]);
+}
+
+#[test]
+fn nodes_keep_clear_of_what_pods_ask_for() {
+    let pod = |name: &str, ip: &str| {
+        format!("---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, status: {{podIP: '{ip}'}}}}\n")
+    };
+    let ranges = |text: &str| -> Vec<String> {
+        let nodes = nodes_for(&set(text), 2);
+        nodes.iter().flat_map(|n| n.pod_cidrs.iter()).map(ToString::to_string).collect()
+    };
+    assert_eq!(ranges(&workload("Deployment", "web", "replicas: 1")), ["10.244.1.0/24", "10.244.2.0/24"]);
+    assert_eq!(ranges(&pod("a", "10.244.1.5")), ["10.244.1.0/24", "10.244.2.0/24"]);
+    assert_eq!(ranges(&pod("a", "10.244.1.1")), ["10.0.1.0/24", "10.0.2.0/24"]);
+    assert_eq!(ranges(&pod("a", "fd00::9")), ["fd00:10:244:1::/64", "fd00:10:244:2::/64"]);
+    assert_eq!(ranges(&(pod("a", "fd00::9") + &pod("b", "10.1.1.1"))).len(), 4);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use objects::offline::{Families, network, numbered_nodes};
 use objects::{SourceText, read, scenarios};
 use proptest::prelude::*;
 
-const SHOP: [&str; 3] = [
-    include_str!("../../lab/examples/shop/20-data.yaml"),
-    include_str!("../../lab/examples/shop/40-policies-default.yaml"),
-    include_str!("../../lab/examples/shop/50-policies-shop.yaml"),
+const MANIFESTS: [&str; 3] = [
+    include_str!("manifests/20-data.yaml"),
+    include_str!("manifests/40-policies-default.yaml"),
+    include_str!("manifests/50-policies-shop.yaml"),
 ];
 
 fn run(text: &str) {
@@ -25,8 +25,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn broken_manifests(which in 0..SHOP.len(), cuts in prop::collection::vec((any::<prop::sample::Index>(), "[-a-z0-9:{}\\[\\]\"' \n\t&*!|>%]{0,4}", 0..6usize), 1..4)) {
-        let mut text: Vec<char> = SHOP[which].chars().collect();
+    fn broken_manifests(which in 0..MANIFESTS.len(), cuts in prop::collection::vec((any::<prop::sample::Index>(), "[-a-z0-9:{}\\[\\]\"' \n\t&*!|>%]{0,4}", 0..6usize), 1..4)) {
+        let mut text: Vec<char> = MANIFESTS[which].chars().collect();
         for (at, insert, remove) in cuts {
             let at = at.index(text.len().max(1)).min(text.len());
             let end = (at + remove).min(text.len());
@@ -45,7 +45,7 @@ proptest! {
         field in prop::sample::select(vec!["kind", "metadata", "spec", "podSelector", "ingress", "egress", "from", "ports", "cidr", "policyTypes", "namespace", "containerPort", "replicas", "template", "endPort", "matchLabels", "values", "operator", "key"]),
         value in prop::sample::select(vec!["", "null", "{}", "[]", "[null]", "[[]]", "[{}]", "-1", "1e9", "99999999999999999999", "true", "text", "''", "{a: b}", "[a, b]", "~", "!!binary x", "&a [*a]"]),
     ) {
-        for text in SHOP {
+        for text in MANIFESTS {
             let prefix = format!("{field}:");
             let changed: String = text
                 .lines()
