@@ -4,6 +4,8 @@
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
+use bytes::BytesMut;
+
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError, FieldError};
 use crate::oxm::{Field, Oxm, Value, rank};
 use crate::wire::{Reader, Writer};
@@ -192,6 +194,20 @@ impl Match {
             }
         }
         Ok(Match { fields, received: (!faithful).then(|| bytes.into()) })
+    }
+
+    /// The TLVs alone, without header and padding: the shortest faithful form to keep a match in.
+    pub fn to_bytes(&self) -> Box<[u8]> {
+        let mut bytes = BytesMut::new();
+        // A field of a match is at most 255 bytes long: only the header's length, which is not written, could overflow.
+        let encoded = self.encode_fields(&mut Writer::new(&mut bytes));
+        debug_assert!(encoded.is_ok(), "{self:?}");
+        bytes[..].into()
+    }
+
+    /// Reads what [`Match::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Match, DecodeError> {
+        Match::decode_fields(&mut Reader::new(bytes))
     }
 
     /// The same match, with every field under its preferred code point and no memory of the bytes it came from.

@@ -51,6 +51,8 @@ pub struct Node {
     generation: u64,
     confirmed: Confirmed,
     acknowledgements: Vec<Owed>,
+    /// Addresses whose owner is gone, and the generation in which it was.
+    departed: Vec<(u64, Vec<std::net::IpAddr>)>,
     work: Work,
     flow_mods_sent: u64,
 }
@@ -135,6 +137,8 @@ pub struct Work {
     pub messages: Vec<(Session, wire::FromAgent)>,
     /// The stream is to be ended: this controller is behind.
     pub leave: Option<(Session, String)>,
+    /// Connections of these addresses are to be forgotten: their owners are gone.
+    pub forget: Option<(Session, Vec<std::net::IpAddr>)>,
     /// To be kept on disk.
     pub save: Option<Saved>,
     /// What the switch refused is to be tried again after a while.
@@ -188,6 +192,7 @@ impl Node {
             generation: 1,
             confirmed: Confirmed::default(),
             acknowledgements: Vec::new(),
+            departed: Vec::new(),
             work: Work { ranges: Some(Vec::new()), ..Work::default() },
             flow_mods_sent: 0,
         }
@@ -248,6 +253,7 @@ impl Node {
     pub fn work(&mut self) -> Work {
         self.reconcile();
         self.pay();
+        self.forget();
         let mut work = std::mem::take(&mut self.work);
         work.in_sync = self.in_sync();
         work
@@ -334,6 +340,8 @@ impl Node {
         let Some(plugged) = self.attachments.remove(id) else { return };
         self.rejected.interfaces.remove(&plugged.attachment.host_interface);
         self.generation += 1;
+        let addresses = plugged.attachment.addresses.iter().map(|address| address.address).collect();
+        self.departed.push((self.generation, addresses));
         self.stream.revision += 1;
         // A pod with several attachments is plugged as long as one of them is.
         let uid = |plugged: &Plugged| plugged.attachment.pod.as_ref().map(|pod| pod.uid.clone());
@@ -545,6 +553,20 @@ impl Node {
             self.work.messages.push((owed.session, wire::FromAgent { body: Some(body) }));
         }
         self.work.save = Some(Saved { view: Arc::clone(&self.view), watermark: self.watermark.clone() });
+    }
+
+    /// Once no flow speaks of an address any more, its connections can be forgotten: nothing makes new ones.
+    fn forget(&mut self) {
+        let Switch::Here { session, .. } = &self.switch else { return };
+        let reached = self.confirmed.generation;
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.departed)
+            .into_iter()
+            .partition(|(generation, _)| *generation <= reached);
+        self.departed = later;
+        if !due.is_empty() {
+            self.work.forget =
+                Some((*session, due.into_iter().flat_map(|(_, addresses)| addresses).collect()));
+        }
     }
 
     /// This node, as the controller or else the command line describes it.

@@ -49,8 +49,26 @@ pub struct LinkTraits {
 pub enum SwitchCommand {
     /// Carry out all of these or none, and say so; if this is still the connection.
     Apply(Session, Vec<FlowMod>),
-    /// Read flows with their counters, in the order of the pipeline.
-    Dump(oneshot::Sender<Result<Vec<openflow::FlowStats>, String>>),
+    /// Forget the connections of these addresses, in both directions; if this is still the connection.
+    Forget(Session, Vec<std::net::IpAddr>),
+    /// Read flows with their counters.
+    Dump(Dump),
+}
+
+/// A reading of flows. What is not wanted is never kept: a switch may hold very many.
+pub struct Dump {
+    /// Only this table's.
+    pub table: Option<openflow::TableId>,
+    /// Only those that pass.
+    pub wanted: Box<dyn Fn(&openflow::FlowStats) -> bool + Send + Sync>,
+    /// Where they go.
+    pub reply: oneshot::Sender<Result<Vec<openflow::FlowStats>, String>>,
+}
+
+impl std::fmt::Debug for Dump {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dump").field("table", &self.table).finish_non_exhaustive()
+    }
 }
 
 /// To the driver of the controller stream.
@@ -161,8 +179,8 @@ impl Owner {
                 tracing::warn!(error, "the switch is out of reach");
             }
             Event::DatabaseLost(error) => tracing::warn!(error, "the database is out of reach"),
+            Event::Database(_) if self.node.is_database_lost() => tracing::info!("the database is connected"),
             Event::StreamClosed(error) => tracing::warn!(error, "no controller"),
-            Event::StreamOpened(session) => tracing::info!(session = session.0, "a controller is connected"),
             Event::Host(Err(error)) => {
                 tracing::warn!(error, "the host's network state is not as it should be")
             }
@@ -175,7 +193,7 @@ impl Owner {
         let Some(since) = self.applying_since.take() else { return };
         let elapsed = since.elapsed();
         self.outputs.metrics.apply_seconds.observe(elapsed.as_secs_f64());
-        tracing::debug!(elapsed_ms = elapsed.as_secs_f64() * 1e3, outcome, "flows");
+        tracing::debug!(elapsed_ms = elapsed.as_micros() as f64 / 1e3, outcome, "flows");
     }
 
     fn asked(&mut self, ask: Ask) {
@@ -237,6 +255,9 @@ impl Owner {
             metrics.flow_mods_sent.inc_by(flows.len() as u64);
             self.applying_since = Some(Instant::now());
             let _ = switch.send(SwitchCommand::Apply(session, flows)).await;
+        }
+        if let Some((session, addresses)) = work.forget {
+            let _ = switch.send(SwitchCommand::Forget(session, addresses)).await;
         }
         for (session, message) in work.messages {
             let _ = stream.send(StreamCommand::Send(session, Box::new(message))).await;

@@ -9,12 +9,12 @@ use openflow::{Cookie, FlowFlags, FlowMod, FlowStats, Instruction, Match, TableI
 use crate::canonical;
 
 /// What tells flows of one switch apart (OpenFlow 1.3.5 §6.4): table, priority and match. The match is in its bytes, which
-/// take a sixth of the memory of the match itself.
+/// take a small part of the memory of the match itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId {
     table: TableId,
     priority: u16,
-    match_: Match,
+    match_: Box<[u8]>,
 }
 
 impl FlowId {
@@ -24,12 +24,14 @@ impl FlowId {
     }
 
     fn new(table: TableId, priority: u16, match_: &Match) -> Self {
-        Self { table, priority, match_: match_.canonical() }
+        Self { table, priority, match_: match_.canonical().to_bytes() }
     }
 
     /// The message that deletes it and nothing else.
     pub fn deletion(&self) -> FlowMod {
-        FlowMod::delete_strict(self.table, self.priority, self.match_.clone())
+        // The bytes are a match's own, so they are read back.
+        let match_ = Match::from_bytes(&self.match_).unwrap_or_default();
+        FlowMod::delete_strict(self.table, self.priority, match_)
     }
 }
 
@@ -107,9 +109,4 @@ impl Shadow {
     pub fn iter(&self) -> impl Iterator<Item = (&FlowId, &Held)> {
         self.flows.iter()
     }
-}
-
-/// What a flow does, as ovs-ofctl writes it.
-pub fn actions_text(flow: &FlowStats) -> String {
-    format!("{:?}", flow.instructions)
 }

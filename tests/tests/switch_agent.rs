@@ -252,6 +252,13 @@ fn a_pod_of_the_saved_state_needs_no_controller_and_another_is_undone() -> Outco
     let shown = agent.get("/v1alpha1/flows?pod=shop/cart");
     let items = shown["items"].as_array().cloned().unwrap_or_default();
     assert!(!items.is_empty() && items.iter().all(|flow| flow["what"].is_string()), "{shown}");
+    let ours = shown.to_string();
+    assert!(ours.contains("nw_src=10.244.1.2") && ours.contains("goto_table:"), "{ours}");
+    let one_table = agent.get("/v1alpha1/flows?table=SpoofGuard");
+    let tables = one_table["items"].as_array().cloned().unwrap_or_default();
+    assert!(!tables.is_empty() && tables.iter().all(|flow| flow["table"] == "SpoofGuard"), "{one_table}");
+    let wrong = agent.get("/v1alpha1/flows?table=nowhere").to_string();
+    assert!(wrong.contains("nowhere") && wrong.contains("SpoofGuard"), "{wrong}");
 
     let (before, sent) = (flows(&ovs)?, agent.sent());
     let refusal = failed(agent.add("unknown", Some(("cart", "u2")))?);

@@ -131,6 +131,17 @@ impl Attacher {
         self.take_away(id, now).await
     }
 
+    /// Frees an attachment if its device is gone, and with it the container.
+    pub async fn del_if_gone(&self, attachment: &Attachment, now: SystemTime) -> Outcome<bool> {
+        let id = &attachment.id;
+        let _held = self.locks.hold(&id.container_id).await;
+        // Asked under the lock: an ADD may have made it anew.
+        if (self.device_exists)(&attachment.host_interface) != Some(false) {
+            return Ok(false);
+        }
+        self.take_away(id, now).await.map(|()| true)
+    }
+
     /// The record goes first: whatever comes after it is found to be nobody's at the next start. The address goes last,
     /// when nothing can carry its packets any more.
     async fn take_away(&self, id: &AttachmentId, now: SystemTime) -> Outcome<()> {

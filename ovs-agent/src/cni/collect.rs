@@ -58,14 +58,13 @@ async fn replay(attacher: &Attacher, tombstones: &Path, now: SystemTime) {
 async fn orphans(attacher: &Attacher, now: SystemTime) {
     let Some(snapshot) = ask(&attacher.asks, Ask::Snapshot).await else { return };
     for attachment in &snapshot.attachments {
-        if (attacher.device_exists)(&attachment.host_interface) == Some(false) {
-            tracing::info!(
-                container = attachment.id.container_id,
-                "its device is gone: the attachment is freed"
-            );
-            if let Err(failure) = attacher.del(&attachment.id, now).await {
-                tracing::warn!(error = failure.msg, "an attachment waits for the next try");
+        match attacher.del_if_gone(attachment, now).await {
+            Ok(false) => {}
+            Ok(true) => {
+                let container = &attachment.id.container_id;
+                tracing::info!(container, "its device is gone: the attachment is freed");
             }
+            Err(failure) => tracing::warn!(error = failure.msg, "an attachment waits for the next try"),
         }
     }
     let Ok(held) = attacher.ipam.list().await else { return };

@@ -51,7 +51,9 @@ pub async fn run(
 async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, clock: fn() -> SystemTime) {
     let began = Instant::now();
     let (command, reply) = match timeout(TRANSFER_LIMIT, read(&mut stream)).await {
-        Ok(Ok(request)) => (name(&request.command), attacher.carry_out(request, clock()).await),
+        Ok(Ok(Some(request))) => (name(&request.command), attacher.carry_out(request, clock()).await),
+        // Somebody looked whether the agent listens.
+        Ok(Ok(None)) => return,
         Ok(Err(failure)) => ("UNREADABLE", Reply::Failed(failure)),
         Err(_) => ("UNREADABLE", Reply::Failed(decode("the request did not arrive in time".into()))),
     };
@@ -62,7 +64,7 @@ async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, c
     let elapsed = began.elapsed();
     metrics.cni_requests.get_or_create(&CniLabels { command, code }).inc();
     metrics.cni_seconds.get_or_create(&CommandLabel { command }).observe(elapsed.as_secs_f64());
-    tracing::info!(command, code, elapsed_ms = elapsed.as_secs_f64() * 1e3, "CNI");
+    tracing::info!(command, code, elapsed_ms = elapsed.as_micros() as f64 / 1e3, "CNI");
     // A reply is strings, numbers and addresses, which JSON always takes.
     let text = serde_json::to_vec(&reply).unwrap_or_default();
     let written = timeout(TRANSFER_LIMIT, async {
@@ -74,7 +76,7 @@ async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, c
     }
 }
 
-async fn read(stream: &mut UnixStream) -> Result<Request, Failure> {
+async fn read(stream: &mut UnixStream) -> Result<Option<Request>, Failure> {
     let mut text = Vec::new();
     let read = stream.take(REQUEST_LIMIT + 1).read_to_end(&mut text).await;
     read.map_err(|error| Failure {
@@ -82,10 +84,15 @@ async fn read(stream: &mut UnixStream) -> Result<Request, Failure> {
         msg: format!("cannot read the request: {error}"),
         details: String::new(),
     })?;
+    if text.is_empty() {
+        return Ok(None);
+    }
     if text.len() as u64 > REQUEST_LIMIT {
         return Err(decode(format!("the request is longer than {REQUEST_LIMIT} bytes")));
     }
-    serde_json::from_slice(&text).map_err(|error| decode(format!("the request cannot be read: {error}")))
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| decode(format!("the request cannot be read: {error}")))
 }
 
 fn decode(msg: String) -> Failure {

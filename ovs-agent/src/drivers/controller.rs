@@ -126,7 +126,9 @@ impl Link<'_> {
         let mut incoming = loop {
             tokio::select! {
                 answer = &mut call => {
-                    break answer.map_err(|status| StreamError::Refused(said(&status)))?.into_inner();
+                    let answer = answer.map_err(|status| StreamError::Refused(said(&status)))?;
+                    tracing::info!(controller = address, "connected");
+                    break answer.into_inner();
                 }
                 command = commands.recv() => self.command(command, &outbox).await?,
             }

@@ -130,7 +130,8 @@ struct Report {
 impl Report {
     async fn tell(&mut self, state: &State, wanted: &Wanted) -> bool {
         if !state.live {
-            let problem = state.error.clone().unwrap_or_else(|| "not connected yet".into());
+            // Until the first attempt has an end there is nothing to tell.
+            let Some(problem) = state.error.clone() else { return true };
             if self.lost.as_ref() != Some(&problem) {
                 self.lost = Some(problem.clone());
                 self.sent = None;

@@ -1,19 +1,22 @@
 //! The OpenFlow connection to our bridge: reads all flows when it comes up, applies what it is given in one bundle, and says
 //! what became of it. It must not know why flows exist.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use openflow::FlowMod;
 use openflow::connection::BundleError;
 use openflow::io::{Client, ClientError, ClientEvent, Target};
-use openflow::message::{FlowStatsRequest, Message, MultipartReplyBody, MultipartRequestBody};
-use openflow::{FlowMod, FlowStats};
+use openflow::message::{
+    CtFlush, CtTuple, FlowStatsRequest, Message, MultipartReplyBody, MultipartRequestBody, NiciraMessage,
+};
 use ovsdb::Backoff;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::event::{Event, Observed, Session};
-use crate::owner::SwitchCommand;
+use crate::owner::{Dump, SwitchCommand};
 use crate::shadow::Shadow;
 
 /// How long the switch may take for everything that it holds, or for a bundle; 100,000 flows take it a second or two.
@@ -54,11 +57,11 @@ async fn idle(wait: Duration, commands: &mut mpsc::Receiver<SwitchCommand>, prob
         tokio::select! {
             () = tokio::time::sleep_until(until) => return true,
             command = commands.recv() => match command {
-                Some(SwitchCommand::Dump(reply)) => {
-                    drop(reply.send(Err(format!("the switch is out of reach ({problem}); check ovs-vswitchd"))));
+                Some(SwitchCommand::Dump(dump)) => {
+                    drop(dump.reply.send(Err(format!("the switch is out of reach ({problem}); check ovs-vswitchd"))));
                 }
                 // It belongs to a connection that is over.
-                Some(SwitchCommand::Apply(..)) => {}
+                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..)) => {}
                 None => return false,
             },
         }
@@ -129,8 +132,13 @@ impl Link<'_> {
                     Some(SwitchCommand::Apply(session, flows)) if session == self.session => {
                         applying = Some(Box::pin(apply(client.clone(), flows)));
                     }
-                    Some(SwitchCommand::Apply(..)) => {}
-                    Some(SwitchCommand::Dump(reply)) => drop(tokio::spawn(dump(client.clone(), reply))),
+                    Some(SwitchCommand::Forget(session, addresses)) if session == self.session => {
+                        if let Err(error) = forget(&client, &addresses).await {
+                            return lost(true)(error);
+                        }
+                    }
+                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..)) => {}
+                    Some(SwitchCommand::Dump(wanted)) => drop(tokio::spawn(dump(client.clone(), wanted))),
                     None => return End::Agent,
                 },
             }
@@ -169,9 +177,33 @@ async fn apply(client: Client, flows: Vec<FlowMod>) -> Result<(), ClientError> {
     Client::within(ANSWER_LIMIT, work).await
 }
 
-async fn dump(client: Client, reply: oneshot::Sender<Result<Vec<FlowStats>, String>>) {
+/// Whoever gets one of these addresses next must not inherit a connection. Clients are found by their original direction,
+/// servers by the reply's, which holds behind a Service too.
+async fn forget(client: &Client, addresses: &[IpAddr]) -> Result<(), ClientError> {
+    for address in addresses {
+        let address = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => *v6,
+        };
+        let source = Some(CtTuple { src: Some(address), ..CtTuple::default() });
+        let zone = Some(compiler::register::ZONE);
+        let of_client = CtFlush { original: source.clone(), zone, ..CtFlush::default() };
+        let of_server = CtFlush { reply: source, zone, ..CtFlush::default() };
+        for flush in [of_client, of_server] {
+            client.send(Message::Nicira(Box::new(NiciraMessage::CtFlush(flush)))).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn dump(client: Client, Dump { table, wanted, reply }: Dump) {
     let mut flows = Vec::new();
-    let read = client.dump_flows(FlowStatsRequest::default(), |flow| flows.push(flow));
+    let request = table.map(FlowStatsRequest::table).unwrap_or_default();
+    let read = client.dump_flows(request, |flow| {
+        if wanted(&flow) {
+            flows.push(flow);
+        }
+    });
     let read = Client::within(ANSWER_LIMIT, read).await;
     // Whoever asked may have gone.
     let _ = reply.send(read.map(|_| flows).map_err(|error| error.to_string()));

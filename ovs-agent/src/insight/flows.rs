@@ -13,7 +13,8 @@ use crate::node::Snapshot;
 
 /// Which flows are asked for.
 pub(super) struct Filter {
-    table: Option<u8>,
+    /// Of which table alone.
+    pub(super) table: Option<u8>,
     policy: Option<String>,
     pod: Option<PodFilter>,
 }
@@ -41,7 +42,8 @@ impl Filter {
         Ok(Self { table, policy: parameters.policy.clone(), pod })
     }
 
-    fn wants(&self, flow: &FlowStats, reason: Option<&Reason>) -> bool {
+    /// Whether a flow is asked for.
+    pub(super) fn wants(&self, flow: &FlowStats, reason: Option<&Reason>) -> bool {
         self.table.is_none_or(|table| flow.table.0 == table)
             && self.policy.as_ref().is_none_or(|text| {
                 reason.is_some_and(|reason| {
@@ -129,8 +131,8 @@ fn names(id: &PolicyId, text: &str) -> bool {
     full == text || full.split_once(' ').is_some_and(|(_, name)| name == text) || id.name == text
 }
 
-/// The flows that are wanted, in the order of the pipeline.
-pub(super) fn items(node: &Snapshot, mut flows: Vec<FlowStats>, filter: &Filter) -> Vec<FlowItem> {
+/// Flows in the order of the pipeline.
+pub(super) fn items(node: &Snapshot, mut flows: Vec<FlowStats>) -> Vec<FlowItem> {
     flows.sort_by(|a, b| {
         (a.table, std::cmp::Reverse(a.priority), &a.match_).cmp(&(
             b.table,
@@ -138,13 +140,7 @@ pub(super) fn items(node: &Snapshot, mut flows: Vec<FlowStats>, filter: &Filter)
             &b.match_,
         ))
     });
-    flows
-        .iter()
-        .filter_map(|flow| {
-            let reason = node.reasons.get(&flow.cookie);
-            filter.wants(flow, reason).then(|| item(node, flow, reason))
-        })
-        .collect()
+    flows.iter().map(|flow| item(node, flow, node.reasons.get(&flow.cookie))).collect()
 }
 
 fn item(node: &Snapshot, flow: &FlowStats, reason: Option<&Reason>) -> FlowItem {
@@ -156,12 +152,17 @@ fn item(node: &Snapshot, flow: &FlowStats, reason: Option<&Reason>) -> FlowItem 
         priority: flow.priority,
         cookie: format!("{:#x}", flow.cookie.0),
         r#match: flow.match_.to_string(),
-        actions: crate::shadow::actions_text(flow),
+        actions: actions(flow),
         packets: flow.packet_count,
         bytes: flow.byte_count,
         owners: reason.into_iter().flat_map(|reason| &reason.owners).map(shown).collect(),
         what: reason.map_or_else(|| "not ours: nobody knows why it is here".into(), |r| r.what.clone()),
     }
+}
+
+/// What the flow does, as ovs-ofctl writes it.
+fn actions(flow: &FlowStats) -> String {
+    flow.to_string().split_once("actions=").map_or_else(String::new, |(_, actions)| actions.to_owned())
 }
 
 fn shown(owner: &Owner) -> ShownOwner {

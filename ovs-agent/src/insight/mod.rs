@@ -11,13 +11,14 @@ use std::time::SystemTime;
 use api::insight::{Error, Item, List};
 use axum::extract::Query;
 use axum::http::{StatusCode, Uri};
+use openflow::FlowStats;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ipam::BuiltIn;
 use crate::metrics::Metrics;
 use crate::node::Snapshot;
-use crate::owner::{Ask, SwitchCommand, ask};
+use crate::owner::{Ask, Dump, SwitchCommand, ask};
 
 /// Answers questions.
 #[derive(Clone, Debug)]
@@ -91,7 +92,9 @@ impl Insight {
             "/v1alpha1/switches" => list(elsewhere, || vec![items::switch(&node)]),
             "/v1alpha1/ports" => list(elsewhere, || items::ports(&node)),
             "/v1alpha1/tunnels" => {
-                let flows = if elsewhere { Ok(Vec::new()) } else { self.dump().await };
+                let routing = Some(openflow::TableId(compiler::Table::Routing.id()));
+                let flows =
+                    if elsewhere { Ok(Vec::new()) } else { self.dump(routing, Box::new(|_| true)).await };
                 let warnings = flows.as_ref().err().cloned().into_iter().collect();
                 let mut list = List::new(if elsewhere {
                     Vec::new()
@@ -106,8 +109,12 @@ impl Insight {
                 if elsewhere {
                     list(true, Vec::<api::insight::FlowItem>::new)
                 } else {
-                    let dump = self.dump().await.map_err(|e| (StatusCode::SERVICE_UNAVAILABLE, e))?;
-                    json(StatusCode::OK, &List::new(flows::items(&node, dump, &filter)))
+                    let reasons = Arc::clone(&node.reasons);
+                    let table = filter.table.map(openflow::TableId);
+                    let wanted = move |flow: &FlowStats| filter.wants(flow, reasons.get(&flow.cookie));
+                    let dump = self.dump(table, Box::new(wanted)).await;
+                    let dump = dump.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error))?;
+                    json(StatusCode::OK, &List::new(flows::items(&node, dump)))
                 }
             }
             other => {
@@ -119,11 +126,16 @@ impl Insight {
         })
     }
 
-    /// Every flow of the switch, with its counters.
-    async fn dump(&self) -> Result<Vec<openflow::FlowStats>, String> {
+    /// Flows of the switch with their counters.
+    async fn dump(
+        &self,
+        table: Option<openflow::TableId>,
+        wanted: Box<dyn Fn(&FlowStats) -> bool + Send + Sync>,
+    ) -> Result<Vec<FlowStats>, String> {
         let ended = || "the agent is ending".to_owned();
         let (reply, answer) = oneshot::channel();
-        self.switch.send(SwitchCommand::Dump(reply)).await.map_err(|_| ended())?;
+        let dump = Dump { table, wanted, reply };
+        self.switch.send(SwitchCommand::Dump(dump)).await.map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 }

@@ -155,6 +155,11 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the database was out of reach when it was last heard of.
+    pub fn is_database_lost(&self) -> bool {
+        !self.database_problem.is_empty()
+    }
+
     fn port_error(&self, interface: &str) -> Option<&str> {
         let status = self.database.as_ref()?.ports.get(interface)?;
         if status.ofport.is_some() { None } else { status.error.as_deref() }

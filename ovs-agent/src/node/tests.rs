@@ -281,7 +281,9 @@ fn what_is_unplugged_is_gone_when_neither_switch_nor_database_has_it() {
         [wire::from_agent::Body::Bindings(bindings)] if bindings.released == ["u"]
     ));
     node.handle(Event::SwitchConfirmed);
-    settle(&mut node);
+    let forget = node.work().forget;
+    let expected = vec!["10.244.1.2".parse().unwrap()];
+    assert_eq!(forget, Some((Session(1), expected)), "its connections go when its flows are gone");
     assert!(!node.is_gone(&plugged.id));
     node.handle(database(&[]));
     settle(&mut node);
