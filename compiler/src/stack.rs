@@ -98,7 +98,7 @@ fn nftables(context: &Context<'_>, own: &Node) -> String {
         }
     }
     chain(&mut text, "spoof", "filter hook prerouting priority raw", &spoof);
-    chain(&mut text, "masquerade", "nat hook postrouting priority srcnat", &masquerade);
+    chain(&mut text, "leave", "nat hook postrouting priority srcnat", &masquerade);
     text
 }
 

@@ -53,7 +53,7 @@ fn plugin(layout: &Layout, node: NodeIndex) -> Value {
         "type": "ferrule-cni",
         "capabilities": { "ips": true },
         "agentSocket": layout.cni_socket(node),
-        "stateDir": layout.cni_state_directory(node),
+        "stateDir": layout.agent_state_directory(node),
     })
 }
 

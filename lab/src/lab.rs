@@ -364,7 +364,6 @@ fn make_directories(layout: &Layout, record: &Record) -> Result<()> {
         directories.push(layout.ovs_directory(node));
         directories.push(layout.agent_run_directory(node));
         directories.push(layout.agent_state_directory(node));
-        directories.push(layout.cni_state_directory(node));
     }
     directories.iter().try_for_each(|directory| {
         std::fs::create_dir_all(directory).context(|| format!("make {}", directory.display()))

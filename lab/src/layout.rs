@@ -243,11 +243,6 @@ impl Layout {
         self.node_directory(node).join("10-ferrule.conflist")
     }
 
-    /// What the CNI binary itself keeps on a node (tombstones of DELs without an agent).
-    pub fn cni_state_directory(&self, node: NodeIndex) -> PathBuf {
-        self.node_directory(node).join("cni")
-    }
-
     /// A node's addresses on the underlay.
     pub fn node_addresses(&self, node: NodeIndex, family: Family) -> Vec<IpAddr> {
         self.underlay_addresses(node.0, family)

@@ -192,7 +192,7 @@ fn kernel_settings_are_the_nodes_own() {
 
 const BODY: &str = "chain spoof {\n\ttype filter hook prerouting priority raw; policy accept;\n\
     \tiifname != { \"lo\", \"gw0\" } ip saddr { 10.244.1.0/24, 10.244.2.0/24 } counter drop comment \"claims a pod's address\"\n}\n\
-    chain masquerade {\n\ttype nat hook postrouting priority srcnat; policy accept;\n\
+    chain leave {\n\ttype nat hook postrouting priority srcnat; policy accept;\n\
     \toifname != \"gw0\" ip6 saddr fd00:10:244:1::/64 counter masquerade\n}\n";
 
 #[test]
@@ -214,7 +214,7 @@ fn the_nftables_table_is_replaced_only_when_it_differs() {
     assert!(!realize(BODY), "nothing differs");
     for drift in [
         "nft flush chain inet ferrule spoof",
-        "nft add rule inet ferrule masquerade accept",
+        "nft add rule inet ferrule leave accept",
         "nft add chain inet ferrule seal_0000000000000000_0000000000000000",
         "nft delete table inet ferrule",
     ] {
@@ -253,4 +253,35 @@ fn a_change_by_somebody_else_is_told() {
         let devices: BTreeSet<_> = ["gw0".to_owned()].into();
         assert_eq!(netlink.observe(&devices).await.unwrap().routes.len(), 2);
     });
+}
+
+#[test]
+fn nft_takes_what_the_compiler_writes() {
+    let Some(node) = node("nftc") else { return };
+    if !node.run("nft list tables").status.success() {
+        skip::skip("dataplane", "nftc", "nft is not installed, or the kernel has no nf_tables");
+        return;
+    }
+    let mut view = network::NodeView::default();
+    for number in 1..=2 {
+        let name = network::NodeName::new(format!("node-{number}"));
+        let text = |text: String| text.parse().unwrap();
+        let member = network::Node {
+            name: name.clone(),
+            labels: Default::default(),
+            addresses: vec![text(format!("192.168.0.{number}")), text(format!("fd00:192::{number}"))],
+            pod_cidrs: ["10.244.N.0/24", "fd00:10:244:N::/64"]
+                .map(|range| range.replace('N', &number.to_string()).parse().unwrap())
+                .to_vec(),
+        };
+        view.nodes.insert(name, member);
+    }
+    let own = network::NodeName::new("node-1");
+    let config = compiler::NodeConfig::new(own, compiler::Datapath::Netdev, 1500);
+    let body = compiler::compile(&view, &config, &[]).host.nftables;
+    inside(&node, || async {
+        assert!(Nftables::new(NFTABLES_TABLE).realize(&body).await.unwrap(), "{body}")
+    });
+    let listed = node.text("nft list table inet ferrule");
+    assert!(listed.contains("leaves the cluster") && listed.contains("claims a pod's address"), "{listed}");
 }
