@@ -5,6 +5,7 @@ mod clause;
 mod conjunction;
 mod prefixes;
 mod stage;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -130,14 +131,18 @@ fn own_node(context: &Context<'_>, subjects: &Subjects<'_>, direction: Direction
         let next = tables(direction).1;
         let pod = address(subject_end(*judged), *own);
         let owner = Owner::Node(context.config.node.clone());
-        let what = format!("{own} and its own node: always allowed by NetworkPolicy");
         let draft = |match_| flow(table, priority::OWN_NODE, match_).goto(next);
         match direction {
-            Direction::Ingress => out.add(draft(OWN_NODE.on(pod, 1)), owner, what),
+            Direction::Ingress => {
+                let what = format!("allow: {own} from its own node, as NetworkPolicy always does");
+                out.add(draft(OWN_NODE.on(pod, 1)), owner, what);
+            }
             Direction::Egress => {
                 for node in context.own_addresses().filter(|node| node.is_ipv4() == own.is_ipv4()) {
                     let match_ = with_address(pod.clone(), End::Destination, node);
-                    out.add(draft(match_), owner.clone(), what.clone());
+                    let what =
+                        format!("allow: {own} to its own node at {node}, as NetworkPolicy always does");
+                    out.add(draft(match_), owner.clone(), what);
                 }
             }
         }
@@ -174,7 +179,9 @@ fn mid_stream(subjects: &Subjects<'_>, out: &mut Builder) {
                 .iter()
                 .map(|policy| Owner::Isolation { policy: (*policy).clone(), direction: *direction })
                 .collect();
-            let what = format!("drop: TCP in mid-stream without a known connection, at the isolated {own}");
+            let side = if end == End::Source { "from" } else { "to" };
+            let what =
+                format!("drop: TCP in mid-stream without a known connection, {side} the isolated {own}");
             out.add_for(flow(Table::ConntrackState, 170, match_), Reason { owners, what });
         }
     }

@@ -7,7 +7,7 @@ use network::{Action, Direction, PeerMatch, PolicyId, PortRange, Tier, ViewPolic
 use openflow::{Field, Match};
 
 use super::clause::{self, Clause, TooMany};
-use super::{Subjects, conjunction, subject_end, tables};
+use super::{Subjects, conjunction, subject_end, tables, words};
 use crate::builder::{Builder, flow};
 use crate::packet::End;
 use crate::pipeline::Context;
@@ -28,6 +28,7 @@ const CONJUNCTIONS_PER_FLOW: usize = 4_000;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct RuleKey {
     table: u8,
+    egress: bool,
     priority: u16,
     next: u8,
     subject: BTreeSet<IpAddr>,
@@ -64,6 +65,7 @@ pub(super) fn build(
             };
             let key = RuleKey {
                 table: table.id(),
+                egress: direction == Direction::Egress,
                 priority,
                 next: next.id(),
                 subject: subject.clone(),
@@ -156,15 +158,15 @@ impl Stage<'_, '_> {
             }
             let next = next_of(key);
             let draft = flow(self.table, priority, Match::new().with(Field::CONJ_ID, id)).goto(next);
-            out.add_for(draft, Reason { owners: owners.clone(), what: verdict(next).to_owned() });
+            out.add_for(draft, Reason { owners: owners.clone(), what: sentence(key, next) });
         }
         for ((priority, match_), ClauseFlow { entries, owners, words }) in clauses {
+            let what = words::clause(&words, &match_, entries.len());
             let actions = entries.into_iter().map(|(id, clause, n_clauses)| {
                 FlowAction::Do(openflow::Action::Conjunction { clause, n_clauses, id })
             });
             let draft = actions.fold(flow(self.table, priority, match_), |draft, action| draft.act(action));
-            let words: Vec<_> = words.into_iter().collect();
-            out.add_for(draft, Reason { owners, what: format!("clause: {}", words.join(", ")) });
+            out.add_for(draft, Reason { owners, what });
         }
     }
 
@@ -179,8 +181,7 @@ impl Stage<'_, '_> {
         let next = next_of(key);
         for match_ in subject {
             let draft = flow(self.table, key.priority + 1, match_).goto(next);
-            let what = format!("{} whatever it is", verdict(next));
-            out.add_for(draft, Reason { owners: owners.clone(), what });
+            out.add_for(draft, Reason { owners: owners.clone(), what: sentence(key, next) });
         }
     }
 
@@ -226,12 +227,11 @@ fn next_of(key: &RuleKey) -> Table {
     Table::from_id(key.next).unwrap_or(Table::Block)
 }
 
-fn verdict(next: Table) -> &'static str {
-    match next {
-        Table::Block => "deny",
-        Table::Routing | Table::Commit => "allow",
-        _ => "pass to the next tier",
-    }
+/// What a rule's deciding flow does.
+fn sentence(key: &RuleKey, next: Table) -> String {
+    let direction = if key.egress { Direction::Egress } else { Direction::Ingress };
+    let (ports, peers) = (words::ports(key.ports.as_ref()), words::peers(direction, &key.peers));
+    format!("{}: {ports} {peers}", words::verdict(next))
 }
 
 /// How many priorities the rules of one are spread over, so that no clause flow carries more conjunctions than fit. A
