@@ -210,7 +210,8 @@ fn the_nftables_table_is_replaced_only_when_it_differs() {
     };
     assert!(realize(BODY));
     let listed = node.text("nft list table inet ferrule");
-    assert!(listed.contains("10.244.2.0/24") && listed.contains("masquerade"), "{listed}");
+    // nft prints adjacent ranges as one.
+    assert!(listed.contains("10.244.1.0") && listed.contains("masquerade"), "{listed}");
     assert!(!realize(BODY), "nothing differs");
     for drift in [
         "nft flush chain inet ferrule spoof",
