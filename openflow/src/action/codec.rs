@@ -240,3 +240,13 @@ pub(crate) fn short_operand(header: u32, packed: u16) -> Option<Subfield> {
     let field = take_field(&mut Reader::new(&header.to_be_bytes())).ok()?;
     checked(0, from_ofs_nbits(field, packed)).ok()
 }
+
+/// The reverse of [`short_operand`], number first; zeros for none.
+pub(crate) fn put_operand(out: &mut Writer<'_>, place: Option<Subfield>) -> Result<(), EncodeError> {
+    let Some(place) = place else {
+        out.zeros(6);
+        return Ok(());
+    };
+    out.u16(ofs_nbits(place)?);
+    put_short_field(out, place.field)
+}

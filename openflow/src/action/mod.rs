@@ -9,7 +9,7 @@ mod nicira;
 
 use bytes::Bytes;
 
-pub(crate) use codec::{decode_actions, encode_actions, short_operand};
+pub(crate) use codec::{decode_actions, encode_actions, put_operand, short_operand};
 pub use ct::{Ct, CtAlg, CtExec, CtZone, Nat, NatKind, NatRange};
 pub use learn::{Learn, LearnDst, LearnSpec, LearnSrc};
 pub use multipath::{HashFields, Multipath, MultipathAlgorithm};

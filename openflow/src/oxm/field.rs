@@ -214,6 +214,12 @@ impl Field {
         (at != NONE).then_some(at as usize)
     }
 
+    /// The code point under which ovs-ofctl writes it as an operand: the NXM one where there is one.
+    pub fn operand(self) -> Field {
+        let nxm = self.spec().and_then(|spec| spec.codes.iter().find(|code| code.since_openflow.is_empty()));
+        nxm.map_or(self.preferred(), Code::field)
+    }
+
     /// What is known about the field.
     pub fn spec(self) -> Option<&'static FieldSpec> {
         self.row().map(|row| &FIELDS[row])

@@ -85,6 +85,21 @@ impl Oxm {
         Ok(Oxm { field, value: value & mask, mask, long: None })
     }
 
+    /// As [`Oxm::exact`], but the value may use every bit on the wire.
+    pub(crate) fn exact_wire(field: Field, value: u128) -> Result<Oxm, FieldError> {
+        let ones = wire_ones(field).ok_or(FieldError::NotANumber { field })?;
+        Oxm::masked_wire(field, value, ones)
+    }
+
+    /// As [`Oxm::masked`], but value and mask may use every bit on the wire.
+    pub(crate) fn masked_wire(field: Field, value: u128, mask: u128) -> Result<Oxm, FieldError> {
+        let ones = wire_ones(field).ok_or(FieldError::NotANumber { field })?;
+        if (value | mask) & !ones != 0 {
+            return Err(FieldError::TooWide { field, value: value | mask });
+        }
+        Ok(Oxm { field, value: value & mask, mask, long: None })
+    }
+
     /// A field from the bytes of its value and mask, for fields that are not numbers.
     pub fn from_bytes(field: Field, value: &[u8], mask: Option<&[u8]>) -> Result<Oxm, FieldError> {
         let overhead = if field.experimenter().is_some() { 4 } else { 0 };

@@ -8,9 +8,8 @@ use super::print_flow::DurationText;
 use super::print_match::MatchText;
 use crate::action::ONF;
 use crate::message::{
-    AsyncConfig, BundleControlType, BundleFlags, CtFlush, CtTuple, ErrorMessage, Features, FlowRemoved,
-    Hello, HelloElement, Message, NiciraMessage, PacketIn, PacketIn2, PacketInFormat, PacketOut,
-    PacketProperty, Port, PortReason, QueueProperty, RoleMessage, SwitchConfig, TlvMap, TlvTableCommand,
+    AsyncConfig, BundleControlType, BundleFlags, ErrorMessage, Features, FlowRemoved, Hello, HelloElement,
+    Message, PacketIn, PacketOut, Port, PortReason, QueueProperty, RoleMessage, SwitchConfig,
 };
 use crate::number::{BufferId, Xid};
 use crate::oxm::Hex;
