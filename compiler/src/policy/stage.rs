@@ -17,10 +17,12 @@ use crate::table::Table;
 
 /// The priority of rules in the NetworkPolicy tables; all allow, so their order means nothing.
 const RULES: u16 = 1_000;
-/// The highest priority in the ordered tiers. 1,001 priorities of 25 rules fit below it, two priorities each.
-const ORDERED: u16 = 50_100;
-/// Rules per policy and direction in the ordered tiers (ClusterNetworkPolicy v1alpha2).
-const RULES_PER_POLICY: u32 = 25;
+/// The highest priority in the ordered tiers. 1,001 priorities of 25 rules and one place for what does
+/// not fit stand below it, two flow priorities each.
+const ORDERED: u16 = 52_100;
+/// Rules per priority and direction in the ordered tiers: as many as one ClusterNetworkPolicy (v1alpha2) may have, shared by
+/// policies of equal priority.
+const RULES_PER_PRIORITY: u32 = 25;
 /// `conjunction()` actions of one flow: 16 bytes each, and a flow-mod is at most 64 KiB (measured: 4,085 fit).
 const CONJUNCTIONS_PER_FLOW: usize = 4_000;
 
@@ -50,6 +52,7 @@ pub(super) fn build(
     let place = tiers.iter().position(|(t, _)| *t == tier).unwrap_or(1);
     let table = tiers[place].1;
     let after = tiers.get(place + 1).map_or(pass, |(_, table)| *table);
+    let ranks = ranks(direction, policies);
     let mut rules: BTreeMap<RuleKey, BTreeSet<Owner>> = BTreeMap::new();
     for policy in policies {
         for rule in policy.rules.iter().filter(|rule| rule.direction == direction) {
@@ -59,33 +62,73 @@ pub(super) fn build(
                 Action::Deny => Table::Block,
                 Action::Pass => after,
             };
-            let Some(priority) = priority_of(tier, policy, rule) else {
-                refused.insert(policy.id.clone(), format!("rule {} is past the last that fits", rule.index));
-                continue;
-            };
-            let key = RuleKey {
+            let mut key = RuleKey {
                 table: table.id(),
                 egress: direction == Direction::Egress,
-                priority,
+                priority: RULES,
                 next: next.id(),
                 subject: subject.clone(),
                 peers: rule.peers.clone(),
                 ports: rule.ports.clone(),
             };
+            if tier != Tier::NetworkPolicy {
+                let rank = ranks.get(&(policy.priority, &policy.id, rule.index)).copied().unwrap_or(0);
+                match ordered(policy.priority, rank) {
+                    Ok(priority) => key.priority = priority,
+                    Err(NoRoom { lowest }) => {
+                        let reason = format!(
+                            "more than {RULES_PER_PRIORITY} {direction:?} rules at priority {}, or a priority above 1000: \
+                             spread the policies over priorities",
+                            policy.priority
+                        );
+                        refused.insert(policy.id.clone(), reason);
+                        key = denial(key, lowest);
+                    }
+                }
+            }
             let owner = Owner::Rule { policy: policy.id.clone(), direction, index: rule.index };
             rules.entry(key).or_default().insert(owner);
         }
     }
-    Stage { context, direction, table, refused }.rules(rules, out);
+    Stage { context, direction, tier, table, refused }.rules(rules, out);
 }
 
-fn priority_of(tier: Tier, policy: &ViewPolicy, rule: &ViewRule) -> Option<u16> {
-    if tier == Tier::NetworkPolicy {
-        return Some(RULES);
+/// The place of every rule among those of its priority: by policy, then by index. A policy more renumbers the rules of its
+/// own priority and no others.
+fn ranks<'p>(direction: Direction, policies: &[&'p ViewPolicy]) -> BTreeMap<(u32, &'p PolicyId, u32), u32> {
+    let mut all: BTreeSet<(u32, &PolicyId, u32)> = BTreeSet::new();
+    for policy in policies {
+        let indexes = policy.rules.iter().filter(|rule| rule.direction == direction).map(|rule| rule.index);
+        all.extend(indexes.map(|index| (policy.priority, &policy.id, index)));
     }
-    let place = policy.priority.checked_mul(RULES_PER_POLICY)?.checked_add(rule.index)?;
-    let fits = rule.index < RULES_PER_POLICY && policy.priority <= 1_000;
-    fits.then(|| u16::try_from(u32::from(ORDERED) - 2 * place).ok()).flatten()
+    let mut ranks = BTreeMap::new();
+    let mut last = None;
+    let mut rank = 0;
+    for key in all {
+        rank = if last == Some(key.0) { rank + 1 } else { 0 };
+        last = Some(key.0);
+        ranks.insert(key, rank);
+    }
+    ranks
+}
+
+/// A rule has no flow priority of its own; `lowest` is the last of its slot.
+struct NoRoom {
+    lowest: u16,
+}
+
+fn ordered(priority: u32, rank: u32) -> Result<u16, NoRoom> {
+    let at = |place: u32| ORDERED.saturating_sub(u16::try_from(2 * place).unwrap_or(u16::MAX)).max(2);
+    let slot = priority.min(1_000) * (RULES_PER_PRIORITY + 1);
+    if priority > 1_000 || rank >= RULES_PER_PRIORITY {
+        return Err(NoRoom { lowest: at(slot + RULES_PER_PRIORITY) });
+    }
+    Ok(at(slot + rank))
+}
+
+/// What stands for a rule that cannot be expressed: it denies its subject rather than letting pass what it might deny.
+fn denial(key: RuleKey, priority: u16) -> RuleKey {
+    RuleKey { priority, next: Table::Block.id(), peers: PeerMatch::Any, ports: None, ..key }
 }
 
 /// A conjunction's clauses as matches: the subject first.
@@ -105,6 +148,7 @@ struct Conjunction<'k> {
 struct Stage<'a, 'b> {
     context: &'a Context<'b>,
     direction: Direction,
+    tier: Tier,
     table: Table,
     refused: &'a mut BTreeMap<PolicyId, String>,
 }
@@ -127,10 +171,14 @@ impl Stage<'_, '_> {
                 Ok(Some(compiled)) => compiled,
                 Ok(None) => continue,
                 Err(TooMany { what }) => {
-                    self.refuse(
-                        owners,
-                        &format!("too many {what}: at most {} in a rule", clause::MATCHES_PER_RULE),
-                    );
+                    let most = clause::MATCHES_PER_RULE;
+                    self.refuse(owners, &format!("too many {what}: at most {most} in a rule"));
+                    // In the NetworkPolicy tier a rule that is missing allows nothing; in the others it might deny.
+                    if self.tier != Tier::NetworkPolicy {
+                        let end = subject_end(self.direction);
+                        let denied = denial(key.clone(), key.priority);
+                        self.unconditional(&denied, owners, clause::subject(end, &key.subject), out);
+                    }
                     continue;
                 }
             };

@@ -192,7 +192,7 @@ pub fn network() -> impl Strategy<Value = Network> {
                 id: id.clone(),
                 generation: 1,
                 tier,
-                priority: if tier == Tier::NetworkPolicy { 0 } else { index as u32 * 7 },
+                priority: if tier == Tier::NetworkPolicy { 0 } else { index as u32 % 3 * 7 },
                 subject,
                 isolates,
                 rules,
