@@ -1,6 +1,8 @@
 //! The agent on a private Open vSwitch: what it makes, what it does again after a restart of either side, what it says when
 //! something is wrong. The host's network state is left alone, so no root is needed.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::Shutdown;
