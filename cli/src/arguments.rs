@@ -274,14 +274,23 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 pub struct Bench {
-    #[command(flatten)]
-    pub up: Up,
+    /// How many nodes
+    #[arg(long, default_value_t = 2)]
+    pub nodes: usize,
+
+    /// ipv4, ipv6 or dual
+    #[arg(long, default_value = "ipv4")]
+    pub family: lab::Family,
+
+    /// Where ferrule-agent, ferrule-cni and ferrule-controller are [default: beside this command]
+    #[arg(long, env = "FERRULE_BIN_DIR", value_name = "DIR")]
+    pub bin_dir: Option<PathBuf>,
 
     /// How many policy edits to measure
     #[arg(long, default_value_t = 200)]
     pub edits: usize,
 
-    /// How many attachments to measure, each kind
+    /// How many attachments to measure, of each kind
     #[arg(long, default_value_t = 20)]
     pub attachments: usize,
 }

@@ -13,6 +13,9 @@ use crate::paint::{Paint, width, wrap};
 /// Room for a packet count and a priority before the sentence.
 const MARGIN: usize = 20;
 
+/// A conjunction's parts begin so. They count no packets and decide nothing by themselves.
+const CLAUSE: &str = "clause:";
+
 /// The narrowest and the widest text that is pleasant to read.
 const NARROW: usize = 40;
 const BROAD: usize = 120;
@@ -63,8 +66,17 @@ impl Page {
         line(out, &paint.dim(format!("  {:>9}  {:>5}", "packets", "prio")));
         let mut flows = flows.to_vec();
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.priority));
-        for flow in flows {
+        let (clauses, whole): (Vec<_>, Vec<_>) =
+            flows.into_iter().partition(|flow| !self.wide && flow.what.starts_with(CLAUSE));
+        for flow in whole {
             self.flow(out, flow);
+        }
+        if !clauses.is_empty() {
+            let text = format!(
+                "and {} flows that are the clauses of these rules (-o wide shows them)",
+                clauses.len()
+            );
+            self.indented(out, &paint.dim(text));
         }
     }
 
@@ -79,7 +91,7 @@ impl Page {
         for more in lines {
             self.indented(out, &more);
         }
-        let owners = owners(&flow.owners);
+        let owners = owners(flow);
         if !owners.is_empty() {
             let shared = if flow.owners.len() > 1 { " (counted together)" } else { "" };
             for part in wrap(&format!("by {owners}{shared}"), self.text) {
@@ -103,14 +115,22 @@ impl Page {
     }
 }
 
-/// The objects behind a flow; the pipeline's own flows need no name beside their sentence.
-fn owners(owners: &[Owner]) -> String {
-    let shown: Vec<_> = owners
-        .iter()
-        .filter(|owner| owner.kind != "Pipeline")
-        .map(|owner| format!("{} {} {}", owner.kind, owner.name, owner.rule).trim().to_owned())
-        .collect();
-    shown.join(", ")
+/// The objects behind a flow, each once with its rules. The pipeline's own flows need no name beside their sentence, and a pod
+/// or node that the sentence names already is not repeated.
+fn owners(flow: &FlowItem) -> String {
+    let named = |owner: &Owner| flow.what.contains(owner.name.as_str());
+    let mut shown: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for owner in &flow.owners {
+        match owner.kind.as_str() {
+            "Pipeline" => {}
+            "Pod" | "Node" if owner.rule.is_empty() && named(owner) => {}
+            kind => shown.entry((kind, &owner.name)).or_default().push(&owner.rule),
+        }
+    }
+    let one = |((kind, name), rules): (&(&str, &str), &Vec<&str>)| {
+        format!("{kind} {name} {}", rules.join(" + ")).trim().to_owned()
+    };
+    shown.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// Digits in groups of three, as people read them.

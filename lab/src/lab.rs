@@ -132,13 +132,20 @@ impl Lab {
         })?;
         progress(Event::Finished("switches and controller", began.elapsed()));
         step(progress, "agents", || {
-            self.on_every_node(|node| {
-                daemons::start_agent(&layout, record, node, &interrupt)?;
-                pods::start_node_responder(&layout, record, node, &interrupt)
-            })
+            self.on_every_node(|node| daemons::start_agent(&layout, record, node, &interrupt))
         })?;
         self.problems = manifests.problems.clone();
-        self.plug(&manifests, progress)
+        if !manifests.skipped.is_empty() {
+            let kinds: Vec<_> =
+                manifests.skipped.iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
+            progress(Event::Note(&format!(
+                "skipped, as the network has no use for them: {}",
+                kinds.join(", ")
+            )));
+        }
+        self.plug(&manifests, progress)?;
+        // After the pods: a host-network pod may want the nodes' own port, and then it has it.
+        self.on_every_node(|node| pods::start_node_responder(&layout, &self.record, node, &interrupt))
     }
 
     fn namespaces(&self) -> Result<()> {

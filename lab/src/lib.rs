@@ -4,6 +4,7 @@
 //! The lab only makes what a real cluster would have around Ferrule (machines, cables, kubelet's CNI calls, containers that
 //! answer). It never touches br-int, a flow, or an address of a pod: those are the agent's.
 
+pub mod bench;
 pub mod cni;
 pub mod command;
 pub mod control;

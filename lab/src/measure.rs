@@ -87,18 +87,29 @@ impl Lab {
                 identity: entry.to_string(),
                 entry,
                 addresses,
-                serves: pods::node_serves(),
+                serves: pods::node_serves(&self.record, node),
             });
         }
         (sources, targets)
     }
 
     fn predicted_participants(&self, network: &Network) -> Result<Vec<Participant>> {
-        let mut all: Vec<Participant> = network.pods.values().map(Participant::pod).collect();
+        let mut all: Vec<Participant> = network
+            .pods
+            .values()
+            .map(|pod| {
+                let mut participant = Participant::pod(pod);
+                // A port that its responder could not open is served by nobody.
+                if let Some(plugged) = self.record.pods.get(&pod.key) {
+                    participant.serves.clone_from(&plugged.serves);
+                }
+                participant
+            })
+            .collect();
         for node in self.record.node_indexes() {
             let own = self.layout.node_addresses(node, self.record.family);
             let sources = self.addresses_towards_pods(node)?;
-            all.push(Participant::node(&node.name(), &sources, &own, pods::node_serves()));
+            all.push(Participant::node(&node.name(), &sources, &own, pods::node_serves(&self.record, node)));
         }
         Ok(all)
     }

@@ -2,6 +2,7 @@
 //! fails is reported by name and never stops another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -103,7 +104,17 @@ fn plug(layout: &Layout, record: &Record, pod: &Pod, interrupt: &Interrupt) -> O
         Err(error) => plugged.problem = Some(format!("could not be plugged: {error}")),
     }
     if plugged.is_plugged() {
-        plugged.problem = start_responder(layout, record, &pod.key, &plugged, interrupt).err();
+        match start_responder(layout, record, &pod.key, &plugged, interrupt) {
+            Ok(ready) if ready.failed.is_empty() => {}
+            Ok(ready) => {
+                plugged.serves.retain(|port| !ready.failed.contains_key(port));
+                plugged.problem = Some(ready.to_string());
+            }
+            Err(error) => {
+                plugged.serves.clear();
+                plugged.problem = Some(format!("its responder does not run: {error}"));
+            }
+        }
     }
     Some(plugged)
 }
@@ -169,14 +180,22 @@ pub fn unplug(layout: &Layout, record: &Record, pod: &NamespacedName, plugged: &
     netns::remove(&[namespace])
 }
 
-/// Starts the responder of a pod; the error names the ports that it could not open.
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports: Vec<_> = self.failed.iter().map(|(port, why)| format!("{port} ({why})")).collect();
+        let ports = ports.join(", ");
+        write!(f, "its responder cannot serve {ports}: another pod on the node's network may have the port")
+    }
+}
+
+/// Starts the responder of a pod and tells which ports it could not open.
 pub fn start_responder(
     layout: &Layout,
     record: &Record,
     pod: &NamespacedName,
     plugged: &PodRecord,
     interrupt: &Interrupt,
-) -> std::result::Result<(), String> {
+) -> Result<Ready> {
     // In a node's namespace an answer must leave from the address that was asked.
     let addresses: &[IpAddr] = if plugged.host_network { &plugged.addresses } else { &[] };
     let namespace = netns::path(&plugged.namespace(layout, pod));
@@ -202,17 +221,25 @@ pub fn start_node_responder(
         process: format!("{}.responder", node.name()),
         identity: format!("node:{}", node.name()),
         namespace: &namespace,
-        serves: &node_serves(),
+        serves: &node_serves(record, node),
         addresses: &[],
     };
-    responder
-        .start(layout, record, interrupt)
-        .map_err(|said| Error::Command { what: format!("starting the responder of {}", node.name()), said })
+    let ready = responder.start(layout, record, interrupt)?;
+    if ready.failed.is_empty() {
+        return Ok(());
+    }
+    let said = ready.failed.values().cloned().collect::<Vec<_>>().join(", ");
+    Err(Error::Command { what: format!("starting the responder of {}", node.name()), said })
 }
 
-/// What every node serves.
-pub fn node_serves() -> BTreeSet<ServedPort> {
-    [ServedPort { protocol: network::Protocol::Tcp, port: crate::layout::NODE_PORT }].into()
+/// What a node itself serves: its own port, unless a host-network pod there has it.
+pub fn node_serves(record: &Record, node: NodeIndex) -> BTreeSet<ServedPort> {
+    let own = ServedPort { protocol: network::Protocol::Tcp, port: crate::layout::NODE_PORT };
+    let taken = record
+        .pods
+        .values()
+        .any(|pod| pod.host_network && pod.node == node && pod.is_plugged() && pod.serves.contains(&own));
+    if taken { BTreeSet::new() } else { [own].into() }
 }
 
 struct Responder<'a> {
@@ -224,14 +251,9 @@ struct Responder<'a> {
 }
 
 impl Responder<'_> {
-    fn start(
-        &self,
-        layout: &Layout,
-        record: &Record,
-        interrupt: &Interrupt,
-    ) -> std::result::Result<(), String> {
+    fn start(&self, layout: &Layout, record: &Record, interrupt: &Interrupt) -> Result<Ready> {
         if self.serves.is_empty() {
-            return Ok(());
+            return Ok(Ready::default());
         }
         let ready = layout.ready().join(&self.process);
         let _ = std::fs::remove_file(&ready);
@@ -244,18 +266,9 @@ impl Responder<'_> {
         for address in self.addresses {
             command.args(["--address", &address.to_string()]);
         }
-        let started = Process::start(layout, &self.process, Some(self.namespace), &command)
-            .and_then(|process| wait_until(&process, RESPONDER_LIMIT, interrupt, || ready.exists()))
-            .and_then(|()| read_ready(&ready));
-        let ready = started.map_err(|error| format!("its responder does not run: {error}"))?;
-        if ready.failed.is_empty() {
-            return Ok(());
-        }
-        let ports: Vec<_> = ready.failed.iter().map(|(port, why)| format!("{port} ({why})")).collect();
-        Err(format!(
-            "its responder cannot serve {}: another pod on the node's network may have the port",
-            ports.join(", ")
-        ))
+        let process = Process::start(layout, &self.process, Some(self.namespace), &command)?;
+        wait_until(&process, RESPONDER_LIMIT, interrupt, || ready.exists())?;
+        read_ready(&ready)
     }
 }
 

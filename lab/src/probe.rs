@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use network::Protocol;
 use network::matrix::{Entry, ServedPort};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use crate::Interrupt;
@@ -28,8 +29,15 @@ const RETRANSMIT: Duration = Duration::from_secs(1);
 /// When a probe without an answer counts as blocked.
 pub const LIMIT: Duration = Duration::from_millis(2200);
 
-/// Connections that may be open at once: below the usual limit of descriptors of a process, whatever else is open.
-const MAX_OPEN: usize = 768;
+/// Connections that may be open at once, where the process may have so many descriptors.
+const MAX_OPEN: usize = 4096;
+
+/// Descriptors that others need.
+const SPARE: u64 = 256;
+
+/// How many probes all sources together begin between two looks at what came back (20 ms at most): a switch takes a few
+/// thousand new connections a second, and a burst that overruns it would look like a policy.
+const BURST: usize = 64;
 
 /// Somebody who probes.
 #[derive(Clone, Debug)]
@@ -95,7 +103,8 @@ pub fn run(
     let plans: Vec<(&Source, Vec<Plan<'_>>)> =
         sources.iter().map(|source| (source, plans(source, targets))).collect();
     let total = plans.iter().map(|(_, plan)| plan.len()).sum();
-    let slots = Slots(AtomicUsize::new(MAX_OPEN));
+    let slots = Slots(AtomicUsize::new(descriptors()));
+    let burst = (BURST / sources.len().max(1)).max(1);
     let done = AtomicUsize::new(0);
     let all = Mutex::new(Vec::with_capacity(total));
     let failed = Mutex::new(None);
@@ -108,7 +117,7 @@ pub fn run(
                     progress(done.fetch_add(outcomes, Ordering::Relaxed) + outcomes, total);
                 };
                 let result = netns::enter(&source.namespace)
-                    .map(|()| probe_all(source, plan, slots, interrupt, &finished));
+                    .map(|()| probe_all(source, plan, slots, burst, interrupt, &finished));
                 // Poisoned only by a panic of another thread, whose results then matter no more.
                 match result {
                     Ok(probed) => all.lock().unwrap_or_else(|e| e.into_inner()).extend(probed),
@@ -124,6 +133,16 @@ pub fn run(
     let mut all = all.into_inner().unwrap_or_else(|e| e.into_inner());
     all.sort_by(|a, b| (&a.from, &a.to, a.port, a.address).cmp(&(&b.from, &b.to, b.port, b.address)));
     Ok(all)
+}
+
+/// How many sockets may be open: the limit is raised as far as it may be.
+fn descriptors() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return BURST };
+    let wanted = (MAX_OPEN as u64 + SPARE).min(hard);
+    // A limit that cannot be raised is kept to.
+    let raised = soft >= wanted || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok();
+    let limit = if raised { wanted.max(soft) } else { soft };
+    usize::try_from(limit.saturating_sub(SPARE)).unwrap_or(MAX_OPEN).clamp(BURST, MAX_OPEN)
 }
 
 struct Plan<'a> {
@@ -161,6 +180,7 @@ fn probe_all(
     source: &Source,
     plans: &[Plan<'_>],
     slots: &Slots,
+    burst: usize,
     interrupt: &Interrupt,
     finished: &dyn Fn(usize),
 ) -> Vec<Probed> {
@@ -179,7 +199,8 @@ fn probe_all(
         finished(1);
     };
     while (next.is_some() || !open.is_empty()) && !interrupt.is_set() {
-        while let Some(plan) = next.filter(|_| slots.take()) {
+        for _ in 0..burst {
+            let Some(plan) = next.filter(|_| slots.take()) else { break };
             match Attempt::start(SocketAddr::new(plan.address, plan.port.port), plan.port.protocol) {
                 Ok(attempt) => open.push((plan, attempt)),
                 Err(error) => {
@@ -400,7 +421,7 @@ mod tests {
         ];
         let plans = plans(&source, &targets);
         let slots = Slots(AtomicUsize::new(2));
-        let mut outcomes: Vec<_> = probe_all(&source, &plans, &slots, &Interrupt::default(), &|_| {})
+        let mut outcomes: Vec<_> = probe_all(&source, &plans, &slots, 8, &Interrupt::default(), &|_| {})
             .into_iter()
             .map(|probed| (probed.to.to_string(), probed.port.protocol, probed.outcome))
             .collect();

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use network::Mac;
+
 use crate::command::{self, search_path};
 use crate::error::{Context, Error, Result};
 use crate::layout::{Family, Layout, NodeIndex, underlay_prefix};
@@ -92,16 +94,20 @@ pub fn start_vswitchd(layout: &Layout, node: NodeIndex, family: Family, interrup
     physical_bridge(layout, node, family)
 }
 
-/// br-phy and the node's addresses on it; the same again changes nothing.
+/// br-phy and the node's addresses on it; the same again changes nothing. Its Ethernet address is fixed, and not the uplink's: the
+/// switch would choose another at every start, while the neighbours still have the old one.
 fn physical_bridge(layout: &Layout, node: NodeIndex, family: Family) -> Result<()> {
+    let addresses = layout.node_addresses(node, family);
+    let mac = addresses.first().map(|address| Mac::from_address(*address).to_string()).unwrap_or_default();
     command::run(
         tool(layout, node, "ovs-vsctl")
             .args(["--timeout=20", "--may-exist", "add-br", BRIDGE, "--", "set", "bridge", BRIDGE])
-            .args(["datapath_type=netdev", "--", "--may-exist", "add-port", BRIDGE, UPLINK]),
+            .args(["datapath_type=netdev", &format!("other_config:hwaddr=\"{mac}\"")])
+            .args(["--", "--may-exist", "add-port", BRIDGE, UPLINK]),
     )?;
     let mut lines = vec![format!("link set {BRIDGE} up")];
     let nodad = |v6: bool| if v6 { " nodad" } else { "" };
-    for address in layout.node_addresses(node, family) {
+    for address in addresses {
         let length = underlay_prefix(address);
         lines.push(format!("addr replace {address}/{length} dev {BRIDGE}{}", nodad(address.is_ipv6())));
     }

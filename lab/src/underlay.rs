@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::command;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::layout::{Family, Layout, NodeIndex, underlay_prefix};
 use crate::{ip, netns};
 
@@ -40,9 +40,18 @@ pub fn connect(layout: &Layout, node: NodeIndex) -> Result<()> {
         ],
     )?;
     without_offload(&underlay, port.as_str())?;
-    // The uplink belongs to the switch: an address of its own there would only confuse.
-    ip::batch(Some(&own), &[format!("link set {UPLINK} addrgenmode none"), format!("link set {UPLINK} up")])?;
+    netns::run(&netns::path(&own), leave_to_the_switch)??;
+    ip::batch(Some(&own), &[format!("link set {UPLINK} up")])?;
     without_offload(&own, UPLINK)
+}
+
+/// A userspace switch only listens to the uplink: the kernel sees every frame too. It must neither answer ARP for the node's
+/// address with the uplink's own (which it would, most of all while no switch runs), nor speak IPv6 there.
+fn leave_to_the_switch() -> Result<()> {
+    [("ipv4", "arp_ignore"), ("ipv6", "disable_ipv6")].into_iter().try_for_each(|(family, name)| {
+        let path = format!("/proc/sys/net/{family}/conf/{UPLINK}/{name}");
+        std::fs::write(&path, "1").context(|| format!("write {path}"))
+    })
 }
 
 /// A userspace switch reads frames as they are: a checksum left to the device would never be made.

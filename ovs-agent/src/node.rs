@@ -1,28 +1,26 @@
 //! The state of a node and what follows from it: what the switch, the database and the host should hold, what to send next,
 //! what to answer to whom. No IO, no clock: events go in, work comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::cni::AttachmentId;
 use api::generated::ferrule::v1alpha1 as wire;
-use api::stream::Rejection;
+use api::stream::{Binding, Rejection, ResourceId};
 use api::watermark::Watermark;
 use compiler::host::HostState;
 use compiler::switch::SwitchRows;
-use compiler::{NodeConfig, Reason};
+use compiler::{NodeConfig, Owner, PortRef, Program, Reason};
 use network::{NodeView, PolicyId};
-use openflow::{Cookie, FlowMod};
+use openflow::{Cookie, FlowMod, PortNo};
 
 use crate::attachment::Attachment;
 use crate::event::{AttachmentIds, Database, Event, Session};
-use crate::plan::Confirmation;
+use crate::plan::{Confirmation, Plan};
 use crate::saved::Saved;
 use crate::shadow::Shadow;
 
-mod flows;
 mod report;
-mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -39,10 +37,6 @@ pub struct Node {
     described: network::Node,
     view: Arc<NodeView>,
     watermark: Watermark,
-    /// The watermark of the last state that was answered.
-    acknowledged: Watermark,
-    /// Resources that could not be read.
-    malformed: Vec<Rejection>,
     attachments: BTreeMap<AttachmentId, Plugged>,
     stream: Stream,
     database: Option<Database>,
@@ -127,6 +121,7 @@ struct Owed {
     session: Session,
     nonce: u64,
     generation: u64,
+    rejected: Vec<Rejection>,
 }
 
 /// What the drivers have to do now.
@@ -179,9 +174,7 @@ impl Node {
             config: start.config,
             described: start.described,
             view: start.saved.view,
-            acknowledged: start.saved.watermark.clone(),
             watermark: start.saved.watermark,
-            malformed: Vec::new(),
             attachments: start.attachments.into_iter().map(|(id, a)| (id, plugged(a))).collect(),
             stream: Stream {
                 configured: start.has_controllers,
@@ -266,6 +259,96 @@ impl Node {
         work
     }
 
+    fn stream_opened(&mut self, session: Session) {
+        self.stream.session = Some(session);
+        self.stream.problem = String::new();
+        self.acknowledgements.clear();
+        let hello = wire::Hello {
+            node: self.config.node.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            known: api::delta::versions(&self.view)
+                .iter()
+                .map(|(id, version)| wire::ResourceVersion {
+                    id: Some(api::convert::encode_id(id)),
+                    version: version.0,
+                })
+                .collect(),
+            acknowledged: Some(api::convert::encode_watermark(&self.watermark)),
+            bindings: self.attachments.values().filter_map(binding).collect(),
+            bindings_revision: self.stream.revision,
+        };
+        self.send(wire::from_agent::Body::Hello(hello));
+    }
+
+    fn report(&mut self, bound: Vec<wire::Binding>, released: Vec<String>) {
+        let revision = self.stream.revision;
+        self.send(wire::from_agent::Body::Bindings(wire::Bindings { bound, released, revision }));
+    }
+
+    fn send(&mut self, body: wire::from_agent::Body) {
+        if let Some(session) = self.stream.session {
+            self.work.messages.push((session, wire::FromAgent { body: Some(body) }));
+        }
+    }
+
+    fn delta(&mut self, session: Session, delta: &wire::Delta) {
+        if self.stream.session != Some(session) {
+            return;
+        }
+        let offered = match api::delta::watermark(delta) {
+            Ok(offered) => offered,
+            Err(error) => return self.refuse_state(session, delta.nonce, error.to_string()),
+        };
+        // Our own bindings are no history of the cluster: a controller that has just met us may not have them yet.
+        let mut held = self.watermark.clone();
+        held.revisions.remove(&Watermark::bindings_of(&self.config.node));
+        if let Err(outdated) = held.admits(&offered) {
+            return self.refuse_state(session, delta.nonce, outdated.to_string());
+        }
+        let applied = api::delta::apply(Arc::make_mut(&mut self.view), delta);
+        for id in &applied.changed {
+            if let ResourceId::Policy(id) = id {
+                self.rejected.policies.remove(id);
+            }
+        }
+        self.watermark = offered;
+        self.generation += 1;
+        self.acknowledgements.push(Owed {
+            session,
+            nonce: delta.nonce,
+            generation: self.generation,
+            rejected: applied.rejected,
+        });
+    }
+
+    fn refuse_state(&mut self, session: Session, nonce: u64, reason: String) {
+        let rejection = api::convert::encode_rejection(&Rejection { id: None, reason: reason.clone() });
+        let answer = wire::Acknowledgement { nonce, rejected: vec![rejection] };
+        self.send(wire::from_agent::Body::Acknowledgement(answer));
+        self.work.leave = Some((session, reason));
+    }
+
+    fn plugged(&mut self, attachment: Attachment) {
+        self.stream.revision += 1;
+        let plugged = Plugged { attachment, revision: self.stream.revision };
+        self.report(binding(&plugged).into_iter().collect(), Vec::new());
+        self.attachments.insert(plugged.attachment.id.clone(), plugged);
+        self.generation += 1;
+    }
+
+    fn unplugged(&mut self, id: &AttachmentId) {
+        let Some(plugged) = self.attachments.remove(id) else { return };
+        self.rejected.interfaces.remove(&plugged.attachment.host_interface);
+        self.generation += 1;
+        let addresses = plugged.attachment.addresses.iter().map(|address| address.address).collect();
+        self.departed.push((self.generation, addresses));
+        self.stream.revision += 1;
+        // A pod with several attachments is plugged as long as one of them is.
+        let uid = |plugged: &Plugged| plugged.attachment.pod.as_ref().map(|pod| pod.uid.clone());
+        let released = uid(&plugged).filter(|uid| !self.attachments.values().any(|p| uid_is(p, uid)));
+        self.report(Vec::new(), released.into_iter().collect());
+    }
+
     fn database_changed(&mut self, database: Database) {
         let numbers = |database: &Database| -> Vec<_> {
             database.ports.iter().map(|(name, status)| (name.clone(), status.ofport)).collect()
@@ -277,8 +360,213 @@ impl Node {
         self.database_problem = String::new();
     }
 
+    fn switch_confirmed(&mut self) {
+        if let Switch::Here { shadow, applying, problem, .. } = &mut self.switch
+            && let Some(applying) = applying.take()
+        {
+            *problem = None;
+            applying.confirmation.apply(shadow);
+            self.confirmed = applying.promise;
+        }
+    }
+
+    /// The whole bundle was discarded. What made the bad flow is left out from now on, the rest is sent again.
+    fn switch_refused(&mut self, index: usize, error: &str) {
+        let Switch::Here { applying, problem, .. } = &mut self.switch else { return };
+        let Some(applying) = applying.take() else { return };
+        let reason =
+            applying.confirmation.cookie(index).and_then(|cookie| self.compiled.reasons.get(&cookie));
+        let what = reason.map_or("the deletion of a flow", |reason| &reason.what);
+        let text = format!("the switch refused a flow ({what}): {error}");
+        let before = (self.rejected.policies.len(), self.rejected.interfaces.len());
+        for owner in reason.into_iter().flat_map(|reason| &reason.owners) {
+            match owner {
+                Owner::Rule { policy, .. } | Owner::Isolation { policy, .. } => {
+                    self.rejected.policies.insert(policy.clone(), text.clone());
+                }
+                Owner::Pod(name) => {
+                    let interfaces = self
+                        .attachments
+                        .values()
+                        .filter(|plugged| plugged.attachment.pod_name().as_ref() == Some(name))
+                        .map(|plugged| (plugged.attachment.host_interface.clone(), text.clone()));
+                    self.rejected.interfaces.extend(interfaces);
+                }
+                Owner::Attachment(interface) => {
+                    self.rejected.interfaces.insert(interface.clone(), text.clone());
+                }
+                Owner::Pipeline | Owner::Node(_) => {}
+            }
+        }
+        if before == (self.rejected.policies.len(), self.rejected.interfaces.len()) {
+            // Nobody to leave out: wait, or the same would be refused at once.
+            *problem = Some(text);
+            self.work.retry = true;
+        }
+        self.generation += 1;
+    }
+
+    /// Compiles when something changed; plans when the switch is free.
+    fn reconcile(&mut self) {
+        let free = matches!(&self.switch, Switch::Here { applying: None, problem: None, .. });
+        // Before the database was read no port has a number: a plan made then would take every pod's flows away.
+        let due = free && self.database.is_some() && self.confirmed.generation != self.generation;
+        if self.compiled.generation == self.generation && !due {
+            return;
+        }
+        let program = self.compile();
+        self.note(&program);
+        if due {
+            self.plan(&program);
+        }
+    }
+
+    fn compile(&mut self) -> Program {
+        let mut view = Arc::clone(&self.view);
+        if !view.nodes.contains_key(&self.config.node) {
+            Arc::make_mut(&mut view).nodes.insert(self.config.node.clone(), self.described.clone());
+        }
+        if view.policies.keys().any(|id| self.rejected.policies.contains_key(id)) {
+            // Without its rules a policy still isolates: what cannot be realized denies.
+            let policies = &mut Arc::make_mut(&mut view).policies;
+            for (_, policy) in policies.iter_mut().filter(|(id, _)| self.rejected.policies.contains_key(id)) {
+                policy.rules.clear();
+            }
+        }
+        let ports: Vec<_> = self
+            .attachments
+            .values()
+            .map(|plugged| &plugged.attachment)
+            .filter(|attachment| !self.rejected.interfaces.contains_key(&attachment.host_interface))
+            .map(|attachment| attachment.local_port(self.known_uid(attachment)))
+            .collect();
+        compiler::compile(&view, &self.config, &ports)
+    }
+
     fn known_uid(&self, attachment: &Attachment) -> Option<&str> {
         Some(&self.view.pods.get(&attachment.pod_name()?)?.uid)
+    }
+
+    fn note(&mut self, program: &Program) {
+        let ranges = self.own().pod_cidrs.clone();
+        let rows = if *self.compiled.rows == program.switch && self.compiled.generation != 0 {
+            Arc::clone(&self.compiled.rows)
+        } else {
+            let rows = Arc::new(program.switch.clone());
+            self.work.rows = Some(Arc::clone(&rows));
+            rows
+        };
+        let host = if *self.compiled.host == program.host && self.compiled.generation != 0 {
+            Arc::clone(&self.compiled.host)
+        } else {
+            let host = Arc::new(program.host.clone());
+            self.work.host = Some(Arc::clone(&host));
+            host
+        };
+        let reasons = if *self.compiled.reasons == program.reasons {
+            Arc::clone(&self.compiled.reasons)
+        } else {
+            Arc::new(program.reasons.clone())
+        };
+        self.work.ranges = Some(ranges);
+        let refused = program.refused.clone();
+        self.compiled = Compiled { generation: self.generation, rows, host, reasons, refused };
+    }
+
+    fn plan(&mut self, program: &Program) {
+        let resolve = |port: &PortRef| self.port_number(port);
+        let unbound = program.port_refs().into_iter().filter(|port| resolve(port).is_none()).count();
+        let promise = Confirmed {
+            generation: self.generation,
+            watermark: self.watermark.clone(),
+            served: self.servable(),
+            unbound,
+        };
+        let Switch::Here { shadow, .. } = &self.switch else { return };
+        let plan = Plan::difference(shadow, program.bind(resolve));
+        if plan.is_empty() {
+            self.confirmed = promise;
+            return;
+        }
+        self.flow_mods_sent += plan.len() as u64;
+        for change in plan.changes() {
+            tracing::trace!(flow = ?change.message, "differs");
+        }
+        let (messages, confirmation) = plan.split();
+        if let Switch::Here { session, applying, .. } = &mut self.switch {
+            *applying = Some(Applying { confirmation, promise });
+            self.work.flows = Some((*session, messages));
+        }
+    }
+
+    fn port_number(&self, port: &PortRef) -> Option<PortNo> {
+        let name = match port {
+            PortRef::Interface(name) => name,
+            PortRef::Gateway => &self.config.gateway,
+            PortRef::Tunnel => &self.config.tunnel,
+        };
+        self.database.as_ref()?.ports.get(name)?.ofport.map(PortNo)
+    }
+
+    /// The attachments that a program made now serves in full: the port has a number, and the view carries the pod.
+    fn servable(&self) -> AttachmentIds {
+        let served = |attachment: &Attachment| {
+            let port = PortRef::Interface(attachment.host_interface.clone());
+            let known = match &attachment.pod {
+                None => true,
+                Some(pod) => {
+                    self.known_uid(attachment).is_some_and(|uid| pod.uid.is_empty() || uid == pod.uid)
+                }
+            };
+            known
+                && self.port_number(&port).is_some()
+                && !self.rejected.interfaces.contains_key(&attachment.host_interface)
+        };
+        self.attachments.iter().filter(|(_, p)| served(&p.attachment)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Answers the deltas that are in force, and has them kept.
+    fn pay(&mut self) {
+        let reached = self.confirmed.generation;
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.acknowledgements)
+            .into_iter()
+            .partition(|owed| owed.generation <= reached);
+        self.acknowledgements = later;
+        if due.is_empty() {
+            return;
+        }
+        let standing: Vec<Rejection> = self
+            .rejected
+            .policies
+            .iter()
+            .chain(&self.compiled.refused)
+            .map(|(id, reason)| Rejection {
+                id: Some(ResourceId::Policy(id.clone())),
+                reason: reason.clone(),
+            })
+            .collect();
+        for owed in due {
+            let rejected: BTreeSet<_> = owed.rejected.iter().chain(&standing).collect();
+            let rejected = rejected.into_iter().map(api::convert::encode_rejection).collect();
+            let answer = wire::Acknowledgement { nonce: owed.nonce, rejected };
+            let body = wire::from_agent::Body::Acknowledgement(answer);
+            self.work.messages.push((owed.session, wire::FromAgent { body: Some(body) }));
+        }
+        self.work.save = Some(Saved { view: Arc::clone(&self.view), watermark: self.watermark.clone() });
+    }
+
+    /// Once no flow speaks of an address any more, its connections can be forgotten: nothing makes new ones.
+    fn forget(&mut self) {
+        let Switch::Here { session, .. } = &self.switch else { return };
+        let reached = self.confirmed.generation;
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.departed)
+            .into_iter()
+            .partition(|(generation, _)| *generation <= reached);
+        self.departed = later;
+        if !due.is_empty() {
+            self.work.forget =
+                Some((*session, due.into_iter().flat_map(|(_, addresses)| addresses).collect()));
+        }
     }
 
     /// This node, as the controller or else the command line describes it.
@@ -294,4 +582,19 @@ impl Node {
             && self.rejected.policies.is_empty()
             && self.rejected.interfaces.is_empty()
     }
+}
+
+fn uid_is(plugged: &Plugged, uid: &str) -> bool {
+    plugged.attachment.pod.as_ref().is_some_and(|pod| pod.uid == uid)
+}
+
+fn binding(plugged: &Plugged) -> Option<wire::Binding> {
+    let attachment = &plugged.attachment;
+    let binding = Binding {
+        pod: attachment.pod_name()?,
+        uid: attachment.pod.as_ref()?.uid.clone(),
+        addresses: attachment.addresses.iter().map(|address| address.address).collect(),
+        interface: attachment.host_interface.clone(),
+    };
+    Some(api::convert::encode_binding(&binding))
 }

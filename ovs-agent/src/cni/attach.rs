@@ -99,7 +99,6 @@ impl Attacher {
     /// Everything behind the addresses.
     async fn connect(&self, attachment: Attachment) -> Outcome<Answer> {
         self.store.put(&attachment).map_err(|error| failure(code::IO, error.to_string()))?;
-        tracing::debug!(container = attachment.id.container_id, "has addresses and a record");
         let traits = ask(&self.asks, Ask::LinkTraits).await.ok_or_else(ending)?;
         let answer = Answer {
             mac: attachment.mac,

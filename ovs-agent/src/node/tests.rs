@@ -1,10 +1,10 @@
 //! The node as a state machine: events in, work out, no switch anywhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api::cni::{PodAddress, PodIdentity, code};
 use api::watermark::Epoch;
-use compiler::{Datapath, Owner};
+use compiler::Datapath;
 use network::{LocalPod, NamespacedName, NodeName};
 
 use super::*;
@@ -212,30 +212,6 @@ fn a_delta_is_answered_after_the_switch_and_only_to_its_session() {
     node.handle(Event::Delta(Session(7), Box::new(delta(7, 1, 100, &[]))));
     settle(&mut node);
     assert!(messages(node.work()).is_empty());
-}
-
-#[test]
-fn what_cannot_be_read_is_listed_until_it_is_sent_anew() {
-    let mut node = node(Saved::default(), &[], true);
-    node.handle(database(&[]));
-    node.handle(observed(1, Shadow::default()));
-    settle(&mut node);
-    node.handle(Event::StreamOpened(Session(1)));
-    node.work();
-    let mut broken = delta(1, 1, 100, &[("cart", "u")]);
-    broken.changed[0].body = None;
-    let mut rejected = |delta: wire::Delta| {
-        node.handle(Event::Delta(Session(1), Box::new(delta)));
-        let work = node.work();
-        let answers = messages(work).into_iter().filter_map(|body| match body {
-            wire::from_agent::Body::Acknowledgement(answer) => Some(answer.rejected.len()),
-            _ => None,
-        });
-        answers.collect::<Vec<_>>()
-    };
-    assert_eq!(rejected(broken), [1]);
-    assert_eq!(rejected(delta(2, 1, 100, &[])), [1]);
-    assert_eq!(rejected(delta(3, 1, 100, &[("cart", "u")])), [0]);
 }
 
 #[test]

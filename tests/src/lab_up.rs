@@ -1,0 +1,117 @@
+//! A lab for a test: brought up with the product's binaries in a temporary directory, taken down when it is dropped. Two labs
+//! of one test binary never run at a time: the machine may be small, and some tests watch the clock.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+use lab::progress::Event;
+use lab::{Family, Interrupt, Lab, Options};
+
+use crate::{binaries, skip};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A lab, and what holds others off.
+#[derive(Debug)]
+pub struct LabUp {
+    /// The lab; dropped before the directory.
+    pub lab: Lab,
+    /// Where its manifests are, when they are the test's.
+    pub manifests: PathBuf,
+    folder: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl LabUp {
+    /// Brings a lab up with manifests of the test's own (`None`: the example); `None` (said loudly) where labs cannot be.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn new(test: &str, family: Family, manifests: Option<&[(&str, &str)]>) -> Option<Self> {
+        if !is_root() {
+            skip::skip("dataplane", test, "needs root");
+            return None;
+        }
+        // A test that failed leaves the turn to the next.
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/tmp");
+        let folder = folder.unwrap_or_else(|error| panic!("cannot make a directory: {error}"));
+        let directory = folder.path().join("manifests");
+        let mut options = Options::new(folder.path().join("state"), binaries());
+        options.family = family;
+        if let Some(files) = manifests {
+            write(&directory, files);
+            options.manifests = Some(directory.clone());
+        }
+        let lab = match Lab::up(&options, &Interrupt::default(), &say) {
+            Ok(lab) => lab.down_on_drop(),
+            Err(error @ lab::Error::MissingProgram { .. }) => {
+                skip::skip("dataplane", test, &error.to_string());
+                return None;
+            }
+            Err(error) => panic!("the lab of {test} does not come up: {error}"),
+        };
+        let manifests = lab.record().manifests.clone();
+        Some(Self { lab, manifests, folder, _turn: turn })
+    }
+
+    /// The directory above the lab's state; it is the test's.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Takes the lab down before the end of the test.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn down(self) -> tempfile::TempDir {
+        if let Err(error) = self.lab.down(&say) {
+            panic!("the lab cannot be taken down: {error}");
+        }
+        self.folder
+    }
+}
+
+/// Writes files into a directory, which is made.
+///
+/// # Panics
+/// When that fails.
+pub fn write(directory: &Path, files: &[(&str, &str)]) {
+    let written = std::fs::create_dir_all(directory)
+        .and_then(|()| files.iter().try_for_each(|(name, text)| std::fs::write(directory.join(name), text)));
+    if let Err(error) = written {
+        panic!("cannot write to {}: {error}", directory.display());
+    }
+}
+
+fn say(event: Event<'_>) {
+    match event {
+        Event::Note(text) => eprintln!("{text}"),
+        Event::Finished(step, elapsed) => eprintln!("{elapsed:>8.2?}  {step}"),
+        Event::Began(_) | Event::Part(..) => {}
+    }
+}
+
+/// The folder of the product's binaries: the one that the runner names, else built now.
+fn binaries() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(named) = std::env::var_os("FERRULE_BIN_DIR") {
+        return named.into();
+    }
+    let build = || {
+        let all = [
+            ("controller", "ferrule-controller"),
+            ("ovs-agent", "ferrule-agent"),
+            ("cni", "ferrule-cni"),
+            ("cli", "ferrule"),
+        ];
+        let paths = all.map(|(package, binary)| binaries::build(package, binary));
+        paths[0].parent().map(Path::to_owned).unwrap_or_default()
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
