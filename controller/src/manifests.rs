@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use network::Network;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecursiveMode, Watcher};
+use objects::directory::{self, MAX_FILE_BYTES};
 
 use crate::owner::{Event, Owner};
 use crate::source::{Problem, Snapshot};
@@ -26,10 +27,6 @@ const QUIET: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often directories are looked for that could not be watched.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Larger files are no manifests.
-const MAX_FILE_BYTES: u64 = 64 << 20;
-/// Directories in directories.
-const MAX_DEPTH: usize = 8;
 
 /// Makes the network out of texts.
 pub trait Translate: Send + 'static {
@@ -181,24 +178,17 @@ fn clone((name, text): (&String, &Arc<str>)) -> (String, Arc<str>) {
 
 /// The manifests under a directory, in their order. Hidden files are left out: editors' drafts, and the way in which
 /// Kubernetes mounts a ConfigMap.
-fn list(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    let mut entries = std::fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
+fn list(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let mut entries = std::fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
-        }
         // Follows links; a dangling one is no file.
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
-        if metadata.is_dir() {
-            if depth < MAX_DEPTH {
-                list(&path, depth + 1, found)?;
-            }
-        } else if path.extension().is_some_and(|extension| {
-            ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-        }) {
-            found.push(path);
+        match directory::entry(&entry.file_name().to_string_lossy(), metadata.is_dir(), depth) {
+            directory::Entry::Descend => list(&path, depth + 1, found)?,
+            directory::Entry::Read => found.push(path),
+            directory::Entry::Skip => {}
         }
     }
     Ok(())

@@ -5,17 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use network::{Network, Pod};
+use objects::directory::{self, MAX_FILE_BYTES};
 use objects::{ObjectSet, Severity, SourceText};
 
 use crate::error::{Context, Error, Result};
 use crate::layout::Layout;
 use crate::record::{PodRecord, Record};
-
-/// Larger files are no manifests.
-const MAX_FILE_BYTES: u64 = 64 << 20;
-
-/// Directories in directories.
-const MAX_DEPTH: usize = 8;
 
 /// Something in the manifests that could not be used, or a pod that could not be plugged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,25 +122,18 @@ pub fn texts(directory: &Path) -> Result<Vec<SourceText>> {
         .collect()
 }
 
-fn list(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+fn list(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
     let unreadable =
-        |error: std::io::Error| Error::Manifests { directory: directory.to_owned(), why: error.to_string() };
-    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        |error: std::io::Error| Error::Manifests { directory: path.to_owned(), why: error.to_string() };
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
-        }
         // Follows links; a dangling one is no file.
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
-        if metadata.is_dir() {
-            if depth < MAX_DEPTH {
-                list(&path, depth + 1, found)?;
-            }
-        } else if path.extension().is_some_and(|extension| {
-            ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-        }) {
-            found.push(path);
+        match directory::entry(&entry.file_name().to_string_lossy(), metadata.is_dir(), depth) {
+            directory::Entry::Descend => list(&path, depth + 1, found)?,
+            directory::Entry::Read => found.push(path),
+            directory::Entry::Skip => {}
         }
     }
     Ok(())

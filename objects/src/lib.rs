@@ -7,6 +7,7 @@
 
 mod decode;
 pub mod defaulting;
+pub mod directory;
 mod expand;
 mod lenient;
 mod located;
