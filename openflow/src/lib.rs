@@ -3,6 +3,7 @@
 //! The crate knows nothing of Kubernetes or of networks; sockets exist only in `io` (feature `io`).
 
 pub mod action;
+pub mod canonical;
 pub mod connection;
 pub mod error;
 pub mod flow;

@@ -2,6 +2,9 @@
 //! ovs-ofctl's bytes, and what it refuses is refused. Reads this crate's own vectors and, where they lie beside the project,
 //! the shared oracles.
 
+// A vector that cannot be read shall fail the test with its line.
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -8,6 +8,7 @@ use super::parse_nested::{conntrack, learn, multipath};
 use super::parse_opaque::opaque;
 use super::parse_value::{all_ones, subfield, value};
 use crate::action::{Action, Controller};
+use crate::canonical::runs_of_ones;
 use crate::flow_match::Match;
 use crate::instruction::Instruction;
 use crate::number::{GroupId, MeterId, PortNo, QueueId, TableId};
@@ -325,24 +326,12 @@ fn set_field(text: &str) -> Result<Vec<Action>> {
             Oxm::masked_wire(field, bits, mask).map_err(|error| ParseError::new(text, error.to_string()))?;
         return Ok(vec![Action::RegLoad2(oxm)]);
     }
-    Ok(runs(mask)
+    Ok(runs_of_ones(mask)
         .map(|(start, bits_in_run)| Action::RegLoad {
             dst: Subfield::new(field.operand(), start, bits_in_run),
             value: (bits >> start & (u128::MAX >> (128 - u32::from(bits_in_run)))) as u64,
         })
         .collect())
-}
-
-/// Runs of ones, from the lowest bit, in pieces of at most 64 bits.
-fn runs(mask: u128) -> impl Iterator<Item = (u16, u16)> {
-    let mut at = 0u32;
-    std::iter::from_fn(move || {
-        let rest = mask.checked_shr(at).filter(|rest| *rest != 0)?;
-        let start = at + rest.trailing_zeros();
-        let length = (mask >> start).trailing_ones().min(64);
-        at = start + length;
-        Some((start as u16, length as u16))
-    })
 }
 
 fn set_option(field: Field, text: &str) -> Result<Vec<Action>> {
