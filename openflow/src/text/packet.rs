@@ -53,7 +53,6 @@ impl Ethernet {
         let proto = ip.as_ref().map(|ip| ip.proto).or(ip6.as_ref().map(|ip| ip.proto)).unwrap_or(0);
         let word = match (self.eth_type, proto) {
             (0x0800, 1) => "icmp,",
-            (0x0800, 2) => "igmp,",
             (0x0800, 6) => "tcp,",
             (0x0800, 17) => "udp,",
             (0x0800, 132) => "sctp,",

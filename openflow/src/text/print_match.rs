@@ -206,7 +206,6 @@ fn protocol(items: &mut Items<'_, '_>) -> Result<bool, fmt::Error> {
 fn ip_word(proto: Option<u128>) -> &'static str {
     match proto {
         Some(1) => "icmp",
-        Some(2) => "igmp",
         Some(6) => "tcp",
         Some(17) => "udp",
         Some(132) => "sctp",
