@@ -274,7 +274,10 @@ impl Responder<'_> {
 
 /// Written beside and moved into place, so that whoever sees it sees all of it.
 pub fn write_ready(path: &Path, ready: &Ready) -> Result<()> {
-    let beside: PathBuf = path.with_extension("new");
+    // Names of pods have dots, so an extension is no safe place: two pods of a namespace would meet in one file.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
     let text = serde_json::to_vec(ready).context(|| "describe the responder".to_owned())?;
     std::fs::write(&beside, text).context(|| format!("write {}", beside.display()))?;
     std::fs::rename(&beside, path).context(|| format!("write {}", path.display()))
@@ -291,4 +294,23 @@ fn responder_name(pod: &NamespacedName) -> String {
 
 fn identity(pod: &NamespacedName, uid: &str) -> PodIdentity {
     PodIdentity { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: uid.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responders_of_one_namespace_do_not_meet_in_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths: Vec<_> = (0..8).map(|pod| folder.path().join(format!("pod.shop.cart-{pod}"))).collect();
+        std::thread::scope(|scope| {
+            for path in &paths {
+                scope.spawn(|| write_ready(path, &Ready::default()).unwrap());
+            }
+        });
+        for path in &paths {
+            assert_eq!(read_ready(path).unwrap(), Ready::default());
+        }
+    }
 }

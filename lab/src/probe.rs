@@ -1,7 +1,7 @@
 //! Probes for real: one thread per source, inside its network namespace, with all of its connections open at once. A probe
 //! passes when the one that was meant answers and says its name. Knows sockets and names, no policy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
@@ -38,6 +38,10 @@ const SPARE: u64 = 256;
 /// How many probes all sources together begin between two looks at what came back (20 ms at most): a switch takes a few
 /// thousand new connections a second, and a burst that overruns it would look like a policy.
 const BURST: usize = 64;
+
+/// The pairs of addresses between which an SCTP probe is under way. The userspace datapath tracks SCTP without its ports: two
+/// associations of one pair are one to it, so that probes at a time would judge each other's.
+type Pairs = Mutex<BTreeSet<(IpAddr, IpAddr)>>;
 
 /// Somebody who probes.
 #[derive(Clone, Debug)]
@@ -105,19 +109,21 @@ pub fn run(
     let total = plans.iter().map(|(_, plan)| plan.len()).sum();
     let slots = Slots(AtomicUsize::new(descriptors()));
     let burst = (BURST / sources.len().max(1)).max(1);
+    let pairs = Pairs::default();
     let done = AtomicUsize::new(0);
     let all = Mutex::new(Vec::with_capacity(total));
     let failed = Mutex::new(None);
     progress(0, total);
     std::thread::scope(|scope| {
         for (source, plan) in &plans {
-            let (slots, done, all, failed) = (&slots, &done, &all, &failed);
+            let (limits, done, all, failed) =
+                (Limits { slots: &slots, pairs: &pairs, burst }, &done, &all, &failed);
             scope.spawn(move || {
                 let finished = |outcomes: usize| {
                     progress(done.fetch_add(outcomes, Ordering::Relaxed) + outcomes, total);
                 };
                 let result = netns::enter(&source.namespace)
-                    .map(|()| probe_all(source, plan, slots, burst, interrupt, &finished));
+                    .map(|()| probe_all(source, plan, &limits, interrupt, &finished));
                 // Poisoned only by a panic of another thread, whose results then matter no more.
                 match result {
                     Ok(probed) => all.lock().unwrap_or_else(|e| e.into_inner()).extend(probed),
@@ -163,6 +169,17 @@ fn plans<'a>(source: &Source, targets: &'a [Target]) -> Vec<Plan<'a>> {
     plans
 }
 
+impl Plan<'_> {
+    /// Both ends of an SCTP probe, in the same order from either side; called inside the source's namespace.
+    fn pair(&self) -> Option<(IpAddr, IpAddr)> {
+        if self.port.protocol != Protocol::Sctp {
+            return None;
+        }
+        let own = local_address(self.address).ok()?;
+        Some((own.min(self.address), own.max(self.address)))
+    }
+}
+
 /// How many more connections may be opened, over all threads.
 struct Slots(AtomicUsize);
 
@@ -179,13 +196,11 @@ impl Slots {
 fn probe_all(
     source: &Source,
     plans: &[Plan<'_>],
-    slots: &Slots,
-    burst: usize,
+    limits: &Limits<'_>,
     interrupt: &Interrupt,
     finished: &dyn Fn(usize),
 ) -> Vec<Probed> {
-    let mut waiting = plans.iter();
-    let mut next = waiting.next();
+    let mut waiting: VecDeque<&Plan<'_>> = plans.iter().collect();
     let mut open: Vec<(&Plan<'_>, Attempt)> = Vec::new();
     let mut probed = Vec::with_capacity(plans.len());
     let mut tell = |plan: &Plan<'_>, outcome: Outcome| {
@@ -198,31 +213,64 @@ fn probe_all(
         });
         finished(1);
     };
-    while (next.is_some() || !open.is_empty()) && !interrupt.is_set() {
-        for _ in 0..burst {
-            let Some(plan) = next.filter(|_| slots.take()) else { break };
+    while (!waiting.is_empty() || !open.is_empty()) && !interrupt.is_set() {
+        for _ in 0..limits.burst.min(waiting.len()) {
+            let Some(plan) = waiting.pop_front() else { break };
+            let pair = plan.pair();
+            if !limits.take(pair) {
+                waiting.push_back(plan);
+                continue;
+            }
             match Attempt::start(SocketAddr::new(plan.address, plan.port.port), plan.port.protocol) {
-                Ok(attempt) => open.push((plan, attempt)),
+                Ok(attempt) => open.push((plan, Attempt { pair, ..attempt })),
                 Err(error) => {
-                    slots.give_back();
+                    limits.give_back(pair);
                     tell(plan, Outcome::Refused(error.to_string()));
                 }
             }
-            next = waiting.next();
         }
         wait(&open);
         let now = Instant::now();
         open.retain_mut(|(plan, attempt)| {
             let Some(outcome) = attempt.advance(now, &plan.target.identity) else { return true };
             tell(plan, outcome);
-            slots.give_back();
+            limits.give_back(attempt.pair);
             false
         });
     }
-    for _ in open {
-        slots.give_back();
+    for (_, attempt) in open {
+        limits.give_back(attempt.pair);
     }
     probed
+}
+
+/// What all threads share and keep to.
+struct Limits<'a> {
+    slots: &'a Slots,
+    pairs: &'a Pairs,
+    burst: usize,
+}
+
+impl Limits<'_> {
+    /// Whether a probe may begin now: a slot is free, and nobody probes SCTP between the same addresses.
+    fn take(&self, pair: Option<(IpAddr, IpAddr)>) -> bool {
+        if !self.slots.take() {
+            return false;
+        }
+        // A panic elsewhere ends the whole run.
+        let free = pair.is_none_or(|pair| self.pairs.lock().unwrap_or_else(|e| e.into_inner()).insert(pair));
+        if !free {
+            self.slots.give_back();
+        }
+        free
+    }
+
+    fn give_back(&self, pair: Option<(IpAddr, IpAddr)>) {
+        if let Some(pair) = pair {
+            self.pairs.lock().unwrap_or_else(|e| e.into_inner()).remove(&pair);
+        }
+        self.slots.give_back();
+    }
 }
 
 /// Until something can be read or written, or 20 ms: other threads may have freed slots, and clocks must be looked at.
@@ -248,6 +296,7 @@ struct Attempt {
     connecting: bool,
     tag: u32,
     heard: Vec<u8>,
+    pair: Option<(IpAddr, IpAddr)>,
 }
 
 impl Attempt {
@@ -269,6 +318,7 @@ impl Attempt {
             connecting: protocol == Protocol::Tcp,
             tag: (TAG.fetch_add(1, Ordering::Relaxed) as u32).wrapping_mul(0x9e37_79b1) | 1,
             heard: Vec::new(),
+            pair: None,
         };
         if protocol == Protocol::Tcp {
             // Ending with a reset leaves no connection waiting behind.
@@ -420,8 +470,9 @@ mod tests {
             target("gone-0", "127.0.0.2", Protocol::Tcp),
         ];
         let plans = plans(&source, &targets);
-        let slots = Slots(AtomicUsize::new(2));
-        let mut outcomes: Vec<_> = probe_all(&source, &plans, &slots, 8, &Interrupt::default(), &|_| {})
+        let (slots, pairs) = (Slots(AtomicUsize::new(2)), Pairs::default());
+        let limits = Limits { slots: &slots, pairs: &pairs, burst: 8 };
+        let mut outcomes: Vec<_> = probe_all(&source, &plans, &limits, &Interrupt::default(), &|_| {})
             .into_iter()
             .map(|probed| (probed.to.to_string(), probed.port.protocol, probed.outcome))
             .collect();
