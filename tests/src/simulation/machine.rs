@@ -52,7 +52,7 @@ pub struct Machine {
     pub heard: Option<BTreeMap<String, Option<u32>>>,
     /// The database is in reach.
     pub database: bool,
-    /// The agent may think of numbers that ports no longer have.
+    /// The agent may think, and flows may speak, of numbers that ports no longer have.
     pub misnumbered: bool,
     /// The agent asked to be told when to try again.
     pub retry: bool,
@@ -216,7 +216,6 @@ impl Machine {
     /// The agent hears what the database says.
     pub fn read_database(&mut self) -> Option<Work> {
         self.database = true;
-        self.misnumbered = false;
         self.heard = Some(self.switch.ports.clone());
         let ports = self.switch.ports.iter();
         let ports = ports.map(|(name, number)| (name.clone(), PortStatus { ofport: *number, error: None }));
@@ -314,6 +313,7 @@ impl Machine {
         if planned && self.bundle.is_none() && self.answer.is_none() {
             // Nothing differs: what the switch holds is what this model makes.
             self.switch.model = Arc::clone(&self.model);
+            self.misnumbered &= self.heard.as_ref() != Some(&self.switch.ports);
         }
         if let Some(saved) = work.save.take() {
             // Deltas may have come since; the saved one is the newest that was taken in.

@@ -102,7 +102,7 @@ pub fn sample(world: &mut World, changed: &NodeName, seed: u64) -> Result<(), Vi
         return Ok(());
     }
     let (mut fabric, mut dice) = (held.fabric(), Dice::new(seed));
-    let (mut walked, mut found) = (0, Ok(()));
+    let (mut walked, mut delivered, mut found) = (0, 0, Ok(()));
     for _ in 0..SAMPLE {
         let (from, to) = (dice.pick(&held.ends), dice.pick(&held.ends));
         if from.attachment.id == to.attachment.id || (from.node != *changed && to.node != *changed) {
@@ -112,6 +112,7 @@ pub fn sample(world: &mut World, changed: &NodeName, seed: u64) -> Result<(), Vi
         let (Some(a), Some(b)) = (from.address(ipv4), to.address(ipv4)) else { continue };
         let outcome = walk(&mut fabric, from, Packet::first(a, b, protocol, port))?;
         walked += 1;
+        delivered += usize::from(reaches(&outcome, to));
         found = judge(world, &outcome, (from, a), (to, b), protocol, port).map_err(|why| {
             format!("{} {a} → {} {b} {protocol:?}/{port}: {outcome:?}: {why}", from.key(), to.key())
         });
@@ -120,6 +121,7 @@ pub fn sample(world: &mut World, changed: &NodeName, seed: u64) -> Result<(), Vi
         }
     }
     world.walked += walked;
+    world.delivered += delivered;
     found
 }
 
@@ -202,6 +204,7 @@ pub fn matrix(world: &mut World, truth: &Network) -> Result<(), Violation> {
             (from.endpoint(a), walk(&mut fabric, from, Packet::first(a, b, protocol, port))?)
         };
         world.walked += 1;
+        world.delivered += usize::from(reaches(&outcome, to));
         let allowed = verdict(truth, &sender, &to.endpoint(b), protocol, port).combined();
         if reaches(&outcome, to) != allowed {
             let is = if allowed { "allowed" } else { "forbidden" };

@@ -68,6 +68,8 @@ pub struct Tally {
     pub rests: usize,
     /// Packets walked.
     pub walked: usize,
+    /// Of these, the ones that reached their pod.
+    pub delivered: usize,
 }
 
 /// A scenario under way.
@@ -120,7 +122,7 @@ impl Run {
             self.take(Step::Quiet(false));
             tally.rests += 2;
         }
-        Tally { steps: self.log.len(), walked: self.world.walked, ..tally }
+        Tally { steps: self.log.len(), walked: self.world.walked, delivered: self.world.delivered, ..tally }
     }
 
     /// Everything that can be compared, in words.

@@ -38,6 +38,8 @@ pub struct World {
     pub trace: Vec<String>,
     /// Packets that were walked.
     pub walked: usize,
+    /// Of these, the ones that reached their pod.
+    pub delivered: usize,
     quiet: bool,
     steps: u64,
     next_stream: u64,
@@ -56,6 +58,7 @@ impl World {
             streams: BTreeMap::new(),
             trace: Vec::new(),
             walked: 0,
+            delivered: 0,
             quiet: false,
             steps: 0,
             next_stream: 1,
@@ -172,6 +175,7 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
         let runs = machine.agent.is_some();
         let (mut switched, mut plugging) = (false, false);
+        let refused = machine.refused;
         let work = match step {
             Step::Plug(key) if runs => match self.network.pods.get(key) {
                 Some(pod) if !machine.plugged().any(|held| uid(held) == pod.uid) => {
@@ -234,6 +238,13 @@ impl World {
             Step::Retry(_) if machine.retry || machine.refused => machine.try_again(),
             _ => None,
         };
+        if refused && !machine.refused {
+            // An agent does not say by itself that the switch takes now what it refused: the controller hears of it with
+            // the next delta or, as here, with the next stream.
+            if let Some(stream) = machine.stream.and_then(|id| self.streams.get_mut(&id)) {
+                stream.cut(usize::MAX);
+            }
+        }
         if plugging {
             let truth = check::truth(self);
             self.window.push(truth);
