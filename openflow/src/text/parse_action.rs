@@ -20,12 +20,25 @@ pub(super) struct Context {
     pub match_: Match,
     /// A VLAN header stands on the packet, or is pushed by an earlier action.
     pub vlan: bool,
+    /// Actions around these.
+    depth: u8,
 }
+
+/// Actions inside actions inside actions: deeper than this is refused, as it is when bytes are read.
+const MAX_DEPTH: u8 = 16;
 
 impl Context {
     pub(super) fn new(match_: &Match) -> Context {
         let vlan = match_.get(Field::VLAN_VID).is_some_and(|(value, _)| value & 0x1000 != 0);
-        Context { match_: match_.clone(), vlan }
+        Context { match_: match_.clone(), vlan, depth: 0 }
+    }
+
+    /// For the actions inside of one of these.
+    pub(super) fn nested(&self) -> Result<Context> {
+        if self.depth >= MAX_DEPTH {
+            return Err(ParseError::new("(", format!("actions nest deeper than {MAX_DEPTH} levels")));
+        }
+        Ok(Context { depth: self.depth + 1, ..self.clone() })
     }
 }
 
@@ -50,7 +63,7 @@ pub(super) fn instructions(text: &str, context: &mut Context) -> Result<Vec<Inst
                 Instruction::WriteMetadata { metadata, mask }
             }
             "clear_actions" => Instruction::ClearActions,
-            "write_actions" => Instruction::WriteActions(action_list(item.value, &mut context.clone())?),
+            "write_actions" => Instruction::WriteActions(action_list(item.value, &mut context.nested()?)?),
             "meter" => {
                 meter = Some(Instruction::Meter(MeterId(integer("meter", item.value)?)));
                 continue;
@@ -200,7 +213,7 @@ fn one(item: &Item<'_>, context: &mut Context) -> Result<Vec<Action>> {
         "note" => single(Action::Note(note(value)?)),
         "multipath" => single(multipath(value)?),
         "learn" => single(learn(value)?),
-        "clone" => single(Action::Clone(action_list(value, &mut context.clone())?)),
+        "clone" => single(Action::Clone(action_list(value, &mut context.nested()?)?)),
         "check_pkt_larger" => single(check_pkt_larger(item)?),
         "fin_timeout" => single(fin_timeout(value)?),
         "write_metadata" => {

@@ -40,7 +40,7 @@ pub(super) fn conntrack(text: &str, context: &Context) -> Result<Action> {
                 }
             }
             "exec" => {
-                for action in action_list(item.value, &mut context.clone())? {
+                for action in action_list(item.value, &mut context.nested()?)? {
                     let exec = CtExec::try_from(action).map_err(|action| {
                         ParseError::new(action.to_string(), "ct action doesn't support this nested action")
                     })?;
