@@ -1,3 +1,5 @@
+//! Adds a port to a bridge and waits for its OpenFlow port number.
+
 use std::{error::Error, path::PathBuf, time::Duration};
 
 use ovsdb::io::{Client, Remote};

@@ -120,6 +120,7 @@ impl Splitter {
             Ok(None) => Ok(None),
             Err(error) => {
                 self.buffer = Vec::new();
+                (self.start, self.cursor) = (0, 0);
                 self.failed = Some(error.clone());
                 Err(error)
             }
@@ -232,6 +233,15 @@ mod tests {
         assert_eq!(splitter.next_message(), Err(SplitError::TooLong { limit: 1000 }));
         splitter.push(&[b'x'; 100]);
         assert_eq!(splitter.pending_bytes(), 0, "a failed stream holds nothing");
+    }
+
+    #[test]
+    fn a_stream_that_fails_after_a_message_holds_nothing() {
+        let mut splitter = Splitter::new(SplitLimits::default());
+        splitter.push(b"{}x");
+        assert_eq!(splitter.next_message(), Ok(Some(&b"{}"[..])));
+        assert!(splitter.next_message().is_err());
+        assert_eq!(splitter.pending_bytes(), 0);
     }
 
     #[test]
