@@ -46,6 +46,8 @@ const EDGES: &[Edges] = &[
     free("lab", &["api", "network", "objects", "compiler"]),
     // Tests use everything as a dev-dependency; what they share among themselves links nothing of ours.
     free("tests", &[]),
+    // What the fuzzer and the bounded run share.
+    pure("fuzz-targets", &["openflow", "ovsdb"], &["bytes", "serde_json"]),
     free("xtask", &[]),
     free("codegen", &[]),
 ];

@@ -1,0 +1,4 @@
+//! libFuzzer's entry to `fuzz_targets::actions`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_targets::actions(data));
