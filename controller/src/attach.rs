@@ -131,7 +131,7 @@ impl Service {
 }
 
 /// What can be read of a Hello, and what cannot.
-fn read_hello(hello: wire::Hello) -> (Hello, Vec<String>) {
+pub fn read_hello(hello: wire::Hello) -> (Hello, Vec<String>) {
     let mut garbage = Vec::new();
     let mut known = Versions::new();
     for held in &hello.known {
@@ -163,7 +163,8 @@ fn read_bindings(bindings: &[wire::Binding], garbage: &mut Vec<String>) -> Vec<B
     read.filter_map(|read| read.map_err(|error| garbage.push(error.to_string())).ok()).collect()
 }
 
-fn read(message: wire::FromAgent) -> Vec<Said> {
+/// What an agent says after its Hello, and what of it cannot be read.
+pub fn read(message: wire::FromAgent) -> Vec<Said> {
     match message.body {
         Some(wire::from_agent::Body::Acknowledgement(answer)) => vec![Said::Answer {
             nonce: answer.nonce,

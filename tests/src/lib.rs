@@ -4,4 +4,5 @@ pub mod binaries;
 pub mod lab_up;
 pub mod namespace;
 pub mod private_ovs;
+pub mod simulation;
 pub mod skip;
