@@ -11,6 +11,7 @@
 //! | `/v1alpha1/tunnels` | `node` | [`TunnelItem`] | agents, relayed |
 //! | `/v1alpha1/flows` | `node`, `pod`, `policy`, `table` | [`FlowItem`] | agents, relayed |
 //! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
+//! | `/v1alpha1/manifests` | | [`ManifestItem`] | controller |
 //!
 //! An agent answers switches, ports, tunnels and flows for itself. `/healthz` and `/metrics` exist on both.
 
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 
 use network::{Cidr, Mac, NamespacedName, NodeName};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The `apiVersion` of everything here.
 pub const API_VERSION: &str = "ferrule.io/v1alpha1";
@@ -264,11 +266,26 @@ pub struct ProblemItem {
     pub message: String,
 }
 
+/// A file of manifests as the controller holds it: whoever has edited one can see whether the edit has arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestItem {
+    /// Its path.
+    pub file: String,
+    /// SHA-256 of the text that is used, in hexadecimal digits. It is an older one while the present one cannot be read.
+    pub sha256: String,
+}
+
+/// [`ManifestItem::sha256`] of a text.
+pub fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 macro_rules! kinds {
     ($($item:ty => $kind:literal),* $(,)?) => { $(impl Item for $item { const KIND: &'static str = $kind; })* };
 }
 
 kinds! {
     NodeItem => "Node", SwitchItem => "Switch", PortItem => "Port", PodItem => "Pod", PolicyItem => "Policy",
-    TunnelItem => "Tunnel", FlowItem => "Flow", ProblemItem => "Problem",
+    TunnelItem => "Tunnel", FlowItem => "Flow", ProblemItem => "Problem", ManifestItem => "Manifest",
 }

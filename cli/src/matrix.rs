@@ -64,14 +64,18 @@ fn scenarios(file: &Path, engine: Engine) -> Result<(Vec<Matrix>, bool), Fail> {
 }
 
 fn manifests(directory: &Path, nodes: u8, engine: Engine) -> Result<(Vec<Matrix>, bool), Fail> {
-    let (objects, mut problems) = objects::read(&lab::manifests::texts(directory)?);
+    let (texts, unreadable) = lab::manifests::texts(directory)?;
+    for problem in &unreadable {
+        eprintln!("{} {}: {}", Paint::stderr().error("error:"), problem.object, problem.message);
+    }
+    let (objects, mut problems) = objects::read(&texts);
     // Nodes of the manifests themselves, where there are any, as the controller would take them.
     let (own, more) = objects::nodes(&objects);
     problems.extend(more);
     let nodes = if own.is_empty() { nodes_for(&objects, nodes) } else { own };
     let (network, more) = objects::offline::network(&objects, &nodes);
     problems.extend(more);
-    Ok((vec![evaluate(&network, &pods_of(&network), engine)], report(&problems)))
+    Ok((vec![evaluate(&network, &pods_of(&network), engine)], report(&problems) && unreadable.is_empty()))
 }
 
 fn evaluate(network: &Network, participants: &[Participant], engine: Engine) -> Matrix {

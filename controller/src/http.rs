@@ -36,6 +36,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1alpha1/pods", get(pods))
         .route("/v1alpha1/policies", get(policies))
         .route("/v1alpha1/problems", get(problems))
+        .route("/v1alpha1/manifests", get(manifests))
         .route("/v1alpha1/switches", get(relayed::<SwitchItem>))
         .route("/v1alpha1/ports", get(relayed::<PortItem>))
         .route("/v1alpha1/tunnels", get(relayed::<TunnelItem>))
@@ -122,6 +123,11 @@ async fn problems(Shared(api): Shared<Api>, Query(parameters): Parameters) -> An
     list(api.owner.read(status::problems).await?)
 }
 
+async fn manifests(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &[])?;
+    list(api.owner.read(status::manifests).await?)
+}
+
 async fn pods(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
     let filter = filter(&parameters)?;
     list(api.owner.read(move |state| status::pods(state, &filter)).await?)
@@ -155,6 +161,14 @@ async fn flows(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters
                 return Err(Failure::new(StatusCode::NOT_FOUND, error));
             }
             Some(place) => node = node.or(place),
+        }
+    }
+    // No flow at all is an answer; that of a policy which is not there would mislead.
+    if let Some(policy) = parameters.get("policy") {
+        let wanted = policy.clone();
+        if !api.owner.read(move |state| status::has_policy(state, &wanted)).await? {
+            let error = format!("there is no policy {policy}; see `ferrule get policies`");
+            return Err(Failure::new(StatusCode::NOT_FOUND, error));
         }
     }
     relay_to(&api, node, &uri, FlowItem::KIND).await

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use api::insight::sha256;
 use network::Network;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecursiveMode, Watcher};
@@ -43,13 +44,20 @@ pub struct Manifests<T> {
     directories: Vec<PathBuf>,
     translate: T,
     files: BTreeMap<String, Arc<str>>,
+    sums: BTreeMap<String, (Arc<str>, String)>,
     last: Snapshot,
 }
 
 impl<T: Translate> Manifests<T> {
     /// Nothing is read yet.
     pub fn new(directories: Vec<PathBuf>, translate: T) -> Self {
-        Self { directories, translate, files: BTreeMap::new(), last: Snapshot::default() }
+        Self {
+            directories,
+            translate,
+            files: BTreeMap::new(),
+            sums: BTreeMap::new(),
+            last: Snapshot::default(),
+        }
     }
 
     /// Reads everything; `None` when it comes to the same as before.
@@ -58,7 +66,7 @@ impl<T: Translate> Manifests<T> {
         let mut files = BTreeMap::new();
         for directory in &self.directories {
             let mut found = Vec::new();
-            if let Err(error) = list(directory, 0, &mut found) {
+            if let Err(error) = list(directory, 0, &mut BTreeSet::new(), &mut found) {
                 problems.push(problem(
                     directory,
                     &format!("cannot be listed ({error}); the files that it had stay in force"),
@@ -95,14 +103,33 @@ impl<T: Translate> Manifests<T> {
         problems.extend(found);
         problems.sort();
         problems.dedup();
-        if self.last.revision > 0 && self.last.network == network && self.last.problems == problems {
+        let files = self.sums();
+        if self.last.revision > 0
+            && self.last.network == network
+            && self.last.problems == problems
+            && self.last.files == files
+        {
             return None;
         }
         for problem in problems.iter().filter(|problem| !self.last.problems.contains(problem)) {
             tracing::warn!(object = %problem.object, source = %problem.source, error = %problem.message, "problem in the manifests");
         }
-        self.last = Snapshot { revision: self.last.revision + 1, network, problems };
+        self.last = Snapshot { revision: self.last.revision + 1, network, problems, files };
         Some(self.last.clone())
+    }
+
+    /// The sum of every file; those of unchanged texts are remembered.
+    fn sums(&mut self) -> BTreeMap<String, String> {
+        let mut sums = BTreeMap::new();
+        for (name, text) in &self.files {
+            let sum = match self.sums.remove(name) {
+                Some((held, sum)) if Arc::ptr_eq(&held, text) => sum,
+                _ => sha256(text),
+            };
+            sums.insert(name.clone(), (Arc::clone(text), sum));
+        }
+        self.sums = sums;
+        self.sums.iter().map(|(name, (_, sum))| (name.clone(), sum.clone())).collect()
     }
 
     fn load(&self, path: &Path, name: &str, held: Option<&Arc<str>>) -> Result<Arc<str>, Unusable> {
@@ -178,7 +205,17 @@ fn clone((name, text): (&String, &Arc<str>)) -> (String, Arc<str>) {
 
 /// The manifests under a directory, in their order. Hidden files are left out: editors' drafts, and the way in which
 /// Kubernetes mounts a ConfigMap.
-fn list(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+fn list(
+    path: &Path,
+    depth: usize,
+    seen: &mut BTreeSet<(u64, u64)>,
+    found: &mut Vec<PathBuf>,
+) -> std::io::Result<()> {
+    let own = std::fs::metadata(path)?;
+    // A link may lead back.
+    if !seen.insert((own.dev(), own.ino())) {
+        return Ok(());
+    }
     let mut entries = std::fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
@@ -186,7 +223,7 @@ fn list(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<
         // Follows links; a dangling one is no file.
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         match directory::entry(&entry.file_name().to_string_lossy(), metadata.is_dir(), depth) {
-            directory::Entry::Descend => list(&path, depth + 1, found)?,
+            directory::Entry::Descend => list(&path, depth + 1, seen, found)?,
             directory::Entry::Read => found.push(path),
             directory::Entry::Skip => {}
         }

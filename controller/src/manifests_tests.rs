@@ -178,3 +178,28 @@ fn a_directory_that_comes_back_is_watched_again() {
     }
     watching.end();
 }
+
+#[test]
+fn what_is_in_force_of_a_file_can_be_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.yaml");
+    let mut manifests = Manifests::new(vec![directory.path().to_owned()], Lines);
+    let mut sum = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let snapshot = manifests.read().expect("something changed");
+        snapshot.files[&file.display().to_string()].clone()
+    };
+    assert_eq!(sum("a1\n"), sha256("a1\n"));
+    // Another text with the same nodes is another text.
+    assert_eq!(sum("a1\n\n"), sha256("a1\n\n"));
+    assert_eq!(sum("a1\n!half"), sha256("a1\n\n"), "the last good content is in force");
+}
+
+#[test]
+fn a_directory_that_leads_back_to_itself_is_read_once() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.yaml"), "a1\n").unwrap();
+    std::os::unix::fs::symlink(".", directory.path().join("loop")).unwrap();
+    let mut manifests = Manifests::new(vec![directory.path().to_owned()], Lines);
+    assert_eq!(manifests.read().expect("something is there").files.len(), 1);
+}

@@ -1,5 +1,7 @@
 //! What a source gives: the network as its objects describe it, and what it could not use. Knows no particular source.
 
+use std::collections::BTreeMap;
+
 use api::insight::ProblemItem;
 use network::Network;
 
@@ -29,4 +31,6 @@ pub struct Snapshot {
     pub network: Network,
     /// What of it could not be used.
     pub problems: Vec<Problem>,
+    /// The files it was read from, where there are any, with the SHA-256 of the text that was used.
+    pub files: BTreeMap<String, String>,
 }

@@ -327,6 +327,11 @@ impl State {
         self.source.is_some()
     }
 
+    /// The files that the source was read from, with the SHA-256 of what is used of them.
+    pub fn files(&self) -> Option<&BTreeMap<String, String>> {
+        self.source.as_ref().map(|source| &source.files)
+    }
+
     /// The model.
     pub fn network(&self) -> &Network {
         self.index.network()

@@ -107,7 +107,7 @@ impl World {
 
     fn network(&mut self, network: Network) {
         self.revision += 1;
-        self.state.snapshot(Snapshot { revision: self.revision, network, problems: vec![] });
+        self.state.snapshot(Snapshot { revision: self.revision, network, ..Snapshot::default() });
         self.state.settle(self.now);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::insight::{NodeItem, PodItem, PolicyItem, ProblemItem};
+use api::insight::{ManifestItem, NodeItem, PodItem, PolicyItem, ProblemItem};
 use api::stream::ResourceId;
 use network::{Direction, NodeName, Pod, Policy, Selector, Tier};
 
@@ -113,6 +113,21 @@ pub fn policies(state: &State, filter: &Filter) -> Vec<PolicyItem> {
 /// What could not be used.
 pub fn problems(state: &State) -> Vec<ProblemItem> {
     state.problems().into_iter().map(ProblemItem::from).collect()
+}
+
+/// Whether there is a policy of this name: as `NAMESPACE/NAME`, with its kind before it, or bare.
+pub fn has_policy(state: &State, name: &str) -> bool {
+    state.network().policies.keys().any(|id| {
+        let full = id.to_string();
+        full == name || id.name == name || full.split_once(' ').is_some_and(|(_, plain)| plain == name)
+    })
+}
+
+/// The files that are in force.
+pub fn manifests(state: &State) -> Vec<ManifestItem> {
+    let item =
+        |(file, sha256): (&String, &String)| ManifestItem { file: file.clone(), sha256: sha256.clone() };
+    state.files().into_iter().flatten().map(item).collect()
 }
 
 fn subject<'a>(state: &'a State, policy: &Policy) -> Option<&'a Selector> {

@@ -365,6 +365,7 @@ async fn the_cli_reads_nodes_pods_policies_and_asks_agents() {
     for (path, wanted, word) in [
         ("/v1alpha1/flows?pod=shop/none", 404, "no pod shop/none"),
         ("/v1alpha1/flows?pod=none", 400, "NAMESPACE/NAME"),
+        ("/v1alpha1/flows?policy=shop/none", 404, "no policy shop/none"),
         ("/v1alpha1/ports?node=node-9", 404, "no node node-9"),
         ("/v1alpha1/nodes?nod=node-1", 400, "`nod`"),
         ("/v1alpha1/nothing", 404, "/v1alpha1/nothing"),

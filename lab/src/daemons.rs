@@ -2,8 +2,8 @@
 //! knows the daemons' command lines.
 
 use std::fmt::Write as _;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -137,10 +137,19 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).context(|| format!("write {}", path.display()))
 }
 
-fn write_secret(path: &Path, text: &str) -> Result<()> {
-    write(path, text)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .context(|| format!("protect {}", path.display()))
+/// Written beside and moved into place: never half, and never for a moment for others to read.
+pub(crate) fn write_secret(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
+    let beside = path.with_extension("new");
+    // What a crash may have left.
+    let _ = std::fs::remove_file(&beside);
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(text.as_ref()))
+        .and_then(|()| std::fs::rename(&beside, path))
+        .context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]

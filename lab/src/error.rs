@@ -107,6 +107,17 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// The manifests say one thing, the controller holds another.
+    #[error(
+        "{file} is not in force as it stands there, so there is nothing to compare with: {why}; correct it and try again \
+         (`ferrule get problems`)"
+    )]
+    NotInForce {
+        /// The file.
+        file: PathBuf,
+        /// What the controller says of it.
+        why: String,
+    },
     /// The system refused.
     #[error("cannot {what}: {source}")]
     Io {

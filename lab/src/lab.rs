@@ -145,7 +145,12 @@ impl Lab {
         }
         self.plug(&manifests, progress)?;
         // After the pods: a host-network pod may want the nodes' own port, and then it has it.
-        self.on_every_node(|node| pods::start_node_responder(&layout, &self.record, node, &interrupt))
+        self.on_every_node(|node| pods::start_node_responder(&layout, &self.record, node, &interrupt))?;
+        // From the beginning it is known what was in force before an edit.
+        match self.in_force() {
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            _ => Ok(()),
+        }
     }
 
     fn namespaces(&self) -> Result<()> {
@@ -224,7 +229,11 @@ impl Lab {
     pub fn sync(&mut self, progress: &Progress<'_>) -> Result<(usize, usize)> {
         let _lock = lock(&self.layout)?;
         self.record = Record::load(&self.layout)?;
-        let manifests = manifests::read(&self.layout, &self.record)?;
+        let in_force = self.in_force()?;
+        for remark in &in_force.remarks {
+            progress(Event::Note(remark));
+        }
+        let manifests = manifests::understand(&in_force.texts, in_force.problems, &self.record);
         self.problems = manifests.problems.clone();
         let stale: Vec<_> = self
             .record
@@ -248,6 +257,20 @@ impl Lab {
         let before = self.record.pods.len();
         self.plug(&manifests, progress)?;
         Ok((stale.len(), self.record.pods.len() - before))
+    }
+
+    /// Whether the manifests name other pods than those that were plugged, or the same ones otherwise. Policies do not matter,
+    /// and nobody knows while the controller is away.
+    pub fn is_behind(&self) -> Result<bool> {
+        let in_force = self.in_force()?;
+        if !in_force.is_sure {
+            return Ok(false);
+        }
+        let pods = manifests::understand(&in_force.texts, in_force.problems, &self.record).pods;
+        let is_new = |pod: &network::Pod| {
+            !self.record.pods.get(&pod.key).is_some_and(|plugged| manifests::is_same(pod, plugged))
+        };
+        Ok(pods.len() != self.record.pods.len() || pods.iter().any(is_new))
     }
 
     /// What of the manifests could not be used, and the pods that could not be plugged.

@@ -153,6 +153,11 @@ impl Layout {
         self.state.join("lab.json")
     }
 
+    /// The manifests that were in force when a command last saw all of them.
+    pub fn texts_in_force(&self) -> PathBuf {
+        self.state.join("in-force.json")
+    }
+
     /// Held while a command changes the lab.
     pub fn lock(&self) -> PathBuf {
         self.state.with_extension("lock")

@@ -12,6 +12,7 @@ pub mod daemons;
 pub mod error;
 pub mod example;
 pub mod http;
+mod in_force;
 mod interrupt;
 mod ip;
 mod lab;

@@ -1,14 +1,15 @@
 //! What the manifests say: which pods run where, and the network that the evaluator judges. Reads files; all understanding is
 //! `objects`', in the way the controller's source goes too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use network::{Network, Pod};
 use objects::directory::{self, MAX_FILE_BYTES};
 use objects::{ObjectSet, Severity, SourceText};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::record::{PodRecord, Record};
 
@@ -67,16 +68,21 @@ impl Manifests {
 
 /// Reads the lab's manifests and places their pods. Fails only when the directory cannot be read at all.
 pub fn read(layout: &Layout, record: &Record) -> Result<Manifests> {
-    let mut sources = texts(&record.manifests)?;
-    sources.extend(texts(&layout.node_manifests())?);
-    let (objects, mut problems) = objects::read(&sources);
+    let (mut sources, unreadable) = texts(&record.manifests)?;
+    sources.extend(texts(&layout.node_manifests())?.0);
+    Ok(understand(&sources, unreadable, record))
+}
+
+/// The same for texts that were read already.
+pub fn understand(sources: &[SourceText], unreadable: Vec<Problem>, record: &Record) -> Manifests {
+    let (objects, mut problems) = objects::read(sources);
     let (nodes, more) = objects::nodes(&objects);
     problems.extend(more);
     let placement = objects::place(&objects, &nodes);
     problems.extend(placement.problems);
     // What policies say wrongly shows in the translation.
     problems.extend(objects::translate(&objects, &nodes, &placement.pods).1);
-    let mut problems: Vec<Problem> = problems.into_iter().map(Problem::from).collect();
+    let mut problems: Vec<Problem> = problems.into_iter().map(Problem::from).chain(unreadable).collect();
     let (pods, strangers): (Vec<_>, Vec<_>) = placement
         .pods
         .into_iter()
@@ -94,13 +100,13 @@ pub fn read(layout: &Layout, record: &Record) -> Result<Manifests> {
     }));
     problems.sort_by(|a, b| (&a.source, &a.object, &a.message).cmp(&(&b.source, &b.object, &b.message)));
     problems.dedup();
-    Ok(Manifests { pods, problems, skipped: objects.skipped.clone(), objects, nodes })
+    Manifests { pods, problems, skipped: objects.skipped.clone(), objects, nodes }
 }
 
-/// The manifests of a directory and of those in it, by path: YAML and JSON.
-pub fn texts(directory: &Path) -> Result<Vec<SourceText>> {
+/// The manifests of a directory and of those in it, by path: YAML and JSON. A file that cannot be read is a problem of its own.
+pub fn texts(directory: &Path) -> Result<(Vec<SourceText>, Vec<Problem>)> {
     let mut paths = Vec::new();
-    list(directory, 0, &mut paths)?;
+    list(directory, 0, &mut BTreeSet::new(), &mut paths)?;
     if paths.is_empty() {
         return Err(Error::Manifests {
             directory: directory.to_owned(),
@@ -108,30 +114,48 @@ pub fn texts(directory: &Path) -> Result<Vec<SourceText>> {
         });
     }
     paths.sort();
-    paths
-        .into_iter()
-        .map(|path| {
-            let what = || format!("read {}", path.display());
-            let length = std::fs::metadata(&path).context(what)?.len();
-            if length > MAX_FILE_BYTES {
-                let why = format!("{} has more than {} MiB", path.display(), MAX_FILE_BYTES >> 20);
-                return Err(Error::Manifests { directory: directory.to_owned(), why });
-            }
-            Ok(SourceText::new(path.display().to_string(), std::fs::read_to_string(&path).context(what)?))
-        })
-        .collect()
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        match text(&path) {
+            Ok(text) => texts.push(SourceText::new(path.display().to_string(), text)),
+            // Removed since it was listed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => problems.push(Problem {
+                object: path.display().to_string(),
+                source: path.display().to_string(),
+                message: format!(
+                    "the file cannot be read and is left out: {error}; it must be UTF-8 text of at most {} MiB",
+                    MAX_FILE_BYTES >> 20
+                ),
+                is_warning: false,
+            }),
+        }
+    }
+    Ok((texts, problems))
 }
 
-fn list(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+fn text(path: &Path) -> std::io::Result<String> {
+    if std::fs::metadata(path)?.len() > MAX_FILE_BYTES {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    std::fs::read_to_string(path)
+}
+
+fn list(path: &Path, depth: usize, seen: &mut BTreeSet<(u64, u64)>, found: &mut Vec<PathBuf>) -> Result<()> {
     let unreadable =
         |error: std::io::Error| Error::Manifests { directory: path.to_owned(), why: error.to_string() };
+    let own = std::fs::metadata(path).map_err(unreadable)?;
+    // A link may lead back.
+    if !seen.insert((own.dev(), own.ino())) {
+        return Ok(());
+    }
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = entry.path();
         // Follows links; a dangling one is no file.
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         match directory::entry(&entry.file_name().to_string_lossy(), metadata.is_dir(), depth) {
-            directory::Entry::Descend => list(&path, depth + 1, found)?,
+            directory::Entry::Descend => list(&path, depth + 1, seen, found)?,
             directory::Entry::Read => found.push(path),
             directory::Entry::Skip => {}
         }
@@ -197,5 +221,25 @@ mod tests {
         let error = texts(folder.path()).unwrap_err().to_string();
         assert!(error.contains(&folder.path().display().to_string()), "{error}");
         assert!(texts(Path::new("/nowhere/at/all")).is_err());
+    }
+
+    #[test]
+    fn a_directory_that_leads_back_to_itself_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("good.yaml"), "apiVersion: v1").unwrap();
+        std::os::unix::fs::symlink(".", folder.path().join("loop")).unwrap();
+        assert_eq!(texts(folder.path()).unwrap().0.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_a_problem_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("good.yaml"), "apiVersion: v1").unwrap();
+        std::fs::write(folder.path().join("latin.yaml"), b"name: \xff\xfe").unwrap();
+        let (texts, problems) = texts(folder.path()).unwrap();
+        assert_eq!(texts.len(), 1);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].object.ends_with("latin.yaml"), "{problems:?}");
+        assert!(problems[0].message.contains("UTF-8"), "{problems:?}");
     }
 }

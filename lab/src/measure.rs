@@ -52,15 +52,18 @@ impl Measured {
 }
 
 impl Lab {
-    /// Probes every pair and every served port, and predicts the same from the manifests as they are now. `progress` hears how
-    /// many probes of how many are done.
+    /// Probes every pair and every served port, and predicts the same from the manifests as they are now; waits until they are
+    /// in force. `progress` hears how many probes of how many are done.
     pub fn measure(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Measured> {
-        let manifests = manifests::read(&self.layout, &self.record)?;
+        let in_force = self.in_force()?;
+        let manifests = manifests::understand(&in_force.texts, in_force.problems, &self.record);
         let network = manifests.network(&self.record);
         let (sources, targets) = self.participants();
         let predicted = predict(&network, &self.predicted_participants(&network)?).only(Grid::Combined);
         let probed = probe::run(&sources, &targets, &self.interrupt, progress)?;
-        let (observed, remarks) = observe(&sources, &targets, &probed);
+        let (observed, more) = observe(&sources, &targets, &probed);
+        let mut remarks = in_force.remarks;
+        remarks.extend(more);
         let differences = observed.differences(&predicted);
         Ok(Measured { observed, predicted, differences, remarks, probes: probed.len() })
     }

@@ -1,5 +1,5 @@
 //! Gives every pod its node without a scheduler: sorted by name, round-robin over the nodes in their order. Pods that are
-//! bound already, and those of DaemonSets, stay where they are.
+//! bound already, and those of DaemonSets, stay where they are; one that asks for an address of a node's pod range goes there.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ pub fn place(objects: &ObjectSet, nodes: &[Node]) -> Placement {
             problems.extend(faults);
         }
         if pod.node.is_none() && !names.is_empty() {
-            pod.node = Some(names[next % names.len()].clone());
+            pod.node = Some(home(&pod, nodes).unwrap_or_else(|| names[next % names.len()].clone()));
             next += 1;
         }
         sources.insert(key, expanded.source);
@@ -50,6 +50,14 @@ pub fn place(objects: &ObjectSet, nodes: &[Node]) -> Placement {
         }
     });
     Placement { pods, problems }
+}
+
+/// The node that hands out an address which the pod asks for: nowhere else could it have it.
+fn home(pod: &Pod, nodes: &[Node]) -> Option<NodeName> {
+    let hands_out = |node: &&Node| {
+        pod.addresses.iter().any(|address| node.pod_cidrs.iter().any(|range| range.contains(*address)))
+    };
+    nodes.iter().find(hands_out).filter(|_| pod.is_policed()).map(|node| node.name.clone())
 }
 
 pub(crate) fn problem(pod: &Pod, source: Option<Source>, (field, fault): FieldFault) -> Problem {

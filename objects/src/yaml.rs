@@ -126,8 +126,10 @@ fn parse(chunk: &Chunk) -> Result<Vec<Located>, Unreadable> {
             };
             let words = error.without_snippet().to_string();
             let words = words.lines().next().unwrap_or_default();
-            // The place is told apart, and counted from the beginning of the text.
-            Err((position, words.split(" at line ").next().unwrap_or(words).to_owned()))
+            // The place is told apart, and counted from the beginning of the text; advice to programmers helps nobody here.
+            let end =
+                [" at line ", ", set DuplicateKeyPolicy"].iter().filter_map(|end| words.find(end)).min();
+            Err((position, words.get(..end.unwrap_or(words.len())).unwrap_or(words).to_owned()))
         }
     }
 }

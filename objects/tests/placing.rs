@@ -200,6 +200,28 @@ fn unknown_nodes_taken_and_bad_addresses() {
 }
 
 #[test]
+fn a_pod_that_asks_for_an_address_goes_where_it_is_handed_out() {
+    let pod = |name: &str, ip: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: []}}\nstatus: {{{ip}}}\n"
+        )
+    };
+    // The turn of the others does not change.
+    let text =
+        [pod("a", "podIP: 10.244.2.9"), pod("b", ""), pod("c", "podIP: 10.244.1.9"), pod("d", "")].concat();
+    check(
+        &text,
+        &numbered_nodes(2, Families::Ipv4),
+        expect![[r#"
+            default/a node-2 [10.244.2.9] 
+            default/b node-2 [] 
+            default/c node-1 [10.244.1.9] 
+            default/d node-2 [] "#]],
+        expect![""],
+    );
+}
+
+#[test]
 fn container_ports_of_sidecars_count_and_bad_ones_do_not() {
     let text = "
 apiVersion: apps/v1

@@ -87,7 +87,8 @@ fn report(problems: &[Problem]) -> Outcome {
     for problem in problems {
         let label = if problem.is_warning { paint.warning("warning:") } else { paint.error("error:") };
         let source = if problem.source.is_empty() { String::new() } else { format!(" ({})", problem.source) };
-        eprintln!("{label} {}{source}: {}", paint.bold(&problem.object), problem.message);
+        let place = format!("{}{source}", paint.bold(&problem.object));
+        eprintln!("{label} {}: {}", place.trim_start(), problem.message);
     }
     match problems.iter().filter(|problem| !problem.is_warning).count() {
         0 => Outcome::Expected,
@@ -150,7 +151,14 @@ fn exec(state: &Path, place: &str, command: &[std::ffi::OsString]) -> Result<Out
 
 fn matrix(state: &Path, output: Output) -> Result<Outcome, Fail> {
     let interrupt = interrupt::on_signals()?;
-    let lab = Lab::open(state)?.interrupted_by(&interrupt);
+    let mut lab = Lab::open(state)?.interrupted_by(&interrupt);
+    if lab.is_behind()? {
+        let reporter = Reporter::new();
+        let (unplugged, plugged) = lab.sync(&|event| reporter.hear(event))?;
+        reporter
+            .finish(&format!("the manifests have changed: {unplugged} pods unplugged, {plugged} plugged"));
+        report(&lab.problems());
+    }
     measure(&lab, output)
 }
 
@@ -177,7 +185,8 @@ fn measure(lab: &Lab, output: Output) -> Result<Outcome, Fail> {
                 {
                     Some('.') => "passes",
                     Some('X') => "is blocked",
-                    _ => "is not served",
+                    Some(_) => "is not served",
+                    None => "is not there",
                 };
                 writeln!(
                     out,
