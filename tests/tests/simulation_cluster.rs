@@ -19,6 +19,7 @@ fn play(flavour: Flavour, first: u64, seeds: u64, rounds: usize, steps: usize) {
         sum.rests += tally.rests;
         sum.walked += tally.walked;
         sum.delivered += tally.delivered;
+        sum.stale += tally.stale;
     }
     println!("{flavour:?}: {sum:?}");
     assert!(sum.delivered > sum.rests, "hardly a packet arrived: {sum:?}");

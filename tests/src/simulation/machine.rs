@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::cni::{AttachmentId, PodAddress, PodIdentity};
+use api::generated::ferrule::v1alpha1 as wire;
 use api::watermark::Watermark;
 use compiler::switch::SwitchRows;
 use compiler::{Datapath, NodeConfig};
@@ -73,6 +74,10 @@ pub struct Machine {
     pub held: Watermark,
     /// The model that the agent's view is made of.
     pub model: Arc<Network>,
+    /// The oldest delta that still has to be refused: what a controller that lags would send.
+    pub stale: Option<wire::Delta>,
+    /// How many such deltas the agent was sent.
+    pub stale_sent: usize,
     /// The agent has been offered a state that it must refuse.
     pub must_leave: bool,
     sessions: u64,
@@ -106,6 +111,8 @@ impl Machine {
             in_force: BTreeSet::new(),
             held: Watermark::default(),
             model: Arc::default(),
+            stale: None,
+            stale_sent: 0,
             must_leave: false,
             sessions: 0,
             plugs: 0,

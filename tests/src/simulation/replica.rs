@@ -69,7 +69,7 @@ impl Replica {
             state.snapshot(Snapshot {
                 revision: self.revision,
                 network: network.clone(),
-                problems: Vec::new(),
+                ..Snapshot::default()
             });
             self.dirty = true;
         }

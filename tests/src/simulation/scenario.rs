@@ -70,6 +70,8 @@ pub struct Tally {
     pub walked: usize,
     /// Of these, the ones that reached their pod.
     pub delivered: usize,
+    /// States that an agent had to refuse.
+    pub stale: usize,
 }
 
 /// A scenario under way.
@@ -122,7 +124,14 @@ impl Run {
             self.take(Step::Quiet(false));
             tally.rests += 2;
         }
-        Tally { steps: self.log.len(), walked: self.world.walked, delivered: self.world.delivered, ..tally }
+        let stale = self.world.machines.values().map(|machine| machine.stale_sent).sum();
+        Tally {
+            steps: self.log.len(),
+            walked: self.world.walked,
+            delivered: self.world.delivered,
+            stale,
+            ..tally
+        }
     }
 
     /// Everything that can be compared, in words.
@@ -193,7 +202,12 @@ impl Run {
         if self.dice.chance(72) {
             let possible = deliveries(&self.world);
             if !possible.is_empty() {
-                return Some(self.dice.pick(&possible).clone());
+                return Some(match self.dice.pick(&possible) {
+                    Step::Bundle(node, _) if self.flavour.refusals && self.dice.clone().chance(30) => {
+                        Step::Bundle(node.clone(), Some(self.dice.below(10_000)))
+                    }
+                    step => step.clone(),
+                });
             }
         }
         let machines: Vec<NodeName> = self.world.machines.keys().cloned().collect();
@@ -224,6 +238,7 @@ impl Run {
             88..91 => Some(Step::DatabaseLost(node)),
             91..95 => Some(Step::Ports(node, self.dice.chance(50))),
             95..97 => Some(Step::Wait(4_000)),
+            97..99 => Some(Step::Stale(node)),
             _ => Some(Step::Wait(1)),
         }
     }

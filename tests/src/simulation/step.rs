@@ -42,6 +42,8 @@ pub enum Step {
     Up(u64),
     /// The next message of a stream reaches the agent.
     Down(u64),
+    /// A controller that lags sends an agent what it was sent long ago.
+    Stale(NodeName),
     /// A stream breaks; this many messages to the controller still arrive.
     Cut(u64, usize),
     /// The agent notices.

@@ -128,6 +128,7 @@ impl World {
             Step::Open(node, replica) => self.open(node, *replica)?,
             Step::Up(id) => self.up(*id),
             Step::Down(id) => self.down(*id)?,
+            Step::Stale(node) => self.stale(node)?,
             Step::Cut(id, keep) => {
                 if let Some(stream) = self.streams.get_mut(id) {
                     stream.cut(*keep);
@@ -357,12 +358,38 @@ impl World {
         if self.quiet && !(delta.changed.is_empty() && delta.removed.is_empty()) {
             return Err(format!("nothing changed, and {node} is sent {delta:?}"));
         }
-        let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
+        self.offer(&node, session, delta, &model)
+    }
+
+    /// What a controller that lags says, as long as it is something that the agent must refuse.
+    fn stale(&mut self, node: &NodeName) -> Result<(), Violation> {
+        let Some(machine) = self.machines.get_mut(node) else { return Ok(()) };
+        let (Some(stream), Some(delta), Some(_)) = (machine.stream, machine.stale.clone(), &machine.agent)
+        else {
+            return Ok(());
+        };
+        if check::admits(machine, &delta)?.is_some() {
+            return Ok(());
+        }
+        machine.stale_sent += 1;
+        let model = Arc::clone(&machine.model);
+        self.offer(node, Session(stream), delta, &model)
+    }
+
+    fn offer(
+        &mut self,
+        node: &NodeName,
+        session: Session,
+        delta: wire::Delta,
+        model: &Arc<Network>,
+    ) -> Result<(), Violation> {
+        let Some(machine) = self.machines.get_mut(node) else { return Ok(()) };
         let admitted = check::admits(machine, &delta)?;
         let before = machine.agent.as_ref().map(|agent| agent.snapshot().view);
         if let Some(offered) = &admitted {
             machine.held = offered.clone();
-            machine.model = Arc::clone(&model);
+            machine.model = Arc::clone(model);
+            machine.stale.get_or_insert_with(|| delta.clone());
         } else {
             machine.must_leave = true;
         }
@@ -371,10 +398,10 @@ impl World {
         if admitted.is_none() && before != after {
             return Err(format!("{node} took in a state that its watermark does not admit"));
         }
-        if admitted.is_some() && after.as_deref() != Some(&NodeView::of(&model, &node)) {
+        if admitted.is_some() && after.as_deref() != Some(&NodeView::of(model, node)) {
             return Err(format!("{node} holds another view than the whole recomputation gives"));
         }
-        self.hand_out(&node, work)
+        self.hand_out(node, work)
     }
 
     fn agent_notices(&mut self, id: u64) -> Result<(), Violation> {
