@@ -53,6 +53,10 @@ tables! {
     Conntrack = 36, "connections";
     /// Judges the tracked state: invalid, blocked, reply, established, new.
     ConntrackState = 40, "connections";
+    /// The switch's own: the reverse of every SCTP association that policy allowed, learned. The userspace datapath tracks SCTP without its ports, so an entry there says nothing about an association.
+    SctpReplies = 44, "connections";
+    /// Judges SCTP by what was found among the learned replies.
+    SctpState = 46, "connections";
     /// Sends a client back to the endpoint it was given before.
     ServiceAffinity = 48, "services";
     /// Chooses an endpoint for a new connection to a Service.
@@ -89,6 +93,11 @@ impl Table {
     /// The number.
     pub fn id(self) -> u8 {
         self as u8
+    }
+
+    /// Whether its flows are the switch's own (`learn`): reconciliation leaves them alone.
+    pub fn is_learned(self) -> bool {
+        self == Self::SctpReplies
     }
 
     /// The table of this number.

@@ -155,3 +155,47 @@ fn an_icmp_error_rides_with_its_connection() {
     assert!(fabric.from_pod(&client, first.clone()).unwrap().passed());
     assert!(fabric.from_pod(&server, Packet::echo(b, a).about(&first)).unwrap().passed());
 }
+
+/// The server may serve one SCTP port to the client, and the client nothing to the server.
+fn one_port() -> Network {
+    let mut network = isolated(Direction::Ingress, true);
+    for policy in network.policies.values_mut() {
+        let port = network::PortMatch::Range(network::PortRange::single(Protocol::Sctp, 3868));
+        policy.rules[0].ports = Ports::Some([port].into());
+    }
+    network
+}
+
+#[test]
+fn an_sctp_association_opens_no_other_port() {
+    let sites = compile_all(&one_port());
+    let mut fabric = fabric(&sites, None);
+    let (client, server) = (NamespacedName::new("ns", "pod-1"), NamespacedName::new("ns", "pod-2"));
+    let (a, b) = (pod(1).addresses[0], pod(2).addresses[0]);
+    let allowed = Packet::first(a, b, Protocol::Sctp, 3868);
+    assert!(fabric.from_pod(&client, allowed.clone()).unwrap().passed());
+    assert!(fabric.from_pod(&server, allowed.reply()).unwrap().passed());
+    // Another port of the same two hosts: the datapath takes it for the same connection.
+    let other = Packet::first(a, b, Protocol::Sctp, 3869);
+    assert!(!fabric.from_pod(&client, other.clone()).unwrap().passed());
+    // The denied attempt does not disturb the allowed association.
+    assert!(fabric.from_pod(&client, allowed.clone()).unwrap().passed());
+    assert!(fabric.from_pod(&server, allowed.reply()).unwrap().passed());
+    // The server's own association makes the client no friend of its denied port.
+    let own = Packet::first(b, a, Protocol::Sctp, 5000);
+    assert!(fabric.from_pod(&server, own.clone()).unwrap().passed());
+    assert!(fabric.from_pod(&client, own.reply()).unwrap().passed());
+    assert!(!fabric.from_pod(&client, other).unwrap().passed());
+    assert!(fabric.from_pod(&client, allowed).unwrap().passed());
+}
+
+#[test]
+fn a_deny_stops_an_sctp_association() {
+    let (open, shut) = (compile_all(&network()), compile_all(&isolated(Direction::Ingress, false)));
+    let client = NamespacedName::new("ns", "pod-1");
+    let first = Packet::first(pod(1).addresses[0], pod(2).addresses[0], Protocol::Sctp, 80);
+    let mut before = fabric(&open, None);
+    assert!(before.from_pod(&client, first.clone()).unwrap().passed());
+    let mut after = fabric(&shut, Some(&before));
+    assert!(!after.from_pod(&client, first).unwrap().passed());
+}

@@ -1,10 +1,11 @@
 //! `Conntrack` and `ConntrackState`: every IP packet is tracked, and judged by what its connection already is.
 
-use openflow::{Action, Ct, CtZone, Match, TableId};
+use network::Protocol;
+use openflow::{Action, Ct, CtZone, Match, PortNo, TableId};
 
 use super::Context;
 use crate::builder::{Builder, flow};
-use crate::packet::{Family, ct_state, with_state};
+use crate::packet::{Family, ct_state, transport, with_state};
 use crate::provenance::Owner;
 use crate::register::{CT_BLOCKED, JUDGED, ZONE};
 use crate::table::Table;
@@ -42,7 +43,26 @@ fn state(out: &mut Builder) {
         };
         out.add(draft, Owner::Pipeline, what);
     }
+    sctp(out);
     let draft = judge(100, state(0, 0)).goto(Table::ServiceAffinity);
     out.add(draft, Owner::Pipeline, "new, or in its original direction: policy is asked (again)");
     out.add(judge(0, Match::new()), Owner::Pipeline, "drop: not tracked");
+}
+
+/// The userspace datapath tracks SCTP without its ports: any association between two hosts makes all others look
+/// established. So SCTP never rides on its entry; a packet is a reply when the switch learned so from an allowed packet of
+/// the other direction, ports included, and is asked about by policy otherwise.
+fn sctp(out: &mut Builder) {
+    for family in Family::BOTH {
+        let match_ = with_state(transport(family, Protocol::Sctp), 0, ct_state::INV);
+        let replies = Some(TableId(Table::SctpReplies.id()));
+        let draft = flow(Table::ConntrackState, 185, match_)
+            .act(Action::Resubmit { port: PortNo::IN_PORT, table: replies, ct: false })
+            .goto(Table::SctpState);
+        out.add(draft, Owner::Pipeline, "SCTP: is it a reply on an association that was allowed?");
+    }
+    let reply = flow(Table::SctpState, 200, JUDGED.on(Match::new(), 1)).goto(Table::Routing);
+    out.add(reply, Owner::Pipeline, "a reply on an SCTP association that was allowed");
+    let asked = flow(Table::SctpState, 0, Match::new()).goto(Table::ServiceAffinity);
+    out.add(asked, Owner::Pipeline, "SCTP in the direction of its association: policy is asked (again)");
 }

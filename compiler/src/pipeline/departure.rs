@@ -1,11 +1,12 @@
 //! `Commit`, `Output` and `Block`: what was allowed is remembered and sent, what is no longer allowed is marked and dropped.
 
-use openflow::{Action, Ct, CtZone, Match};
+use network::Protocol;
+use openflow::{Action, Ct, CtZone, Field, Learn, LearnSpec, Match, Subfield, TableId};
 
 use crate::builder::{Builder, flow};
-use crate::packet::{Family, ct_state, with_state};
+use crate::packet::{ETH_IPV4, ETH_IPV6, Family, ct_state, transport, with_state};
 use crate::provenance::Owner;
-use crate::register::{CT_BLOCKED, CT_LAYOUT, CT_VERSION, OUT_PORT, SOURCE, Side, ZONE};
+use crate::register::{CT_BLOCKED, CT_LAYOUT, CT_VERSION, JUDGED, OUT_PORT, SOURCE, Side, ZONE};
 use crate::table::Table;
 
 pub(super) fn build(out: &mut Builder) {
@@ -22,6 +23,8 @@ pub(super) fn build(out: &mut Builder) {
         let block = commit([CT_VERSION.exec(CT_LAYOUT), CT_BLOCKED.exec(1)]);
         let draft = flow(Table::Block, 200, established).act(block);
         out.add(draft, Owner::Pipeline, "drop, and block the connection: a policy that came later denies it");
+
+        sctp(family, out);
 
         let draft = flow(Table::Output, 190, family.any())
             .act(Action::DecNwTtl)
@@ -43,4 +46,49 @@ pub(super) fn build(out: &mut Builder) {
 fn commit<const N: usize>(exec: [openflow::CtExec; N]) -> Action {
     let ct = Ct { commit: true, zone: CtZone::Immediate(ZONE), exec: exec.into(), ..Ct::default() };
     Action::Ct(Box::new(ct))
+}
+
+/// How long a reply may follow without a packet of the allowed direction, in seconds: two of SCTP's heartbeats (RFC 9260
+/// §8.3), and no longer than a freed address rests.
+const SCTP_REPLY_SECONDS: u16 = 60;
+
+/// An allowed SCTP packet teaches the switch to take its association's replies; see `ConntrackState`. Its entry in connection
+/// tracking is shared by all associations of the two hosts, so it is never marked as blocked.
+fn sctp(family: Family, out: &mut Builder) {
+    let any = transport(family, Protocol::Sctp);
+    let new = with_state(any.clone(), ct_state::NEW, 0);
+    let draft = flow(Table::Commit, 210, new)
+        .act(learn_reply(family))
+        .act(commit([CT_VERSION.exec(CT_LAYOUT)]))
+        .goto(Table::Output);
+    out.add(draft, Owner::Pipeline, "remember the hosts, and learn the association's replies");
+    let draft = flow(Table::Commit, 205, any.clone()).act(learn_reply(family)).goto(Table::Output);
+    out.add(draft, Owner::Pipeline, "learn the association's replies (again)");
+    out.add(flow(Table::Block, 210, any), Owner::Pipeline, "drop: a policy denies this SCTP association");
+}
+
+fn learn_reply(family: Family) -> Action {
+    let (eth_type, source, destination) = match family {
+        Family::V4 => (ETH_IPV4, Field::IPV4_SRC, Field::IPV4_DST),
+        Family::V6 => (ETH_IPV6, Field::IPV6_SRC, Field::IPV6_DST),
+    };
+    let mirror = |a, b| LearnSpec::match_field(Subfield::all(a), Subfield::all(b));
+    // Constants: the switch checks the prerequisites of the others against them.
+    let fixed = |field, value: u16| LearnSpec::match_value(Subfield::all(field), value.into());
+    let specs = vec![
+        fixed(Field::ETH_TYPE, eth_type),
+        fixed(Field::IP_PROTO, Protocol::Sctp.number().into()),
+        mirror(source, destination),
+        mirror(destination, source),
+        mirror(Field::SCTP_SRC, Field::SCTP_DST),
+        mirror(Field::SCTP_DST, Field::SCTP_SRC),
+        LearnSpec::load_value(1, JUDGED.bits),
+    ];
+    Action::Learn(Box::new(Learn {
+        table: TableId(Table::SctpReplies.id()),
+        priority: 100,
+        hard_timeout: SCTP_REPLY_SECONDS,
+        specs,
+        ..Learn::default()
+    }))
 }

@@ -7,7 +7,9 @@ mod walk;
 
 use std::collections::BTreeMap;
 
-use openflow::{Action, Cookie, Ct, CtExec, CtZone, Field, Oxm, PortNo, Subfield};
+use openflow::{
+    Action, Cookie, Ct, CtExec, CtZone, Field, Learn, LearnDst, LearnSrc, Oxm, PortNo, Subfield, TableId,
+};
 
 pub use packet::{Conntrack, Packet, Tuple};
 pub use walk::{Fabric, Hop, Outcome, Walk};
@@ -187,7 +189,7 @@ impl State<'_, '_> {
             Action::SetField(oxm) => self.set(oxm),
             Action::RegLoad { dst, value } => self.load(*dst, u128::from(*value)),
             Action::RegMove { src, dst } => {
-                let value = (self.packet.get(src.field) & src.mask()) >> src.start_bit;
+                let value = self.packet.bits(*src);
                 self.load(*dst, value);
             }
             Action::DecNwTtl => {
@@ -195,7 +197,7 @@ impl State<'_, '_> {
                 self.packet.set(Field::IP_TTL, ttl.saturating_sub(1));
             }
             Action::OutputReg { src, .. } => {
-                let number = (self.packet.get(src.field) & src.mask()) >> src.start_bit;
+                let number = self.packet.bits(*src);
                 let port =
                     usize::try_from(number).ok().and_then(|n| self.simulator.ports.get(n.wrapping_sub(1)));
                 if let Some(port) = port {
@@ -206,6 +208,8 @@ impl State<'_, '_> {
                 self.trace.outputs.push((Exit::InPort, self.packet.clone()));
             }
             Action::Ct(ct) => return self.track(ct),
+            Action::Learn(learn) => self.learn(learn),
+            Action::Resubmit { port: PortNo::IN_PORT, table: Some(table), ct: false } => self.recall(*table),
             other => self.trace.unknown.push(format!("{other:?}")),
         }
         None
@@ -222,6 +226,38 @@ impl State<'_, '_> {
     fn load(&mut self, dst: Subfield, value: u128) {
         let old = self.packet.get(dst.field);
         self.packet.set(dst.field, old & !dst.mask() | value << dst.start_bit & dst.mask());
+    }
+
+    fn learn(&mut self, learn: &Learn) {
+        let mut learned = packet::Learned { table: learn.table.0, match_: vec![], loads: vec![] };
+        for spec in &learn.specs {
+            let value = match &spec.src {
+                LearnSrc::Field(bits) => self.packet.bits(*bits),
+                LearnSrc::Immediate(bytes) => {
+                    bytes.iter().fold(0, |value, byte| value << 8 | u128::from(*byte))
+                }
+            };
+            match spec.dst {
+                LearnDst::Match(bits) => learned.match_.push((bits, value)),
+                LearnDst::Load(bits) => learned.loads.push((bits, value)),
+                LearnDst::Output => self.trace.unknown.push("learn with output".into()),
+            }
+        }
+        self.conntrack.learned.retain(|known| known.match_ != learned.match_ || known.table != learned.table);
+        self.conntrack.learned.push(learned);
+    }
+
+    /// A lookup among learned flows; the packet then goes on where it was.
+    fn recall(&mut self, table: TableId) {
+        if !Table::from_id(table.0).is_some_and(Table::is_learned) {
+            self.trace.unknown.push(format!("resubmit to table {table}"));
+            return;
+        }
+        let found =
+            self.conntrack.learned.iter().find(|flow| flow.table == table.0 && flow.matches(&self.packet));
+        for (bits, value) in found.map(|flow| flow.loads.clone()).unwrap_or_default() {
+            self.load(bits, value);
+        }
     }
 
     fn track(&mut self, ct: &Ct) -> Option<Table> {

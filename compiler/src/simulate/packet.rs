@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use network::{Mac, Protocol};
-use openflow::Field;
+use openflow::{Field, Subfield};
 
 use crate::packet::{ETH_IPV4, ETH_IPV6, ct_state, port_field};
 
@@ -144,6 +144,11 @@ impl Packet {
         self.fields.iter().find(|(known, _)| *known == field).map_or(0, |(_, value)| *value)
     }
 
+    /// Some bits of a field, right-aligned.
+    pub(super) fn bits(&self, bits: Subfield) -> u128 {
+        (self.get(bits.field) & bits.mask()) >> bits.start_bit
+    }
+
     /// Sets a field.
     pub fn set(&mut self, field: Field, value: u128) {
         match self.fields.iter_mut().find(|(known, _)| *known == field) {
@@ -195,10 +200,25 @@ impl Tuple {
     }
 }
 
-/// The committed connections of one node, by zone and original tuple, with their marks.
+/// What one node's switch remembers: committed connections by zone and original tuple with their marks, and learned flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conntrack {
     entries: BTreeMap<(u16, Tuple), u32>,
+    pub(super) learned: Vec<Learned>,
+}
+
+/// A flow that a packet made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Learned {
+    pub(super) table: u8,
+    pub(super) match_: Vec<(Subfield, u128)>,
+    pub(super) loads: Vec<(Subfield, u128)>,
+}
+
+impl Learned {
+    pub(super) fn matches(&self, packet: &Packet) -> bool {
+        self.match_.iter().all(|(bits, value)| packet.bits(*bits) == *value)
+    }
 }
 
 impl Conntrack {

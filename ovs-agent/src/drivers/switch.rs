@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use openflow::FlowMod;
 use openflow::connection::BundleError;
 use openflow::io::{Client, ClientError, ClientEvent, Target};
 use openflow::message::{
     CtFlush, CtTuple, FlowStatsRequest, Message, MultipartReplyBody, MultipartRequestBody, NiciraMessage,
 };
+use openflow::{FlowMod, FlowStats};
 use ovsdb::Backoff;
 use tokio::sync::mpsc;
 
@@ -155,7 +155,13 @@ async fn finished(applying: &mut Option<Applying>) -> Result<(), ClientError> {
 
 async fn observe(client: &Client) -> Result<Shadow, ClientError> {
     let mut shadow = Shadow::default();
-    client.dump_flows(FlowStatsRequest::default(), |flow| shadow.observe(&flow)).await?;
+    let observe = |flow: FlowStats| {
+        // What the switch learned is its own.
+        if !compiler::Table::from_id(flow.table.0).is_some_and(compiler::Table::is_learned) {
+            shadow.observe(&flow);
+        }
+    };
+    client.dump_flows(FlowStatsRequest::default(), observe).await?;
     Ok(shadow)
 }
 
