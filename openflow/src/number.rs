@@ -127,6 +127,8 @@ impl fmt::Display for PortNo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reserved_name() {
             Some(name) => f.write_str(name),
+            // Open vSwitch prints the 16-bit number of what is reserved and has no name.
+            None if self.0 >= PortNo::MAX.0 => write!(f, "{}", self.0 & 0xffff),
             None => write!(f, "{}", self.0),
         }
     }

@@ -74,6 +74,15 @@ fn messages() -> Vec<(String, Vec<u8>, Option<String>)> {
             }
         }
     }
+    let own = std::fs::read_to_string(root().join("tests/vectors/messages.jsonl")).unwrap();
+    for line in own.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        all.push((
+            "message of its own".to_owned(),
+            unhex(row["hex"].as_str().unwrap()),
+            row["text"].as_str().map(str::to_owned),
+        ));
+    }
     assert!(all.len() > 500, "{} messages", all.len());
     all
 }

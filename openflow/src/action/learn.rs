@@ -165,7 +165,15 @@ fn encode_spec(spec: &LearnSpec, out: &mut Writer<'_>) -> Result<(), EncodeError
             put_field(out, src.field);
             out.u16(src.start_bit);
         }
-        LearnSrc::Immediate(bytes) => out.bytes(bytes),
+        LearnSrc::Immediate(bytes) if bytes.len() == usize::from(spec.n_bits.div_ceil(16)) * 2 => {
+            out.bytes(bytes)
+        }
+        LearnSrc::Immediate(bytes) => {
+            return Err(EncodeError::TooLarge {
+                what: "length of a learned constant",
+                value: bytes.len() as u64,
+            });
+        }
     }
     if let LearnDst::Match(dst) | LearnDst::Load(dst) = spec.dst {
         put_field(out, dst.field);

@@ -110,6 +110,22 @@ pub struct AsyncConfig2 {
 }
 
 impl AsyncConfig2 {
+    /// The masks that OpenFlow 1.3 knows too; properties count slave first, then master.
+    pub fn masks(&self) -> AsyncConfig {
+        let mut config = AsyncConfig::default();
+        for (kind, data) in &self.properties {
+            let (Some(mask), role) = (data.first_chunk(), usize::from(kind % 2 == 0)) else { continue };
+            let mask = u32::from_be_bytes(*mask);
+            match kind / 2 {
+                0 => config.packet_in[role] = mask,
+                1 => config.port_status[role] = mask,
+                2 => config.flow_removed[role] = mask,
+                _ => {}
+            }
+        }
+        config
+    }
+
     pub(super) fn encode(&self, out: &mut Writer<'_>) -> Result<(), EncodeError> {
         self.properties.iter().try_for_each(|(kind, data)| {
             put_property(out, *kind, |out| {

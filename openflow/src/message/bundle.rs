@@ -25,17 +25,46 @@ pub struct BundleControl {
 
 /// `enum ofp14_bundle_ctrl_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u16)]
 #[allow(missing_docs)]
 pub enum BundleControlType {
-    OpenRequest = 0,
-    OpenReply = 1,
-    CloseRequest = 2,
-    CloseReply = 3,
-    CommitRequest = 4,
-    CommitReply = 5,
-    DiscardRequest = 6,
-    DiscardReply = 7,
+    OpenRequest,
+    OpenReply,
+    CloseRequest,
+    CloseReply,
+    CommitRequest,
+    CommitReply,
+    DiscardRequest,
+    DiscardReply,
+    /// A type that the specification does not have.
+    Other(u16),
+}
+
+impl BundleControlType {
+    const KNOWN: [BundleControlType; 8] = [
+        BundleControlType::OpenRequest,
+        BundleControlType::OpenReply,
+        BundleControlType::CloseRequest,
+        BundleControlType::CloseReply,
+        BundleControlType::CommitRequest,
+        BundleControlType::CommitReply,
+        BundleControlType::DiscardRequest,
+        BundleControlType::DiscardReply,
+    ];
+
+    /// `OFPBCT_*`.
+    pub fn number(self) -> u16 {
+        match self {
+            BundleControlType::Other(number) => number,
+            known => {
+                BundleControlType::KNOWN.iter().position(|kind| *kind == known).unwrap_or_default() as u16
+            }
+        }
+    }
+
+    fn from_number(number: u16) -> BundleControlType {
+        let known = BundleControlType::KNOWN.get(usize::from(number));
+        known.copied().unwrap_or(BundleControlType::Other(number))
+    }
 }
 
 /// `enum ofp14_bundle_flags`, with unknown bits kept.
@@ -80,29 +109,14 @@ impl BundleControl {
 
     pub(super) fn encode(&self, out: &mut Writer<'_>) {
         out.u32(self.bundle.0);
-        out.u16(self.kind as u16);
+        out.u16(self.kind.number());
         out.u16(self.flags.0);
         out.bytes(&self.properties);
     }
 
     pub(super) fn decode(body: &mut Reader<'_>) -> Result<BundleControl, DecodeError> {
         let bundle = BundleId(body.u32()?);
-        let at = body.offset();
-        use BundleControlType::*;
-        let kinds = [
-            OpenRequest,
-            OpenReply,
-            CloseRequest,
-            CloseReply,
-            CommitRequest,
-            CommitReply,
-            DiscardRequest,
-            DiscardReply,
-        ];
-        let kind = body.u16()?;
-        let kind = *kinds
-            .get(usize::from(kind))
-            .ok_or_else(|| DecodeError::bad(at, "bundle control type", kind.into()))?;
+        let kind = BundleControlType::from_number(body.u16()?);
         Ok(BundleControl { bundle, kind, flags: BundleFlags(body.u16()?), properties: rest(body) })
     }
 }

@@ -125,6 +125,12 @@ pub enum Message {
     BundleControl(BundleControl),
     /// `ONFT13_BUNDLE_ADD_MESSAGE`: ONF extension 230.
     BundleAdd(Box<BundleAdd>),
+    /// `ONFT_FLOW_MONITOR_CANCEL` with the monitor's id.
+    FlowMonitorCancel(u32),
+    /// `ONFT_FLOW_MONITOR_PAUSED`: this side reads too slowly; updates are left out until it has caught up.
+    FlowMonitorPaused,
+    /// `ONFT_FLOW_MONITOR_RESUMED`: what was left out has been told.
+    FlowMonitorResumed,
     /// A message of Nicira's.
     Nicira(Box<NiciraMessage>),
     /// A type that OpenFlow 1.3 does not have; `data` follows the header.
@@ -192,6 +198,9 @@ impl Message {
             Message::Experimenter { .. }
             | Message::BundleControl(_)
             | Message::BundleAdd(_)
+            | Message::FlowMonitorCancel(_)
+            | Message::FlowMonitorPaused
+            | Message::FlowMonitorResumed
             | Message::Nicira(_) => 4,
             Message::FeaturesRequest => 5,
             Message::FeaturesReply(_) => 6,
@@ -269,6 +278,19 @@ impl Message {
                 out.u32(bundle::ADD);
                 return add.encode(out);
             }
+            Message::FlowMonitorCancel(id) => {
+                out.u32(ONF);
+                out.u32(monitor::CANCEL);
+                out.u32(*id);
+            }
+            Message::FlowMonitorPaused => {
+                out.u32(ONF);
+                out.u32(monitor::PAUSED);
+            }
+            Message::FlowMonitorResumed => {
+                out.u32(ONF);
+                out.u32(monitor::RESUMED);
+            }
             Message::Nicira(message) => {
                 out.u32(NICIRA);
                 out.u32(message.kind());
@@ -341,6 +363,9 @@ fn decode_experimenter(body: &mut Reader<'_>, depth: u8) -> Result<Message, Deco
     Ok(match (vendor, kind) {
         (ONF, bundle::CONTROL) => Message::BundleControl(BundleControl::decode(body)?),
         (ONF, bundle::ADD) => Message::BundleAdd(Box::new(BundleAdd::decode(body, depth)?)),
+        (ONF, monitor::CANCEL) => Message::FlowMonitorCancel(body.u32()?),
+        (ONF, monitor::PAUSED) => Message::FlowMonitorPaused,
+        (ONF, monitor::RESUMED) => Message::FlowMonitorResumed,
         (NICIRA, _) => match NiciraMessage::decode(kind, body)? {
             Some(message) => Message::Nicira(Box::new(message)),
             None => Message::Experimenter { vendor, kind, data: rest(body) },

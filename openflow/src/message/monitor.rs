@@ -10,6 +10,11 @@ use crate::wire::{Reader, Writer};
 /// `ONFST_FLOW_MONITOR`.
 pub(super) const ONF_FLOW_MONITOR: u32 = 1870;
 
+/// `ONFT_FLOW_MONITOR_CANCEL`, `_PAUSED`, `_RESUMED` (ONF extension 187).
+pub(super) const CANCEL: u32 = 1870;
+pub(super) const PAUSED: u32 = 1871;
+pub(super) const RESUMED: u32 = 1872;
+
 /// What to tell of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FlowMonitorRequest {

@@ -24,12 +24,6 @@ pub enum NiciraMessage {
     SetAsyncConfig(AsyncConfig),
     /// `NXT_SET_CONTROLLER_ID`.
     SetControllerId(u16),
-    /// `NXT_FLOW_MONITOR_CANCEL`.
-    FlowMonitorCancel(u32),
-    /// `NXT_FLOW_MONITOR_PAUSED`.
-    FlowMonitorPaused,
-    /// `NXT_FLOW_MONITOR_RESUMED`.
-    FlowMonitorResumed,
     /// `NXT_TLV_TABLE_MOD`.
     TlvTableMod(TlvTableMod),
     /// `NXT_TLV_TABLE_REQUEST`.
@@ -143,9 +137,6 @@ impl NiciraMessage {
             N::FlowAge => 18,
             N::SetAsyncConfig(_) => 19,
             N::SetControllerId(_) => 20,
-            N::FlowMonitorCancel(_) => 21,
-            N::FlowMonitorPaused => 22,
-            N::FlowMonitorResumed => 23,
             N::TlvTableMod(_) => 24,
             N::TlvTableRequest => 25,
             N::TlvTableReply(_) => 26,
@@ -166,13 +157,12 @@ impl NiciraMessage {
                 out.zeros(7);
             }
             N::SetPacketInFormat(format) => out.u32(format.0),
-            N::FlowAge | N::FlowMonitorPaused | N::FlowMonitorResumed | N::TlvTableRequest => {}
+            N::FlowAge | N::TlvTableRequest => {}
             N::SetAsyncConfig(config) => config.write(out),
             N::SetControllerId(number) | N::CtFlushZone(number) => {
                 out.zeros(6);
                 out.u16(*number);
             }
-            N::FlowMonitorCancel(id) => out.u32(*id),
             N::TlvTableMod(table) => {
                 out.u16(table.command as u16);
                 out.zeros(6);
@@ -210,9 +200,6 @@ impl NiciraMessage {
                 let number = body.u16()?;
                 if kind == 20 { N::SetControllerId(number) } else { N::CtFlushZone(number) }
             }
-            21 => N::FlowMonitorCancel(body.u32()?),
-            22 => N::FlowMonitorPaused,
-            23 => N::FlowMonitorResumed,
             24 => {
                 let at = body.offset();
                 let command = match body.u16()? {

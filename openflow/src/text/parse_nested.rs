@@ -244,7 +244,7 @@ fn learn_spec(item: &Item<'_>) -> Result<LearnSpec> {
                 Ok((bits, _)) => bits,
                 Err(error) => number(source).ok_or(error)?,
             };
-            if dst.n_bits < 128 && bits >> dst.n_bits != 0 {
+            if dst.n_bits > 128 || dst.n_bits < 128 && bits >> dst.n_bits != 0 {
                 return Err(ParseError::new(item.whole, "the value does not fit"));
             }
             Ok(LearnSpec { n_bits: dst.n_bits, src: immediate(bits, dst), dst: LearnDst::Match(dst) })

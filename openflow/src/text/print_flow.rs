@@ -28,11 +28,14 @@ impl Display for FlowMod {
         if !text.is_empty() {
             write!(f, "{text} ")?;
         }
-        // The cookie of an ADD is the new flow's; elsewhere it restricts, or, with a mask of zero, is a new one too.
-        if self.cookie_mask != 0 && self.command != FlowModCommand::Add {
-            write!(f, "cookie:{:#x}/{:#x} ", self.cookie.0, self.cookie_mask)?;
-        } else if self.cookie.0 != 0 && self.cookie.0 != u64::MAX {
-            write!(f, "cookie:{:#x} ", self.cookie.0)?;
+        // The cookie of an ADD is the new flow's; elsewhere it restricts, and without a mask it says nothing.
+        match self.command {
+            FlowModCommand::Add if !matches!(self.cookie.0, 0 | u64::MAX) => {
+                write!(f, "cookie:{:#x} ", self.cookie.0)?;
+            }
+            FlowModCommand::Add => {}
+            _ if self.cookie_mask != 0 => write!(f, "cookie:{:#x}/{:#x} ", self.cookie.0, self.cookie_mask)?,
+            _ => {}
         }
         if self.idle_timeout != 0 {
             write!(f, "idle:{} ", self.idle_timeout)?;
@@ -63,19 +66,16 @@ pub(crate) fn write_flags(f: &mut fmt::Formatter<'_>, flags: FlowFlags) -> fmt::
     FLAG_NAMES.iter().filter(|(flag, _)| flags.contains(*flag)).try_for_each(|(_, name)| write!(f, "{name} "))
 }
 
-/// `12.345s`; whole seconds print without a fraction.
+/// `12.340s`: three digits, more only where they say something; whole seconds without a fraction.
 pub(crate) struct DurationText(pub(crate) Duration);
 
 impl Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.as_secs())?;
-        // The kernel's clock ticks in milliseconds as far as people are concerned.
-        let millis = self.0.subsec_nanos();
-        if millis >= 1_000_000 {
-            let text = format!("{:03}", millis / 1_000_000);
-            write!(f, ".{text}")?;
-        } else if millis > 0 {
-            write!(f, ".{:09}", millis)?;
+        if self.0.subsec_nanos() > 0 {
+            let fraction = format!("{:09}", self.0.subsec_nanos());
+            let (millis, rest) = fraction.split_at(3);
+            write!(f, ".{millis}{}", rest.trim_end_matches('0'))?;
         }
         f.write_char('s')
     }
@@ -195,7 +195,7 @@ pub(crate) fn write_meter(
     f.write_str("bands=")?;
     for band in bands {
         f.write_char('\n')?;
-        write_band(f, band)?;
+        write_band(f, flags, band)?;
     }
     f.write_char('\n')
 }
@@ -212,23 +212,27 @@ fn write_meter_flags(f: &mut fmt::Formatter<'_>, flags: MeterFlags) -> fmt::Resu
             f.write_str(name)?;
         }
     }
-    if flags.0 & !0xf != 0 { write!(f, "flags:{:#x} ", flags.0) } else { Ok(()) }
+    if flags.0 & !0xf != 0 { write!(f, "flags:{:#x} ", flags.0 & !0xf) } else { Ok(()) }
 }
 
-fn write_band(f: &mut fmt::Formatter<'_>, band: &MeterBand) -> fmt::Result {
+fn write_band(f: &mut fmt::Formatter<'_>, flags: MeterFlags, band: &MeterBand) -> fmt::Result {
+    let bursts = flags.0 & MeterFlags::BURST.0 != 0;
     match band {
-        MeterBand::Drop { rate, burst } => write!(f, "type=drop rate={rate}{}", Burst(*burst)),
+        MeterBand::Drop { rate, burst } => write!(f, "type=drop rate={rate}{}", Burst(*burst, bursts)),
         MeterBand::DscpRemark { rate, burst, prec_level } => {
-            write!(f, "type=dscp_remark rate={rate}{} prec_level={prec_level}", Burst(*burst))
+            write!(f, "type=dscp_remark rate={rate}{} prec_level={prec_level}", Burst(*burst, bursts))
         }
-        MeterBand::Unknown { kind, rate, burst, .. } => write!(f, "type={kind} rate={rate}{}", Burst(*burst)),
+        MeterBand::Unknown { kind, rate, burst, .. } => {
+            write!(f, "type={kind} rate={rate}{}", Burst(*burst, bursts))
+        }
     }
 }
 
-struct Burst(u32);
+/// Bursts count only where the meter's flags say so.
+struct Burst(u32, bool);
 
 impl Display for Burst {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 { Ok(()) } else { write!(f, " burst_size={}", self.0) }
+        if self.1 { write!(f, " burst_size={}", self.0) } else { Ok(()) }
     }
 }

@@ -62,6 +62,9 @@ impl Message {
             Message::MeterMod(_) => "OFPT_METER_MOD",
             Message::BundleControl(_) => "ONFT_BUNDLE_CONTROL",
             Message::BundleAdd(_) => "ONFT_BUNDLE_ADD_MESSAGE",
+            Message::FlowMonitorCancel(_) => "ONFT_FLOW_MONITOR_CANCEL",
+            Message::FlowMonitorPaused => "ONFT_FLOW_MONITOR_PAUSED",
+            Message::FlowMonitorResumed => "ONFT_FLOW_MONITOR_RESUMED",
             Message::Nicira(nicira) => nicira.name(),
             Message::Unknown { .. } => "OFPT_UNKNOWN",
         }
@@ -107,7 +110,7 @@ impl Display for MessageText<'_> {
             Message::PortMod(port) => write_port_mod(f, port),
             Message::TableMod(table) => {
                 match table.table.0 {
-                    0xff => f.write_str(" table_id=ALL_TABLES")?,
+                    0xff => f.write_str(" table_id: ALL_TABLES")?,
                     id => write!(f, " table_id={id}")?,
                 }
                 write_table_config(f, table.config)
@@ -140,10 +143,13 @@ impl Display for MessageText<'_> {
                 write!(f, " experimenter={vendor:#x} type={kind} data={}", Dotted(data))
             }
             Message::Unknown { kind, data } => write!(f, " type={kind} data={}", Dotted(data)),
+            Message::FlowMonitorCancel(id) => write!(f, " id={id}"),
             Message::FeaturesRequest
             | Message::GetConfigRequest
             | Message::BarrierRequest
             | Message::BarrierReply
+            | Message::FlowMonitorPaused
+            | Message::FlowMonitorResumed
             | Message::GetAsyncRequest => Ok(()),
         }
     }
@@ -176,13 +182,13 @@ fn write_error(f: &mut fmt::Formatter<'_>, error: &ErrorMessage) -> fmt::Result 
 /// A message of which only the start is there.
 fn write_truncated(f: &mut fmt::Formatter<'_>, data: &[u8]) -> fmt::Result {
     let Some(header) = data.first_chunk::<8>() else {
-        return f.write_str("\n(***only uses 0 bytes out of fewer than 8***)");
+        return f.write_str("\nOpenFlow message is empty");
     };
     let xid = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
     let length = u16::from_be_bytes([header[2], header[3]]);
     write!(
         f,
-        "\n{}{} (xid={xid:#x}):\n (***truncated to {} bytes from {length}***)",
+        "\n{}{} (xid={xid:#x}):\n(***truncated to {} bytes from {length}***)",
         type_name(data),
         version_name(header[0]),
         data.len()
@@ -236,15 +242,14 @@ fn type_name(data: &[u8]) -> &'static str {
 /// Sixteen bytes a line, as Open vSwitch dumps them.
 pub(super) fn hex_dump(f: &mut fmt::Formatter<'_>, data: &[u8]) -> fmt::Result {
     for (line, chunk) in data.chunks(16).enumerate() {
-        write!(f, "\n{:08x} ", line * 16)?;
+        write!(f, "\n{:08x}  ", line * 16)?;
         for at in 0..16 {
-            let separator = if at == 8 { '-' } else { ' ' };
             match chunk.get(at) {
-                Some(byte) => write!(f, "{separator}{byte:02x}")?,
+                Some(byte) => write!(f, "{byte:02x}{}", if at == 7 { '-' } else { ' ' })?,
                 None => f.write_str("   ")?,
             }
         }
-        f.write_str(" |")?;
+        f.write_char('|')?;
         for at in 0..16 {
             let shown = chunk
                 .get(at)
@@ -304,9 +309,6 @@ fn write_config(f: &mut fmt::Formatter<'_>, config: &SwitchConfig) -> fmt::Resul
         1 => f.write_str("drop")?,
         2 => f.write_str("reassemble")?,
         _ => f.write_str("nx-match")?,
-    }
-    if config.flags & 4 != 0 {
-        f.write_str(" invalid_ttl_to_controller")?;
     }
     if config.flags & !7 != 0 {
         write!(f, " ***unknown flags 0x{:04x}***", config.flags & !7)?;
@@ -476,7 +478,7 @@ pub(super) fn write_async(f: &mut fmt::Formatter<'_>, config: &AsyncConfig) -> f
     let packet_in = super::print_action::PACKET_IN_REASONS;
     let port_status = &["add", "delete", "modify"][..];
     for (index, role) in ["primary", "secondary"].iter().enumerate() {
-        write!(f, "\n {role}:")?;
+        write!(f, "{}\n {role}:", if index > 0 { "\n" } else { "" })?;
         for (name, bits, names) in [
             ("       PACKET_IN:", config.packet_in[index], packet_in),
             ("     PORT_STATUS:", config.port_status[index], port_status),
@@ -511,6 +513,7 @@ fn bundle_type(kind: BundleControlType) -> &'static str {
         BundleControlType::CommitReply => "COMMIT_REPLY",
         BundleControlType::DiscardRequest => "DISCARD_REQUEST",
         BundleControlType::DiscardReply => "DISCARD_REPLY",
+        BundleControlType::Other(_) => "",
     }
 }
 

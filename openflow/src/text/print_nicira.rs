@@ -21,9 +21,6 @@ impl NiciraMessage {
             N::FlowAge => "NXT_FLOW_AGE",
             N::SetAsyncConfig(_) => "NXT_SET_ASYNC_CONFIG",
             N::SetControllerId(_) => "NXT_SET_CONTROLLER_ID",
-            N::FlowMonitorCancel(_) => "NXT_FLOW_MONITOR_CANCEL",
-            N::FlowMonitorPaused => "NXT_FLOW_MONITOR_PAUSED",
-            N::FlowMonitorResumed => "NXT_FLOW_MONITOR_RESUMED",
             N::TlvTableMod(_) => "NXT_TLV_TABLE_MOD",
             N::TlvTableRequest => "NXT_TLV_TABLE_REQUEST",
             N::TlvTableReply(_) => "NXT_TLV_TABLE_REPLY",
@@ -52,10 +49,9 @@ pub(super) fn write_nicira(f: &mut fmt::Formatter<'_>, message: &NiciraMessage) 
             PacketInFormat::NXT2 => f.write_str(" format=nxt_packet_in2"),
             PacketInFormat(other) => write!(f, " format={other}"),
         },
-        N::FlowAge | N::FlowMonitorPaused | N::FlowMonitorResumed | N::TlvTableRequest => Ok(()),
+        N::FlowAge | N::TlvTableRequest => Ok(()),
         N::SetAsyncConfig(config) => write_async(f, config),
         N::SetControllerId(id) => write!(f, " id={id}"),
-        N::FlowMonitorCancel(id) => write!(f, " id={id}"),
         N::TlvTableMod(table) => {
             f.write_str(match table.command {
                 TlvTableCommand::Add => "\n ADD",
@@ -70,10 +66,7 @@ pub(super) fn write_nicira(f: &mut fmt::Formatter<'_>, message: &NiciraMessage) 
             write!(f, "\n allocated option space={allocated}\n\n")?;
             write_maps(f, " mapping table:", &reply.maps)
         }
-        N::SetAsyncConfig2(config) => config
-            .properties
-            .iter()
-            .try_for_each(|(kind, data)| write!(f, "\n property {kind}: {}", Dotted(data))),
+        N::SetAsyncConfig2(config) => write_async(f, &config.masks()),
         N::Resume(packet) | N::PacketIn2(packet) => write_packet_in2(f, packet),
         N::CtFlushZone(zone) => write!(f, " zone_id={zone}"),
         N::CtFlush(flush) => write_ct_flush(f, flush),
