@@ -1,10 +1,11 @@
 //! The matrix of a lab: what passes, probed for real, beside what the evaluator predicts. Judges nothing itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use network::Network;
-use network::matrix::{Cell, Difference, Entry, Grid, Matrix, Participant, Row, predict};
+use network::matrix::{Cell, Difference, Entry, Grid, Matrix, Participant, Row, ServedPort, predict};
 use serde::Serialize;
 
 use crate::error::Result;
@@ -13,6 +14,12 @@ use crate::layout::NodeIndex;
 use crate::manifests;
 use crate::probe::{self, Outcome, Probed, Source, Target};
 use crate::{netns, pods};
+
+/// How often what met silence is asked again.
+const TRIES: usize = 2;
+
+/// One probe every so often, then.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// What was measured.
 #[derive(Clone, Debug)]
@@ -60,9 +67,21 @@ impl Lab {
         let network = manifests.network(&self.record);
         let (sources, targets) = self.participants();
         let predicted = predict(&network, &self.predicted_participants(&network)?).only(Grid::Combined);
-        let probed = probe::run(&sources, &targets, &self.interrupt, progress)?;
-        let (observed, more) = observe(&sources, &targets, &probed);
         let mut remarks = in_force.remarks;
+        let mut probed = probe::run(&sources, &targets, &self.interrupt, progress)?;
+        // What should have passed and met silence is asked again, slowly: a busy machine loses packets, a policy never relents.
+        for _ in 0..TRIES {
+            let silent = silent(&probed, &predicted);
+            if silent.is_empty() {
+                break;
+            }
+            let wanted = |from: &Entry, to: &Entry, port| silent.contains(&(from.clone(), to.clone(), port));
+            let again = probe::run_some(&sources, &targets, SLOW, &wanted, &self.interrupt, progress)?;
+            probed.retain(|probe| !wanted(&probe.from, &probe.to, probe.port));
+            probed.extend(again);
+            remarks.push(format!("{} pairs and ports were probed again, as no answer came", silent.len()));
+        }
+        let (observed, more) = observe(&sources, &targets, &probed);
         remarks.extend(more);
         let differences = observed.differences(&predicted);
         Ok(Measured { observed, predicted, differences, remarks, probes: probed.len() })
@@ -144,6 +163,21 @@ impl Lab {
     }
 }
 
+/// Where nobody answered although it was predicted to pass.
+fn silent(probed: &[Probed], predicted: &Matrix) -> BTreeSet<(Entry, Entry, ServedPort)> {
+    let passes = |probe: &Probed| {
+        let column = predicted.order.iter().position(|entry| *entry == probe.to);
+        let row =
+            predicted.table.get(&probe.port).and_then(|grids| grids.get(&Grid::Combined)?.get(&probe.from));
+        column.zip(row).and_then(|(column, row)| row.0.get(column)) == Some(&Cell::Passes)
+    };
+    probed
+        .iter()
+        .filter(|probe| probe.outcome == Outcome::TimedOut && passes(probe))
+        .map(|probe| (probe.from.clone(), probe.to.clone(), probe.port))
+        .collect()
+}
+
 fn source(entry: &Entry, namespace: std::path::PathBuf, addresses: &[IpAddr]) -> Source {
     Source {
         entry: entry.clone(),
@@ -161,7 +195,7 @@ fn observe(sources: &[Source], targets: &[Target], probed: &[Probed]) -> (Matrix
     }
     let mut matrix = Matrix { order: targets.iter().map(|t| t.entry.clone()).collect(), ..Matrix::default() };
     let ports = targets.iter().flat_map(|target| target.serves.iter().copied());
-    for port in ports.collect::<std::collections::BTreeSet<_>>() {
+    for port in ports.collect::<BTreeSet<_>>() {
         let grid = matrix.table.entry(port).or_default().entry(Grid::Combined).or_default();
         for source in sources {
             let cells = targets.iter().map(|target| {
@@ -196,7 +230,6 @@ fn observe(sources: &[Source], targets: &[Target], probed: &[Probed]) -> (Matrix
 
 #[cfg(test)]
 mod tests {
-    use network::matrix::ServedPort;
     use network::{NamespacedName, Protocol};
 
     use super::*;
@@ -232,5 +265,31 @@ mod tests {
         let row = |from: &Entry| matrix.table[&port][&Grid::Combined][from].to_string();
         assert_eq!((row(&a), row(&b)), ("-X".into(), "-.".into()));
         assert_eq!(remarks, ["x/a → x/b TCP/80 at fd00::2 timed out, while the other family passed"]);
+    }
+
+    #[test]
+    fn silence_is_asked_again_only_where_an_answer_was_predicted() {
+        let port = ServedPort { protocol: Protocol::Tcp, port: 80 };
+        let entry = |name: &str| Entry::Pod(NamespacedName::new("x", name));
+        let (a, b) = (entry("a"), entry("b"));
+        let mut predicted = Matrix { order: vec![a.clone(), b.clone()], ..Matrix::default() };
+        let grid = predicted.table.entry(port).or_default().entry(Grid::Combined).or_default();
+        grid.insert(a.clone(), Row(vec![Cell::Blocked, Cell::Passes]));
+        let probed = |to: &Entry, outcome: Outcome| Probed {
+            from: a.clone(),
+            to: to.clone(),
+            address: "10.0.0.2".parse().unwrap(),
+            port,
+            outcome,
+        };
+        let expected = BTreeSet::from([(a.clone(), b.clone(), port)]);
+        assert_eq!(
+            silent(&[probed(&b, Outcome::TimedOut), probed(&a, Outcome::TimedOut)], &predicted),
+            expected
+        );
+        assert!(
+            silent(&[probed(&b, Outcome::Refused(String::new())), probed(&b, Outcome::Passed)], &predicted)
+                .is_empty()
+        );
     }
 }

@@ -39,6 +39,9 @@ const SPARE: u64 = 256;
 /// thousand new connections a second, and a burst that overruns it would look like a policy.
 const BURST: usize = 64;
 
+/// One probe begins every so often, over all sources.
+const PACE: Duration = Duration::from_micros(400);
+
 /// The pairs of addresses between which an SCTP probe is under way. The userspace datapath tracks SCTP without its ports: two
 /// associations of one pair are one to it, so that probes at a time would judge each other's.
 type Pairs = Mutex<BTreeSet<(IpAddr, IpAddr)>>;
@@ -104,10 +107,29 @@ pub fn run(
     interrupt: &Interrupt,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Probed>> {
-    let plans: Vec<(&Source, Vec<Plan<'_>>)> =
-        sources.iter().map(|source| (source, plans(source, targets))).collect();
+    run_some(sources, targets, PACE, &|_, _, _| true, interrupt, progress)
+}
+
+/// The same for the probes that are `wanted` (from, to, at), one every `pace`.
+pub(crate) fn run_some(
+    sources: &[Source],
+    targets: &[Target],
+    pace: Duration,
+    wanted: &dyn Fn(&Entry, &Entry, ServedPort) -> bool,
+    interrupt: &Interrupt,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Probed>> {
+    let plans: Vec<(&Source, Vec<Plan<'_>>)> = sources
+        .iter()
+        .map(|source| {
+            let mut plans = plans(source, targets);
+            plans.retain(|plan| wanted(&source.entry, &plan.target.entry, plan.port));
+            (source, plans)
+        })
+        .filter(|(_, plans)| !plans.is_empty())
+        .collect();
     let total = plans.iter().map(|(_, plan)| plan.len()).sum();
-    let slots = Slots(AtomicUsize::new(descriptors()));
+    let slots = Slots::new(descriptors(), pace);
     let burst = (BURST / sources.len().max(1)).max(1);
     let pairs = Pairs::default();
     let done = AtomicUsize::new(0);
@@ -180,16 +202,33 @@ impl Plan<'_> {
     }
 }
 
-/// How many more connections may be opened, over all threads.
-struct Slots(AtomicUsize);
+/// How many more connections may be opened, over all threads, and how fast.
+struct Slots {
+    free: AtomicUsize,
+    began: Instant,
+    taken: AtomicUsize,
+    pace: Duration,
+}
 
 impl Slots {
+    fn new(free: usize, pace: Duration) -> Self {
+        Self { free: AtomicUsize::new(free), began: Instant::now(), taken: AtomicUsize::new(0), pace }
+    }
+
     fn take(&self) -> bool {
-        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1)).is_ok()
+        let due = self.began.elapsed().as_micros() / self.pace.as_micros().max(1) + 1;
+        self.taken.load(Ordering::Acquire) as u128 <= due
+            && self
+                .free
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1))
+                .is_ok_and(|_| {
+                    self.taken.fetch_add(1, Ordering::AcqRel);
+                    true
+                })
     }
 
     fn give_back(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.free.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -470,7 +509,7 @@ mod tests {
             target("gone-0", "127.0.0.2", Protocol::Tcp),
         ];
         let plans = plans(&source, &targets);
-        let (slots, pairs) = (Slots(AtomicUsize::new(2)), Pairs::default());
+        let (slots, pairs) = (Slots::new(2, Duration::ZERO), Pairs::default());
         let limits = Limits { slots: &slots, pairs: &pairs, burst: 8 };
         let mut outcomes: Vec<_> = probe_all(&source, &plans, &limits, &Interrupt::default(), &|_| {})
             .into_iter()
@@ -481,6 +520,6 @@ mod tests {
         assert_eq!(outcomes[1].2, Outcome::Passed);
         assert!(matches!(outcomes[2].2, Outcome::Refused(_)), "{outcomes:?}");
         assert_eq!(outcomes[3].2, Outcome::Misdelivered("shop/cart-0".into()));
-        assert_eq!(slots.0.into_inner(), 2, "a slot was lost");
+        assert_eq!(slots.free.into_inner(), 2, "a slot was lost");
     }
 }
