@@ -94,7 +94,14 @@ impl<'a> Host<'a> {
         let mut next_whole = Instant::now() + INTERVAL;
         loop {
             changes.mark_unchanged();
-            let target = wanted.borrow_and_update().clone();
+            // Whatever woke us, a new target is realized whole: taking it marks it as seen, and nobody would tell of it again.
+            let (target, fresh) = {
+                let seen = wanted.borrow_and_update();
+                (seen.clone(), seen.has_changed())
+            };
+            if fresh {
+                scope = Scope::Whole;
+            }
             self.report_underlay(target.as_deref()).await?;
             let mut retry = None;
             let mut next_scope = Scope::Links;
