@@ -78,6 +78,13 @@ pub(crate) fn transport(family: Family, protocol: Protocol) -> Match {
     family.any().with(Field::IP_PROTO, protocol.number())
 }
 
+/// Tracked fragments of packets of a transport protocol, to be told apart by their connection's tuple. `ct_tp_dst` asks for
+/// another flag beside `+trk` (ovs-fields(7)).
+pub(crate) fn fragment(family: Family, protocol: Protocol) -> Match {
+    let any = family.any().with_masked(Field::IP_FRAG, 1u8, 1u8);
+    with_state(any, 0, ct_state::INV).with(Field::CT_NW_PROTO, protocol.number())
+}
+
 /// The destination port's field.
 pub(crate) fn port_field(protocol: Protocol) -> Field {
     match protocol {

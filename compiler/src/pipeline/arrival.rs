@@ -171,6 +171,9 @@ fn tunnel(node: &Node, out: &mut Builder) {
 
 /// What nobody may say.
 fn everywhere(context: &Context<'_>, out: &mut Builder) {
+    // OFPVID_PRESENT: with any tag (OpenFlow 1.3.5 §7.2.3.7). Matches look through a tag, so it would ride along to the pod.
+    let tagged = Match::new().with_masked(Field::VLAN_VID, 0x1000u16, 0x1000u16);
+    out.add(guard(240, tagged), Owner::Pipeline, "drop: a VLAN tag; there are no VLANs here");
     for (kind, name) in ND_TYPES {
         let what = format!("drop: {name} that nobody needs to send");
         out.add(guard(202, nd(kind)), Owner::Pipeline, what);

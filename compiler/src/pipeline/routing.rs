@@ -3,13 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use network::{Cidr, Mac};
+use network::{Cidr, Mac, Protocol};
 use openflow::{Action, Field, Match};
 
+use super::arrival::GENEVE_PORT;
 use super::{Context, name_of, owner_of};
 use crate::builder::{Builder, Draft, flow};
 use crate::input::{LocalPort, PortRef};
-use crate::packet::{End, Family, address, prefix};
+use crate::packet::{End, Family, address, fragment, prefix, transport};
 use crate::program::FlowAction;
 use crate::provenance::Owner;
 use crate::register::{DESTINATION, JUDGED, OUT_PORT, SOURCE, Side, VNI};
@@ -116,6 +117,18 @@ fn to_outside(context: &Context<'_>, out: &mut Builder) {
         let match_ = SOURCE.on(family.any(), Side::Pod as u64);
         let draft = towards(route(100, match_), Side::Gateway, PortRef::Gateway, context.gateway_mac());
         out.add(draft, Owner::Pipeline, "to the outside, through the node");
+        // Leaving the cluster, it would get the node's own address, and pass for the node's tunnel wherever it arrives: a
+        // node may have addresses that nobody here knows of.
+        let whole = transport(family, Protocol::Udp).with(Field::UDP_DST, GENEVE_PORT);
+        let pieces = fragment(family, Protocol::Udp).with(Field::CT_TP_DST, GENEVE_PORT);
+        for geneve in [whole, pieces] {
+            let draft = route(101, SOURCE.on(geneve, Side::Pod as u64));
+            out.add(
+                draft,
+                Owner::Pipeline,
+                "drop: a pod sends geneve to the outside, where it would pass for its node's",
+            );
+        }
     }
     out.add(route(0, Match::new()), Owner::Pipeline, "drop: no route");
 }
