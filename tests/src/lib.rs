@@ -3,6 +3,7 @@
 pub mod binaries;
 pub mod lab_up;
 pub mod namespace;
+pub mod packet;
 pub mod private_ovs;
 pub mod simulation;
 pub mod skip;
