@@ -378,6 +378,10 @@ fn in_pieces_a_packet_passes_nowhere_that_it_does_not_pass_whole() {
             let mark = Mark::new();
             send(&stage.mallory, open.ip(ipv4), SERVICE, 3000, &mark);
             until("a long packet arrives where everybody is heard", || ear.has(&mark.bytes.repeat(100)));
+            let pieces = open.wire().heard().iter().filter(|frame| holds(frame, &mark.bytes)).count();
+            trials.check(pieces == 3, || {
+                format!("control: {pieces} pieces were seen to come to {}", open.name)
+            });
         }
     }
     for shut in [&stage.shut_1, &stage.shut_2] {
