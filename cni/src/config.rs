@@ -75,6 +75,8 @@ impl Config {
         if !is_identifier(name) {
             return Err(fields.wrong("name", &name.into(), what));
         }
+        // The runtime chose us by it; a value that is no name is a slip somewhere else in the file.
+        fields.text("type", "the plugin's name, \"ferrule-cni\"")?;
         let mtu = fields.number("mtu", "a number from 68 to 65535")?;
         if let Some(mtu) = mtu.filter(|mtu| !MTU_RANGE.contains(mtu)) {
             return Err(fields.wrong("mtu", &mtu.into(), "a number from 68 to 65535"));

@@ -41,6 +41,8 @@ fn a_wrong_type_names_the_field_and_the_cure() {
         ("name", "7", "name"),
         ("name", "\"-x\"", "name"),
         ("cniVersion", "1.1", "cniVersion"),
+        ("type", "7", "type"),
+        ("type", "[\"ferrule-cni\"]", "type"),
         ("mtu", "\"big\"", "mtu"),
         ("mtu", "-1", "mtu"),
         ("mtu", "70000", "mtu"),
