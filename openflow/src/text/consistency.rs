@@ -2,11 +2,12 @@
 //! nothing.
 
 use super::lex::{ParseError, Result};
-use crate::action::{Action, Ct};
+use crate::action::{Action, Ct, Learn, LearnDst, LearnSrc};
 use crate::flow::FlowMod;
 use crate::flow_match::Match;
 use crate::instruction::Instruction;
-use crate::oxm::{Field, Prerequisite};
+use crate::number::PortNo;
+use crate::oxm::{Field, Oxm, Prerequisite};
 
 /// What the packet is at some point of the list.
 #[derive(Clone)]
@@ -68,6 +69,12 @@ impl Packet {
             Action::StackPush(place) | Action::StackPop(place) => self.has(place.field),
             Action::OutputReg { src, .. } => self.has(src.field),
             Action::Resubmit { ct: true, .. } => self.is(Prerequisite::Tracked),
+            Action::PopVlan => self.vlan || self.changed,
+            Action::Output { port, .. } => {
+                port.0 < PortNo::MAX.0
+                    || port.reserved_name().is_some() && !matches!(*port, PortNo::ANY | PortNo::UNSET)
+            }
+            Action::Learn(learn) => self.can_learn(learn),
             Action::Ct(ct) => self.is(Prerequisite::Ip) && self.nat_fits(ct),
             _ => true,
         }
@@ -85,6 +92,32 @@ impl Packet {
             Some(Prerequisite::Ethernet) if field == Field::VLAN_VID => self.vlan,
             Some(prerequisite) => self.is(prerequisite),
         }
+    }
+
+    /// What is learned must be a match in itself; what it is learned from must be there.
+    fn can_learn(&self, learn: &Learn) -> bool {
+        let mut learned = Match::new();
+        for spec in &learn.specs {
+            if let LearnSrc::Field(src) = &spec.src
+                && !self.has(src.field)
+            {
+                return false;
+            }
+            let (LearnDst::Match(dst) | LearnDst::Load(dst)) = spec.dst else { continue };
+            let prerequisite = dst.field.spec().map(|spec| spec.prerequisite);
+            if prerequisite.is_some_and(|prerequisite| !learned.satisfies(prerequisite)) {
+                return false;
+            }
+            if let (LearnSrc::Immediate(bytes), LearnDst::Match(_)) = (&spec.src, &spec.dst)
+                && dst.n_bits == dst.field.width_bits()
+            {
+                let value = bytes.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+                if let Ok(oxm) = Oxm::exact(dst.field, value) {
+                    learned.set(oxm);
+                }
+            }
+        }
+        true
     }
 
     fn nat_fits(&self, ct: &Ct) -> bool {

@@ -125,6 +125,13 @@ pub(super) fn integer<T: TryFrom<u128>>(what: &str, text: &str) -> Result<T> {
         .ok_or_else(|| ParseError::new(text, format!("invalid {what}")))
 }
 
+/// A decimal number: Open vSwitch reads tables, which may also have names, in no other way.
+pub(super) fn decimal<T: TryFrom<u128>>(what: &str, text: &str) -> Result<T> {
+    plain(text, 10)
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| ParseError::new(text, format!("unknown {what}")))
+}
+
 /// 64 bits; a minus sign means two's complement, as in `0x5/-1`.
 pub(super) fn word(what: &str, text: &str) -> Result<u64> {
     match text.strip_prefix('-') {

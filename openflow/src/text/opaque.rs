@@ -5,6 +5,7 @@ use std::fmt;
 use super::print_action::Dotted;
 use crate::action::{HashFields, NICIRA};
 use crate::number::PortNo;
+use crate::oxm::Hex;
 use crate::wire::Reader;
 
 /// Prints an experimenter action from its bytes (those after the vendor's id).
@@ -28,9 +29,9 @@ fn words(data: &[u8]) -> Option<String> {
             match input.u32().ok()? {
                 0xfffe => Some("decap()".to_owned()),
                 packet_type => Some(format!(
-                    "decap(packet_type(ns={},type={:#x}))",
+                    "decap(packet_type(ns={},type={}))",
                     packet_type >> 16,
-                    packet_type & 0xffff
+                    Hex((packet_type & 0xffff).into())
                 )),
             }
         }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::lex::{Item, ParseError, Result, hex_bytes, integer, items, number, port, word};
+use super::lex::{Item, ParseError, Result, decimal, hex_bytes, integer, items, number, port, word};
 use super::parse_nested::{conntrack, learn, multipath};
 use super::parse_opaque::opaque;
 use super::parse_value::{all_ones, subfield, value};
@@ -57,7 +57,7 @@ pub(super) fn instructions(text: &str, context: &mut Context) -> Result<Vec<Inst
     }
     for item in all.iter().filter(|item| item.key != "drop") {
         let instruction = match item.key {
-            "goto_table" => Instruction::GotoTable(TableId(integer("table", item.value)?)),
+            "goto_table" => Instruction::GotoTable(TableId(decimal("table", item.value)?)),
             "write_metadata" => {
                 let (metadata, mask) = metadata(item.value)?;
                 Instruction::WriteMetadata { metadata, mask }
@@ -65,6 +65,12 @@ pub(super) fn instructions(text: &str, context: &mut Context) -> Result<Vec<Inst
             "clear_actions" => Instruction::ClearActions,
             "write_actions" => Instruction::WriteActions(action_list(item.value, &mut context.nested()?)?),
             "meter" => {
+                if !actions.is_empty() || !rest.is_empty() {
+                    return Err(ParseError::new(
+                        item.whole,
+                        "invalid instruction ordering: meter must come first",
+                    ));
+                }
                 meter = Some(Instruction::Meter(MeterId(integer("meter", item.value)?)));
                 continue;
             }
@@ -136,7 +142,7 @@ pub(super) fn action_list(text: &str, context: &mut Context) -> Result<Vec<Actio
 }
 
 pub(super) fn table(text: &str) -> Result<u8> {
-    let id: u8 = integer("table", text)?;
+    let id: u8 = decimal("table", text)?;
     if id == 0xff { Err(ParseError::new(text, "invalid table 0xff")) } else { Ok(id) }
 }
 
@@ -179,7 +185,7 @@ fn one(item: &Item<'_>, context: &mut Context) -> Result<Vec<Action>> {
             }
             tagged(item, context, Field::VLAN_PCP, pcp.into())
         }
-        "pop_vlan" => {
+        "pop_vlan" | "strip_vlan" => {
             context.vlan = false;
             single(Action::PopVlan)
         }
@@ -228,7 +234,6 @@ fn one(item: &Item<'_>, context: &mut Context) -> Result<Vec<Action>> {
         "meter" => {
             Err(ParseError::new(item.whole, "meter is an instruction in OpenFlow 1.3 and must come first"))
         }
-        "strip_vlan" => Err(ParseError::new(item.whole, "strip_vlan is OpenFlow 1.0; write pop_vlan")),
         _ => match opaque(item)? {
             Some(action) => single(action),
             None if !item.has_value => match port(item.key) {
@@ -259,6 +264,9 @@ fn output(item: &Item<'_>) -> Result<Action> {
         let (Some(port), Some(max_len)) = (to, max_len) else {
             return Err(ParseError::new(item.whole, "output needs port and max_len"));
         };
+        if port.reserved_name().is_some() && !matches!(port, PortNo::IN_PORT | PortNo::LOCAL) {
+            return Err(ParseError::new(item.whole, "output to unsupported truncate port"));
+        }
         if max_len < 14 {
             return Err(ParseError::new(item.whole, "max_len must be at least 14, an Ethernet header"));
         }
@@ -460,7 +468,7 @@ fn resubmit(item: &Item<'_>) -> Result<Action> {
         None
     } else {
         Some(TableId(
-            integer("table", second).map_err(|_| ParseError::new(second, "resubmit to unknown table"))?,
+            decimal("table", second).map_err(|_| ParseError::new(second, "resubmit to unknown table"))?,
         ))
     };
     let ct = match parts.next() {

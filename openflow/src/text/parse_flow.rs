@@ -1,6 +1,6 @@
 //! Flows, groups and meters in ovs-ofctl's syntax, as its `add-flow`, `add-group` and `add-meter` take them.
 
-use super::lex::{Item, ParseError, Result, integer, items, port, word};
+use super::lex::{Item, ParseError, Result, decimal, integer, items, port, word};
 use super::parse_action::{Context, action_list, instructions};
 use super::parse_match::Loose;
 use crate::action::Action;
@@ -79,8 +79,12 @@ fn find_actions(text: &str) -> Option<(&str, &str)> {
 
 /// Takes an item when it is no part of a match.
 fn attribute(flow: &mut FlowMod, item: &Item<'_>) -> Result<bool> {
+    let deletion = matches!(flow.command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
     match item.key {
-        "table" => flow.table = TableId(integer("table", item.value)?),
+        "priority" if flow.command == FlowModCommand::Delete => return Ok(false),
+        "out_port" | "out_group" if !deletion => return Ok(false),
+        "idle_timeout" | "hard_timeout" | "importance" if deletion => return Ok(false),
+        "table" => flow.table = TableId(decimal("table", item.value)?),
         "priority" => flow.priority = integer("priority", item.value)?,
         "idle_timeout" => flow.idle_timeout = integer("idle_timeout", item.value)?,
         "hard_timeout" => flow.hard_timeout = integer("hard_timeout", item.value)?,

@@ -70,6 +70,9 @@ impl Loose {
             self.simple.set(option(field, item)?);
             return Ok(true);
         }
+        if field == Field::CT_STATE && item.has_value && item.value.is_empty() {
+            return Ok(true);
+        }
         if !item.has_value || item.value.is_empty() {
             return Err(ParseError::new(item.whole, format!("field {} missing value", item.key)));
         }
@@ -105,9 +108,8 @@ impl Loose {
             Field::ETH_TYPE => self.eth_type = Some(value as u16),
             Field::IP_PROTO => self.proto = Some(value as u8),
             Field::ARP_OP => {
-                self.proto = Some(u8::try_from(value).map_err(|_| {
-                    ParseError::new(value.to_string(), "Open vSwitch knows ARP operations up to 255")
-                })?);
+                // Open vSwitch keeps eight bits of it.
+                self.proto = Some(value as u8);
             }
             Field::IPV4_SRC | Field::ARP_SPA => self.nw_src = (value as u32, mask as u32),
             Field::IPV4_DST | Field::ARP_TPA => self.nw_dst = (value as u32, mask as u32),
@@ -139,6 +141,10 @@ impl Loose {
             | Field::TUN_ERSPAN_HWID
             | Field::TUN_GTPU_FLAGS
             | Field::TUN_GTPU_MSGTYPE => self.put(field, value, if mask == 0xff { value } else { mask }),
+            Field::MPLS_LABEL | Field::MPLS_TC | Field::MPLS_BOS => {
+                let bits = u128::MAX >> (128 - u32::from(field.width_bits()));
+                self.put(field, value & bits, mask);
+            }
             // Wide registers are registers.
             _ if self.registers(field, value, mask) => {}
             _ => self.put(field, value, mask),

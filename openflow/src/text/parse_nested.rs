@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::lex::{Item, ParseError, Result, integer, items, number, word};
 use super::parse_action::{Context, action_list, load, table};
-use super::parse_value::{subfield, value};
+use super::parse_value::{all_ones, subfield, value};
 use crate::action::{
     Action, Ct, CtAlg, CtExec, CtZone, HashFields, Learn, LearnDst, LearnSpec, LearnSrc, Multipath,
     MultipathAlgorithm, Nat, NatKind, NatRange,
@@ -88,6 +88,10 @@ fn nat(item: &Item<'_>) -> Result<Nat> {
 fn nat_range(text: &str) -> Result<NatRange> {
     let bad = || ParseError::new(text, "invalid NAT range");
     let mut range = NatRange::default();
+    if text.starts_with(':') && !text.starts_with("::") {
+        // Ports without an address say nothing to ovs-ofctl.
+        return Ok(range);
+    }
     let ports = if text.starts_with('[') {
         let (addresses, ports) = match text.rfind("]:") {
             Some(at) => (&text[..=at], Some(&text[at + 2..])),
@@ -118,10 +122,11 @@ fn nat_range(text: &str) -> Result<NatRange> {
         range.port_min = Some(integer("port", min)?);
         range.port_max = max.map(|max| integer("port", max)).transpose()?;
     }
+    range.port_min = range.port_min.filter(|port| *port != 0);
     let descending = range.ipv4_max.is_some_and(|max| Some(max) < range.ipv4_min)
         || range.ipv6_max.is_some_and(|max| Some(max) < range.ipv6_min)
         || range.port_max.is_some_and(|max| Some(max) < range.port_min);
-    if descending || range.port_min == Some(0) {
+    if descending {
         return Err(bad());
     }
     // A range of one is no range.
@@ -241,6 +246,9 @@ fn learn_spec(item: &Item<'_>) -> Result<LearnSpec> {
                 return same_width(item, src, dst, LearnSpec::match_field(dst, src));
             }
             let bits = match value(dst.field, source) {
+                Ok((_, mask)) if mask != all_ones(dst.field) && !source.contains(['+', '-', '|']) => {
+                    return Err(ParseError::new(item.whole, "a learned match takes no mask"));
+                }
                 Ok((bits, _)) => bits,
                 Err(error) => number(source).ok_or(error)?,
             };

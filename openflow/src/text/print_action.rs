@@ -134,11 +134,7 @@ impl Display for Action {
                 f.write_str("note:")?;
                 dotted(f, note)
             }
-            Action::Clone(actions) => {
-                f.write_str("clone(")?;
-                separated(f, actions)?;
-                f.write_char(')')
-            }
+            Action::Clone(actions) => write!(f, "clone({})", ActionsText(actions)),
             Action::CheckPktLarger { length, dst } => write!(f, "check_pkt_larger({length})->{dst}"),
             Action::DecTtlCntIds(ids) => {
                 f.write_str("dec_ttl(")?;

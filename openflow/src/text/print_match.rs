@@ -132,7 +132,12 @@ impl fmt::Display for MatchText<'_> {
         }
         // Ethernet, the default, is not worth a word.
         if let Some((packet_type, _)) = items.number(Field::PACKET_TYPE).filter(|(kind, _)| *kind != 0) {
-            items.item(|f| write!(f, "packet_type=({},{})", packet_type >> 16, Hex(packet_type & 0xffff)))?;
+            let (namespace, kind) = (packet_type >> 16, packet_type & 0xffff);
+            items.item(|f| match namespace {
+                // Ethernet types are hex.
+                1 => write!(f, "packet_type=(1,{})", Hex(kind)),
+                _ => write!(f, "packet_type=({namespace},{kind})"),
+            })?;
         }
         items.hex("pkt_mark", Field::PKT_MARK)?;
         items.hex("recirc_id", Field::RECIRC_ID)?;
