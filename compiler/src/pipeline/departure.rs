@@ -19,7 +19,10 @@ pub(super) fn build(out: &mut Builder) {
         let draft = flow(Table::Commit, 190, unblock).act(commit([CT_BLOCKED.exec(0)])).goto(Table::Output);
         out.add(draft, Owner::Pipeline, "policy allows it again: unblock the connection");
 
-        let established = with_state(family.any(), ct_state::EST, ct_state::RPL);
+        // Fragments carry no ports, so a rule about ports cannot allow them: what is dropped for that must not cut the
+        // connection they belong to.
+        let established =
+            with_state(family.any(), ct_state::EST, ct_state::RPL).with_masked(Field::IP_FRAG, 0u8, 3u8);
         let block = commit([CT_VERSION.exec(CT_LAYOUT), CT_BLOCKED.exec(1)]);
         let draft = flow(Table::Block, 200, established).act(block);
         out.add(draft, Owner::Pipeline, "drop, and block the connection: a policy that came later denies it");
