@@ -74,6 +74,8 @@ pub struct Machine {
     pub held: Watermark,
     /// The model that the agent's view is made of.
     pub model: Arc<Network>,
+    /// The model by which packets were judged last.
+    pub probed: Arc<Network>,
     /// The oldest delta that still has to be refused: what a controller that lags would send.
     pub stale: Option<wire::Delta>,
     /// How many such deltas the agent was sent.
@@ -111,6 +113,7 @@ impl Machine {
             in_force: BTreeSet::new(),
             held: Watermark::default(),
             model: Arc::default(),
+            probed: Arc::default(),
             stale: None,
             stale_sent: 0,
             must_leave: false,

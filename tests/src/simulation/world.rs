@@ -441,6 +441,9 @@ impl World {
                 return Err(format!("nothing changed, and {node} sends {:?}", bundle.flows));
             }
         }
+        // Nothing had to be sent for another model: what is held is judged by that one from now on.
+        let changed = !Arc::ptr_eq(&machine.probed, &machine.switch.model);
+        machine.probed = Arc::clone(&machine.switch.model);
         let must_leave = std::mem::take(&mut machine.must_leave);
         if must_leave && work.leave.is_none() {
             return Err(format!("{node} stays with a controller that is behind"));
@@ -460,9 +463,9 @@ impl World {
             && let Some(stream) = self.streams.get_mut(&session.0)
         {
             stream.cut(usize::MAX);
-            return self.agent_notices(session.0);
+            self.agent_notices(session.0)?;
         }
-        Ok(())
+        if changed { probe::sample(self, node, self.steps) } else { Ok(()) }
     }
 }
 
