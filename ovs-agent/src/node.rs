@@ -20,6 +20,7 @@ use crate::plan::{Confirmation, Plan};
 use crate::saved::Saved;
 use crate::shadow::Shadow;
 
+mod refused;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -427,10 +428,9 @@ impl Node {
             Arc::make_mut(&mut view).nodes.insert(self.config.node.clone(), self.described.clone());
         }
         if view.policies.keys().any(|id| self.rejected.policies.contains_key(id)) {
-            // Without its rules a policy still isolates: what cannot be realized denies.
             let policies = &mut Arc::make_mut(&mut view).policies;
             for (_, policy) in policies.iter_mut().filter(|(id, _)| self.rejected.policies.contains_key(id)) {
-                policy.rules.clear();
+                refused::close(policy);
             }
         }
         let ports: Vec<_> = self
