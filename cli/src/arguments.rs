@@ -165,16 +165,62 @@ pub struct Matrix {
 
 #[derive(Debug, Subcommand)]
 pub enum Openflow {
-    /// Show messages, given as hexadecimal digits, in ovs-ofctl's syntax
+    /// Show messages: hexadecimal lines in, one JSON object a line out
     Decode {
-        /// Hexadecimal digits; from the standard input when none are given
+        /// Hexadecimal digits of one message or several; lines of the standard input when none are given
         hex: Vec<String>,
     },
-    /// Write a flow, given in ovs-ofctl's syntax, as hexadecimal digits
+    /// Write ovs-ofctl's syntax as messages: one a line in, hexadecimal digits out
     Encode {
-        /// The flow; from the standard input, one a line, when none is given
-        flow: Option<String>,
+        /// What the lines are
+        #[arg(value_enum)]
+        what: Encoded,
+        /// Flows, groups or meters; lines of the standard input when none are given
+        text: Vec<String>,
+        /// What the message does, as in ovs-ofctl
+        #[arg(long, value_enum, default_value_t)]
+        command: Modification,
     },
+    /// Show live what a bridge and its controller say to each other
+    Monitor {
+        /// The bridge
+        bridge: String,
+        /// Where its sockets are
+        #[arg(long, env = "OVS_RUNDIR", default_value = "/var/run/openvswitch", value_name = "DIR")]
+        ovs_rundir: PathBuf,
+        /// Only messages whose name contains one of these (flow_mod,packet_in)
+        #[arg(long, value_delimiter = ',', value_name = "NAME")]
+        only: Vec<String>,
+    },
+}
+
+/// What `ferrule openflow encode` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Encoded {
+    /// Flows
+    Flow,
+    /// Groups
+    Group,
+    /// Meters
+    Meter,
+}
+
+/// ovs-ofctl's commands: add-flow, mod-flows, mod-flows --strict, …
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Modification {
+    /// Add
+    #[default]
+    Add,
+    /// Change what is covered
+    Mod,
+    /// Change exactly this one (flows)
+    ModStrict,
+    /// Add or change (groups)
+    AddOrMod,
+    /// Delete what is covered
+    Del,
+    /// Delete exactly this one (flows)
+    DelStrict,
 }
 
 #[derive(Debug, Args)]
