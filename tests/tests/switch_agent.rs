@@ -78,6 +78,12 @@ impl Agent {
     }
 
     fn get(&self, path: &str) -> serde_json::Value {
+        let text = self.get_text(path);
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        serde_json::from_str(body).unwrap_or(serde_json::Value::Null)
+    }
+
+    fn get_text(&self, path: &str) -> String {
         let ask = || -> std::io::Result<String> {
             let mut stream = UnixStream::connect(self.folder.join("agent.sock"))?;
             write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n")?;
@@ -85,9 +91,7 @@ impl Agent {
             stream.read_to_string(&mut text)?;
             Ok(text)
         };
-        let text = ask().unwrap_or_default();
-        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        serde_json::from_str(body).unwrap_or(serde_json::Value::Null)
+        ask().unwrap_or_default()
     }
 
     fn switch(&self) -> serde_json::Value {
@@ -214,11 +218,7 @@ fn an_attachment_comes_and_goes_without_a_trace() -> Outcome {
     }
     same(&flows(&ovs)?, &empty);
     assert!(!ovs.vsctl(["list-ports", "br-int"])?.contains(&id("one").host_interface()));
-    let metrics = folder.path().join("agent.sock");
-    let mut stream = UnixStream::connect(metrics)?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
+    let text = agent.get_text("/metrics");
     assert!(text.contains("ferrule_agent_addresses_allocated 0"), "{text}");
     assert!(text.contains(r#"ferrule_agent_cni_requests_total{command="ADD",code="0"} 2"#), "{text}");
 
@@ -313,6 +313,30 @@ fn a_restarted_database_is_used_again() -> Outcome {
     agent.in_sync();
     assert_eq!(agent.sent(), sent, "the switch kept its flows, nothing is to be sent");
     assert!(matches!(agent.add("one", None)?, Reply::Added(_)));
+    agent.stop()
+}
+
+#[test]
+fn a_lost_record_of_addresses_gives_no_address_twice() -> Outcome {
+    let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let agent = Agent::start(ovs.rundir(), folder.path())?;
+    agent.in_sync();
+    let Reply::Added(first) = agent.add("one", None)? else { panic!("not added") };
+    agent.stop()?;
+    std::fs::remove_file(folder.path().join("state").join("addresses"))?;
+
+    let agent = Agent::start(ovs.rundir(), folder.path())?;
+    agent.in_sync();
+    let allocated = |agent: &Agent| {
+        let text = agent.get_text("/metrics");
+        text.lines().any(|line| line == "ferrule_agent_addresses_allocated 2")
+    };
+    agent.wait("both addresses are claimed again", allocated);
+    let Reply::Added(second) = agent.add("two", None)? else { panic!("not added") };
+    for address in &second.addresses {
+        assert!(first.addresses.iter().all(|taken| taken.address != address.address), "{address:?} twice");
+    }
     agent.stop()
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use api::cni::Tombstone;
 
 use super::attach::Attacher;
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, Wanted};
 use crate::owner::{Ask, ask};
 
 /// How often is looked.
@@ -23,6 +23,7 @@ pub async fn run(attacher: Attacher, tombstones: PathBuf, clock: fn() -> SystemT
     loop {
         replay(&attacher, &tombstones, clock()).await;
         orphans(&attacher, clock()).await;
+        reclaim(&attacher, clock()).await;
         tokio::time::sleep(INTERVAL).await;
     }
 }
@@ -78,6 +79,35 @@ async fn orphans(attacher: &Attacher, now: SystemTime) {
             if let Err(error) = attacher.ipam.release(id, now).await {
                 tracing::warn!(%error, "an address waits for the next try");
             }
+        }
+    }
+}
+
+/// Attachments of whose addresses the record of addresses knows nothing (a damaged disk): they get them again, before
+/// anybody else does.
+async fn reclaim(attacher: &Attacher, now: SystemTime) {
+    let Ok(records) = attacher.store.load() else { return };
+    let Ok(held) = attacher.ipam.list().await else { return };
+    let lost =
+        records.into_values().filter(|record| !held.iter().any(|allocation| allocation.id == record.id));
+    for record in lost {
+        let _held = attacher.locks.hold(&record.id.container_id).await;
+        // It may have gone while the lock was awaited.
+        if !attacher.store.load().is_ok_and(|records| records.contains_key(&record.id)) {
+            continue;
+        }
+        let container = record.id.container_id.clone();
+        let addresses = record.addresses.iter().map(|address| address.address).collect();
+        let wanted = Wanted { id: record.id, network: record.network, pod: record.pod, addresses };
+        match attacher.ipam.allocate(wanted, now).await {
+            Ok(_) => tracing::warn!(
+                container,
+                "its addresses were missing in the record of addresses: claimed again"
+            ),
+            Err(error) => tracing::error!(
+                container, %error,
+                "its addresses are missing in the record of addresses and cannot be claimed: delete the pod"
+            ),
         }
     }
 }
