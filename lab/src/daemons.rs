@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use objects::translate::node::THIS_CLUSTER;
+
 use crate::error::{Context, Error, Result};
 use crate::layout::{Family, Layout, NodeIndex, pod_cidrs};
 use crate::process::{Process, wait_until};
@@ -108,8 +110,8 @@ fn node_object(layout: &Layout, node: NodeIndex, family: Family) -> String {
     let cidrs: Vec<_> = pod_cidrs(node, family).iter().map(ToString::to_string).collect();
     let mut text = format!(
         "# Written by `ferrule lab`: a node of the lab. Your own manifests are elsewhere.\napiVersion: v1\nkind: Node\n\
-         metadata:\n  name: {name}\n  labels:\n    kubernetes.io/hostname: {name}\n    kubernetes.io/os: linux\nspec:\n  \
-         podCIDR: {}\n  podCIDRs:\n",
+         metadata:\n  name: {name}\n  labels:\n    kubernetes.io/hostname: {name}\n    kubernetes.io/os: linux\n  \
+         annotations:\n    {THIS_CLUSTER}: \"true\"\nspec:\n  podCIDR: {}\n  podCIDRs:\n",
         cidrs.first().map_or("", String::as_str)
     );
     for cidr in &cidrs {

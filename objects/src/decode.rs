@@ -156,14 +156,15 @@ fn pod_spec(spec: &mut Value) {
     }
 }
 
-/// Labels, names and owners stay; of the annotations those that say what a static pod is.
+/// Labels, names and owners stay; of the annotations those that say what a static pod is, and ours.
 fn metadata(object: &mut Map<String, Value>) {
     let known = ["name", "namespace", "uid", "labels", "annotations", "ownerReferences", "generation"];
     keep(object.get_mut("metadata"), &known);
     if let Some(Value::Object(annotations)) =
         object.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"))
     {
-        annotations.retain(|key, _| key.starts_with("kubernetes.io/config."));
+        annotations
+            .retain(|key, _| key.starts_with("kubernetes.io/config.") || key.starts_with("ferrule.io/"));
     }
     if let Some(Value::Array(owners)) =
         object.get_mut("metadata").and_then(|metadata| metadata.get_mut("ownerReferences"))

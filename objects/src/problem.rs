@@ -100,9 +100,10 @@ impl Problem {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         match self.fault {
-            Fault::DefinedTwice { .. } | Fault::UnknownField { .. } | Fault::Renamed { .. } => {
-                Severity::Warning
-            }
+            Fault::DefinedTwice { .. }
+            | Fault::UnknownField { .. }
+            | Fault::Renamed { .. }
+            | Fault::ForeignNode => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -235,6 +236,9 @@ pub enum Fault {
         /// The nodes there are.
         known: String,
     },
+    /// A Node object beside those that are marked as the nodes there are.
+    #[error("the node is of another cluster, it is left out")]
+    ForeignNode,
     /// There is no node at all.
     #[error("there is no node to run the pod on, the pod is left out")]
     NoNodes,
@@ -458,6 +462,7 @@ impl Fault {
             | Self::SubjectNotUnderstood { reason, .. }
             | Self::DirectionsNotUnderstood { reason }
             | Self::BadContainerPort { reason } => reason.cure(),
+            Self::ForeignNode => "nothing, or take the Node object out of the manifests".into(),
             Self::UnknownNode { .. } => "bind it to a known node, or leave spec.nodeName out".into(),
             Self::NoNodes => "add a node".into(),
             Self::BadAddress { .. } | Self::UnusableAddress { .. } => {

@@ -10,13 +10,25 @@ use crate::problem::{Fault, ObjectRef, Problem};
 use crate::set::{ObjectSet, Origin, Report};
 use crate::translate::pod::unusable;
 
+/// Marks the nodes there really are, with the value `true`. Once one node carries it, Node objects without it are of another
+/// cluster: manifests that were dumped from one bring its nodes along, and nothing runs on those here.
+pub const THIS_CLUSTER: &str = "ferrule.io/this-cluster";
+
 /// The nodes of a set, by name. Of two nodes with one address, or with overlapping pod ranges, the first keeps it.
 pub fn nodes(objects: &ObjectSet) -> (Vec<Node>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut nodes: Vec<Node> = Vec::new();
     let mut taken: BTreeMap<IpAddr, ObjectRef> = BTreeMap::new();
+    let marked = objects.nodes.values().any(|object| is_marked(&object.value));
     for object in objects.nodes.values() {
         let origin = object.origin.as_ref();
+        if marked && !is_marked(&object.value) {
+            let name = object.value.metadata.name.clone().unwrap_or_default();
+            let mut report = Report::new(ObjectRef::cluster("Node", &name), origin);
+            report.field("metadata", Fault::ForeignNode);
+            problems.extend(report.problems);
+            continue;
+        }
         let (mut node, faults) = node(&object.value, origin);
         problems.extend(faults);
         let me = ObjectRef::cluster("Node", node.name.as_str());
@@ -45,6 +57,11 @@ pub fn nodes(objects: &ObjectSet) -> (Vec<Node>, Vec<Problem>) {
         nodes.push(node);
     }
     (nodes, problems)
+}
+
+fn is_marked(object: &core::Node) -> bool {
+    let annotations = object.metadata.annotations.as_ref();
+    annotations.and_then(|annotations| annotations.get(THIS_CLUSTER)).is_some_and(|value| value == "true")
 }
 
 /// One node. Without an address or a pod range it still is a node; the problem says what does not work.
@@ -110,4 +127,30 @@ fn pod_ranges(object: &core::Node, report: &mut Report<'_>) -> Vec<Cidr> {
         }
     }
     ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Severity, SourceText, read};
+
+    #[test]
+    fn nodes_of_another_cluster_are_left_out_once_ours_are_marked() {
+        let node = |name: &str, annotations: &str, k: u8| {
+            format!(
+                "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n{annotations}spec:\n  podCIDR: 10.244.{k}.0/24\nstatus:\n  \
+                 addresses:\n  - type: InternalIP\n    address: 172.30.0.{k}\n---\n"
+            )
+        };
+        let mark = format!("  annotations:\n    {THIS_CLUSTER}: \"true\"\n");
+        let theirs = node("worker-1", "", 9);
+        let names = |text: String| {
+            let (objects, _) = read(&[SourceText::new("nodes.yaml".to_owned(), text)]);
+            let (nodes, problems) = nodes(&objects);
+            assert!(problems.iter().all(|problem| problem.severity() == Severity::Warning), "{problems:?}");
+            (nodes.into_iter().map(|node| node.name.to_string()).collect::<Vec<_>>(), problems.len())
+        };
+        assert_eq!(names(theirs.clone()), (vec!["worker-1".into()], 0));
+        assert_eq!(names(theirs + &node("node-1", &mark, 1)), (vec!["node-1".into()], 1));
+    }
 }
