@@ -13,8 +13,8 @@ use crate::paint::{Paint, width, wrap};
 /// Room for a packet count and a priority before the sentence.
 const MARGIN: usize = 20;
 
-/// A conjunction's parts begin so. They count no packets and decide nothing by themselves.
-const CLAUSE: &str = "clause:";
+/// What a conjunction's parts do. They count no packets and decide nothing by themselves.
+const CLAUSE: &str = "conjunction(";
 
 /// The narrowest and the widest text that is pleasant to read.
 const NARROW: usize = 40;
@@ -67,7 +67,7 @@ impl Page {
         let mut flows = flows.to_vec();
         flows.sort_by_key(|flow| std::cmp::Reverse(flow.priority));
         let (clauses, whole): (Vec<_>, Vec<_>) =
-            flows.into_iter().partition(|flow| !self.wide && flow.what.starts_with(CLAUSE));
+            flows.into_iter().partition(|flow| !self.wide && flow.actions.starts_with(CLAUSE));
         for flow in whole {
             self.flow(out, flow);
         }
@@ -186,5 +186,22 @@ mod tests {
         assert!(!text.contains("Pipeline") && !text.contains("actions"));
         assert!(text.contains("12\u{202f}345"));
         assert!(render(&list, true, Paint::plain()).contains("actions  drop"));
+    }
+
+    #[test]
+    fn clauses_are_counted_and_only_the_wide_view_lists_them() {
+        let mut clause =
+            flow(Table::Ingress, 1000, "clause `port` of one rule", ("NetworkPolicy", "a/b", "ingress[0]"));
+        clause.actions = "conjunction(7,2/3)".into();
+        let list = List::new(vec![
+            flow(Table::Ingress, 1000, "allow: TCP/80 from anybody", ("NetworkPolicy", "a/b", "ingress[0]")),
+            clause,
+        ]);
+        let text = render(&list, false, Paint::plain());
+        assert!(
+            text.contains("and 1 flows that are the clauses") && !text.contains("clause `port`"),
+            "{text}"
+        );
+        assert!(render(&list, true, Paint::plain()).contains("clause `port`"));
     }
 }
