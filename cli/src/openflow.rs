@@ -156,17 +156,23 @@ fn monitor(bridge: &str, rundir: &Path, only: &[String]) -> Result<Outcome, Fail
             socket.display()
         )
     })?;
-    let lost = |error: std::io::Error| format!("the bridge {bridge} went away: {error}");
+    // Without a controller of the bridge's own there is nothing to show, and Open vSwitch hangs up at once.
+    let lost = |error: &dyn std::fmt::Display| {
+        format!(
+            "the bridge {bridge} ended the connection: {error}; it shows what it and its controllers say, see `ovs-vsctl \
+             get-controller {bridge}` (what is said on its management socket is not shown)"
+        )
+    };
     let hello = Hello { version: 4, elements: vec![HelloElement::VersionBitmap(vec![1 << 4])] };
     let hello = Message::Hello(hello).to_bytes(Xid(1)).map_err(|error| error.to_string())?;
-    stream.write_all(&hello).map_err(lost)?;
+    stream.write_all(&hello).map_err(|error| lost(&error))?;
     let (mut input, mut buffer) = (BytesMut::new(), vec![0; 64 * 1024]);
     let only: Vec<String> = only.iter().map(|name| name.to_ascii_uppercase()).collect();
     let mut out = std::io::stdout().lock();
     loop {
-        let count = stream.read(&mut buffer).map_err(lost)?;
+        let count = stream.read(&mut buffer).map_err(|error| lost(&error))?;
         if count == 0 {
-            return Err(Fail::Said(format!("the bridge {bridge} closed the connection")));
+            return Err(Fail::Said(lost(&"closed")));
         }
         input.extend_from_slice(&buffer[..count]);
         while let Some(length) = Message::length(&input).map_err(|error| error.to_string())? {

@@ -147,7 +147,8 @@ fn decode_action(input: &mut Reader<'_>, depth: u8) -> Result<Action, DecodeErro
             exactly(16)?;
             Action::Output { port: PortNo(body.u32()?), max_len: body.u16()? }
         }
-        COPY_TTL_OUT..=POP_PBB | METER => {
+        // 13 and 14 are nobody's, and unknown types may have any length.
+        COPY_TTL_OUT | COPY_TTL_IN | SET_MPLS_TTL..=POP_PBB | METER => {
             exactly(8)?;
             match kind {
                 COPY_TTL_OUT => Action::CopyTtlOut,
@@ -249,4 +250,23 @@ pub(crate) fn put_operand(out: &mut Writer<'_>, place: Option<Subfield>) -> Resu
     };
     out.u16(ofs_nbits(place)?);
     put_short_field(out, place.field)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{FlowMod, Instruction, Message, Xid};
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_action_survives_whatever_its_length() {
+        for (kind, length) in [(13u16, 4usize), (14, 12), (28, 20), (400, 4)] {
+            let action = Action::Unknown { kind, data: Bytes::from(vec![0xab; length]) };
+            let flow =
+                FlowMod { instructions: vec![Instruction::ApplyActions(vec![action])], ..FlowMod::default() };
+            let message = Message::FlowMod(Box::new(flow));
+            let bytes = message.to_bytes(Xid(1)).expect("it fits");
+            assert_eq!(Message::decode(&bytes), Ok((Xid(1), message)), "type {kind}, {length} bytes");
+        }
+    }
 }
