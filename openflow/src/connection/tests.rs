@@ -271,3 +271,87 @@ fn the_window_is_bounded() {
     }
     assert!(matches!(pair.connection.barrier(), Err(SendError::WindowFull(_))));
 }
+
+mod anything {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_bundle_is_all_or_nothing_however_the_bytes_travel(
+            piece in 1usize..60,
+            tables in prop::collection::vec(prop_oneof![5 => 0u8..100, 1 => Just(254u8)], 0..20),
+        ) {
+            let mut pair = Pair::new(piece);
+            pair.run();
+            let bundle = pair.connection.open_bundle(BundleFlags::ATOMIC | BundleFlags::ORDERED).unwrap();
+            for table in &tables {
+                let instructions = vec![Instruction::ClearActions];
+                let flow = FlowMod::add(TableId(*table), 7, Match::new(), instructions);
+                pair.connection.add_to_bundle(bundle, Message::FlowMod(Box::new(flow))).unwrap();
+            }
+            pair.connection.finish_bundle(bundle).unwrap();
+            let mut outcomes = pair.run().into_iter().filter_map(|event| match event {
+                Event::Bundle { outcome, .. } => Some(outcome),
+                _ => None,
+            });
+            let (outcome, more) = (outcomes.next().unwrap(), outcomes.count());
+            prop_assert_eq!(more, 0);
+            match tables.iter().position(|table| *table == 254) {
+                None => {
+                    prop_assert_eq!(outcome.map(|committed| committed.messages), Ok(tables.len()));
+                    prop_assert_eq!(pair.switch.flows.len(), tables.len());
+                }
+                Some(first) => {
+                    let named = matches!(outcome, Err(BundleError::Message { index, .. }) if index == first);
+                    prop_assert!(named, "the first refused one is named");
+                    prop_assert!(pair.switch.flows.is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn wherever_it_is_cut_the_outcome_is_never_a_lie(cut in 0usize..900, count in 0usize..6, piece in 1usize..40) {
+            let mut pair = Pair::new(piece);
+            pair.run();
+            let bundle = pair.connection.open_bundle(BundleFlags::ATOMIC | BundleFlags::ORDERED).unwrap();
+            for table in 0..count {
+                pair.connection.add_to_bundle(bundle, flow(table as u8)).unwrap();
+            }
+            pair.connection.finish_bundle(bundle).unwrap();
+            let mut left = cut;
+            let mut take = |bytes: &[u8]| {
+                let taken = bytes.len().min(left);
+                left -= taken;
+                taken
+            };
+            for _ in 0..10 {
+                let sent = pair.connection.poll_transmit().unwrap_or_default();
+                let taken = take(&sent);
+                sent[..taken].chunks(piece).for_each(|bytes| pair.switch.hear(bytes));
+                let answer = pair.switch.transmit.split();
+                let taken = take(&answer);
+                for bytes in answer[..taken].chunks(piece) {
+                    pair.connection.handle_bytes(pair.now, bytes).unwrap();
+                }
+            }
+            pair.connection.handle_close(None);
+            let told = std::iter::from_fn(|| pair.connection.poll_event()).find_map(|event| match event {
+                Event::Bundle { outcome, .. } => Some(outcome),
+                _ => None,
+            });
+            let lost = pair.connection.lost_bundles();
+            prop_assert!(pair.connection.ended().is_some());
+            match told {
+                Some(outcome) => {
+                    prop_assert_eq!(outcome.map(|committed| committed.messages), Ok(count));
+                    prop_assert_eq!(pair.switch.flows.len(), count);
+                    prop_assert!(lost.is_empty());
+                }
+                // Whether it was committed is not known, and that is what is said.
+                None => prop_assert!(matches!(lost[..], [(id, BundleError::Lost)] if id == bundle)),
+            }
+        }
+    }
+}
