@@ -202,7 +202,8 @@ fn put(match_: &mut Match, field: Field, value: u128, mask: u128) {
     }
 }
 
-fn canonical_instructions(instructions: &[Instruction]) -> Vec<Instruction> {
+/// Instructions as the switch gives them back, in the order in which they take effect.
+pub fn canonical_instructions(instructions: &[Instruction]) -> Vec<Instruction> {
     let mut all: Vec<Instruction> = instructions
         .iter()
         .filter_map(|instruction| match instruction {
@@ -417,6 +418,30 @@ mod tests {
         let flow = |text| identity(&parse_flow(text, FlowModCommand::Add).unwrap());
         assert_eq!(flow("ip,actions=drop"), flow("cookie=1,ip,actions=output:1"));
         assert_ne!(flow("ip,actions=drop"), flow("priority=1,ip,actions=drop"));
+    }
+
+    #[test]
+    fn the_code_point_of_an_operand_does_not_matter() {
+        let nicira = Field::from_raw(crate::oxm::class::NXM_OF.0, 2, 0);
+        assert_ne!(nicira, Field::ETH_SRC);
+        let copy = |src| {
+            vec![Instruction::ApplyActions(vec![Action::RegMove {
+                src: Subfield { field: src, start_bit: 0, n_bits: 48 },
+                dst: Subfield::all(Field::ETH_DST),
+            }])]
+        };
+        assert_eq!(canonical_instructions(&copy(nicira)), canonical_instructions(&copy(Field::ETH_SRC)));
+        assert_ne!(canonical_instructions(&copy(nicira)), canonical_instructions(&copy(Field::ETH_DST)));
+    }
+
+    #[test]
+    fn notes_are_padded_and_empty_lists_are_none() {
+        let one = |action: &Action| canonical_actions(std::slice::from_ref(action));
+        let note = |bytes: &'static [u8]| Action::Note(bytes::Bytes::from_static(bytes));
+        assert_eq!(one(&note(b"a")), [note(b"a\0\0\0\0\0")]);
+        assert_eq!(one(&note(b"1234567")), one(&note(b"1234567\0\0\0\0\0\0\0")));
+        let goto = Instruction::GotoTable(TableId(1));
+        assert_eq!(canonical_instructions(&[Instruction::ApplyActions(Vec::new()), goto.clone()]), [goto]);
     }
 
     #[test]

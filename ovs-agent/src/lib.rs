@@ -15,7 +15,6 @@
 //! vSwitch and a change of policy all take the same path.
 
 pub mod attachment;
-pub mod canonical;
 pub mod cni;
 pub mod drivers;
 pub mod event;

@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use openflow::canonical::canonical_instructions;
 use openflow::{Cookie, FlowFlags, FlowMod, FlowStats, Instruction, Match, TableId};
-
-use crate::canonical;
 
 /// What tells flows of one switch apart (OpenFlow 1.3.5 §6.4): table, priority and match. The match is in its bytes, which
 /// take a small part of the memory of the match itself.
@@ -61,7 +60,7 @@ impl Held {
 fn fingerprint(instructions: &[Instruction], timeouts: (u16, u16), flags: FlowFlags) -> u64 {
     // Of one process only: nothing of it is stored.
     let mut hasher = DefaultHasher::new();
-    canonical::instructions(instructions).hash(&mut hasher);
+    canonical_instructions(instructions).hash(&mut hasher);
     timeouts.hash(&mut hasher);
     flags.hash(&mut hasher);
     hasher.finish()
