@@ -1,6 +1,8 @@
 //! Between the protobuf of the agent stream and the types of `network`: the only module that knows both. Encoding is
 //! canonical (equal values give equal bytes); decoding refuses what encoding cannot have written, and names where.
 
+mod service;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -12,6 +14,8 @@ use network::{
 use crate::generated::ferrule::v1alpha1 as wire;
 use crate::stream::{Binding, Rejection, Resource, ResourceId};
 use crate::watermark::Watermark;
+
+pub use service::encode_service;
 
 /// Something on the wire is not what the contract says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +67,7 @@ pub fn encode_id(id: &ResourceId) -> wire::ResourceId {
             (wire::ResourceKind::Policy, format!("{kind}/{}/{}", id.namespace, id.name))
         }
         ResourceId::LocalPod(key) => (wire::ResourceKind::LocalPod, key.to_string()),
+        ResourceId::Service(key) => (wire::ResourceKind::Service, key.to_string()),
     };
     wire::ResourceId { kind: kind.into(), name }
 }
@@ -84,17 +89,17 @@ pub fn decode_id(id: &wire::ResourceId) -> Result<ResourceId, Malformed> {
             }
         }
         Ok(wire::ResourceKind::Policy) => policy_name(name).map(ResourceId::Policy),
-        Ok(wire::ResourceKind::LocalPod) => {
-            let key = name
-                .parse()
-                .map_err(|error: network::name::NameError| Fault::new("name", error.to_string()))?;
-            Ok(ResourceId::LocalPod(key))
-        }
+        Ok(wire::ResourceKind::LocalPod) => namespaced_name(name).map(ResourceId::LocalPod),
+        Ok(wire::ResourceKind::Service) => namespaced_name(name).map(ResourceId::Service),
         Ok(wire::ResourceKind::Unspecified) | Err(_) => {
             Err(Fault::new("kind", format!("{} is no kind of resource known here", id.kind)))
         }
     };
     read().map_err(|fault| fault.under("id").of(format!("resource `{name}`")))
+}
+
+fn namespaced_name(name: &str) -> Result<NamespacedName, Fault> {
+    name.parse().map_err(|error: network::name::NameError| Fault::new("name", error.to_string()))
 }
 
 fn policy_name(name: &str) -> Result<PolicyId, Fault> {
@@ -125,6 +130,7 @@ pub fn encode_body(resource: &Resource) -> wire::resource::Body {
         Resource::AddressSet(set) => encode_set(set),
         Resource::Policy(policy) => encode_policy(policy),
         Resource::LocalPod(pod) => encode_pod(pod),
+        Resource::Service(service) => encode_service(service),
     }
 }
 
@@ -258,6 +264,9 @@ pub fn decode_resource(resource: &wire::Resource) -> Result<Resource, Malformed>
                 ("policy", decode_policy(policy))
             }
             (ResourceId::LocalPod(_), wire::resource::Body::LocalPod(pod)) => ("local_pod", decode_pod(pod)),
+            (ResourceId::Service(_), wire::resource::Body::Service(service)) => {
+                ("service", service::decode_service(service).map(Resource::Service))
+            }
             _ => return Err(Fault::new("body", "is of another kind than the id")),
         };
         let read = read.map_err(|fault| fault.under(field))?;
@@ -358,18 +367,21 @@ fn decode_block(block: &wire::IpBlock) -> Result<IpBlock, Fault> {
 }
 
 fn decode_ports(range: &wire::PortRange) -> Result<PortRange, Fault> {
-    let protocol = Protocol::ALL
-        .into_iter()
-        .find(|protocol| u32::from(protocol.number()) == range.protocol)
-        .ok_or_else(|| Fault::new("protocol", format!("{} is not TCP, UDP or SCTP", range.protocol)))?;
-    let port = |field, number| {
-        u16::try_from(number).map_err(|_| Fault::new(field, format!("{number} is no port: at most 65535")))
-    };
-    let (first, last) = (port("first", range.first)?, port("last", range.last)?);
+    let protocol = decode_protocol(range.protocol)?;
+    let (first, last) = (decode_port("first", range.first)?, decode_port("last", range.last)?);
     if last < first {
         return Err(Fault::new("last", format!("{last} is below the first, {first}")));
     }
     Ok(PortRange { protocol, first, last })
+}
+
+fn decode_protocol(number: u32) -> Result<Protocol, Fault> {
+    let known = Protocol::ALL.into_iter().find(|protocol| u32::from(protocol.number()) == number);
+    known.ok_or_else(|| Fault::new("protocol", format!("{number} is not TCP, UDP or SCTP")))
+}
+
+fn decode_port(field: &str, number: u32) -> Result<u16, Fault> {
+    u16::try_from(number).map_err(|_| Fault::new(field, format!("{number} is no port: at most 65535")))
 }
 
 fn decode_prefix(prefix: &wire::Prefix) -> Result<Cidr, Fault> {

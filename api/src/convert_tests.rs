@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use network::{Labels, NodeView};
+use network::{Labels, NodeView, Service, ServiceEndpoint, ServiceKind, ServicePort, TrafficPolicy};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use prost::Message;
@@ -102,15 +102,79 @@ fn policy() -> impl Strategy<Value = ViewPolicy> {
     )
 }
 
+fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
+    let hints = (btree_set(name(), 0..2), btree_set(name().prop_map(NodeName), 0..2));
+    let pod = proptest::option::of((name(), name()));
+    let node = proptest::option::of(name().prop_map(NodeName));
+    (pod, btree_set(address(), 0..3), 1..=u16::MAX, node, any::<[bool; 3]>(), hints).prop_map(
+        |(pod, addresses, port, node, [ready, serving, terminating], (for_zones, for_nodes))| {
+            ServiceEndpoint {
+                pod: pod.map(|(namespace, name)| NamespacedName { namespace, name }),
+                addresses,
+                port,
+                node,
+                ready,
+                serving,
+                terminating,
+                for_zones,
+                for_nodes,
+            }
+        },
+    )
+}
+
+fn service_port() -> impl Strategy<Value = ServicePort> {
+    let (named, at_nodes) = (proptest::option::of(name()), proptest::option::of(1..=u16::MAX));
+    (named, 0..3usize, 1..=u16::MAX, at_nodes, btree_set(endpoint(), 0..3)).prop_map(
+        |(name, protocol, port, node_port, endpoints)| {
+            let protocol = Protocol::ALL[protocol];
+            ServicePort { name, protocol, port, node_port, endpoints }
+        },
+    )
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let kind = prop_oneof![
+        Just(ServiceKind::ClusterIp),
+        Just(ServiceKind::NodePort),
+        Just(ServiceKind::LoadBalancer)
+    ];
+    let policy = || prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)];
+    let addresses = || btree_set(address(), 0..3);
+    let seconds = proptest::option::of(1..=86_400u32);
+    let health = proptest::option::of(1..=u16::MAX);
+    (
+        (name(), name(), kind),
+        (addresses(), addresses(), addresses(), btree_set(cidr(), 0..3)),
+        (vec(service_port(), 0..3), seconds, policy(), policy(), health),
+    )
+        .prop_map(|((namespace, name, kind), (cluster_ips, external_ips, balancer, ranges), rest)| {
+            let (ports, affinity_seconds, internal_policy, external_policy, health_check_node_port) = rest;
+            Service {
+                key: NamespacedName { namespace, name },
+                kind,
+                cluster_ips,
+                external_ips,
+                load_balancer_ips: balancer,
+                source_ranges: ranges,
+                ports,
+                affinity_seconds,
+                internal_policy,
+                external_policy,
+                health_check_node_port,
+            }
+        })
+}
+
 fn view() -> impl Strategy<Value = NodeView> {
-    (vec(node(), 0..4), vec(pod(), 0..4), vec(set(), 0..4), vec(policy(), 0..4)).prop_map(
-        |(nodes, pods, sets, policies)| NodeView {
+    (vec(node(), 0..4), vec(pod(), 0..4), vec(set(), 0..4), vec(policy(), 0..4), vec(service(), 0..3))
+        .prop_map(|(nodes, pods, sets, policies, services)| NodeView {
+            services: services.into_iter().map(|service| (service.key.clone(), service)).collect(),
             nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
             pods: pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect(),
             sets: sets.into_iter().map(|set| (set.id, set)).collect(),
             policies: policies.into_iter().map(|policy| (policy.id.clone(), policy)).collect(),
-        },
-    )
+        })
 }
 
 /// Over the wire and back.

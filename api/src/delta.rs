@@ -54,6 +54,9 @@ fn each(view: &NodeView, mut take: impl FnMut(ResourceId, wire::Resource)) {
     for (key, pod) in &view.pods {
         with(ResourceId::LocalPod(key.clone()), convert::encode_pod(pod));
     }
+    for (key, service) in &view.services {
+        with(ResourceId::Service(key.clone()), convert::encode_service(service));
+    }
 }
 
 /// The first 64 bits of SHA-256 over the encoded resource without its version. Our encoding is canonical: fields by tag,
@@ -134,6 +137,7 @@ fn insert(view: &mut NodeView, resource: Resource) -> bool {
         Resource::AddressSet(set) => put(&mut view.sets, set.id, set),
         Resource::Policy(policy) => put(&mut view.policies, policy.id.clone(), policy),
         Resource::LocalPod(pod) => put(&mut view.pods, pod.key.clone(), pod),
+        Resource::Service(service) => put(&mut view.services, service.key.clone(), service),
     }
 }
 
@@ -143,5 +147,6 @@ fn remove(view: &mut NodeView, id: &ResourceId) -> bool {
         ResourceId::AddressSet(id) => view.sets.remove(id).is_some(),
         ResourceId::Policy(id) => view.policies.remove(id).is_some(),
         ResourceId::LocalPod(key) => view.pods.remove(key).is_some(),
+        ResourceId::Service(key) => view.services.remove(key).is_some(),
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use network::{AddressSet, LocalPod, NamespacedName, Node, NodeName, PolicyId, SetId, ViewPolicy};
+use network::{AddressSet, LocalPod, NamespacedName, Node, NodeName, PolicyId, Service, SetId, ViewPolicy};
 use serde::{Deserialize, Serialize};
 
 /// The name that a controller's certificate carries and that an agent checks, whatever address it dialled.
@@ -27,6 +27,8 @@ pub enum ResourceId {
     Policy(PolicyId),
     /// A pod of the agent's node.
     LocalPod(NamespacedName),
+    /// A Service.
+    Service(NamespacedName),
 }
 
 impl fmt::Display for ResourceId {
@@ -36,6 +38,7 @@ impl fmt::Display for ResourceId {
             Self::AddressSet(id) => write!(f, "AddressSet {id}"),
             Self::Policy(id) => write!(f, "{id}"),
             Self::LocalPod(key) => write!(f, "Pod {key}"),
+            Self::Service(key) => write!(f, "Service {key}"),
         }
     }
 }
@@ -61,6 +64,8 @@ pub enum Resource {
     Policy(ViewPolicy),
     /// A pod of the agent's node.
     LocalPod(LocalPod),
+    /// A Service.
+    Service(Service),
 }
 
 impl Resource {
@@ -71,6 +76,7 @@ impl Resource {
             Self::AddressSet(set) => ResourceId::AddressSet(set.id),
             Self::Policy(policy) => ResourceId::Policy(policy.id.clone()),
             Self::LocalPod(pod) => ResourceId::LocalPod(pod.key.clone()),
+            Self::Service(service) => ResourceId::Service(service.key.clone()),
         }
     }
 }

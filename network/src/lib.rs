@@ -15,6 +15,7 @@ pub mod policy;
 pub mod protocol;
 pub mod reference;
 pub mod selector;
+pub mod service;
 pub mod view;
 
 pub use address::{Cidr, CidrError};
@@ -31,4 +32,5 @@ pub use policy::{
 pub use protocol::{PortRange, Protocol};
 pub use reference::{Endpoint, Verdict};
 pub use selector::{NamespaceSelector, Selector, SetId};
+pub use service::{Service, ServiceEndpoint, ServiceKind, ServicePort, TrafficPolicy};
 pub use view::{AddressSet, LocalPod, NodeView, PeerMatch, ViewPolicy, ViewRule};

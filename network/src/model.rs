@@ -11,6 +11,7 @@ use crate::node::Node;
 use crate::pod::Pod;
 use crate::policy::{Policy, PolicyId};
 use crate::selector::{Selector, SetId};
+use crate::service::Service;
 
 /// The logical network. Two networks made from the same Kubernetes state are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct Network {
     pub pods: BTreeMap<NamespacedName, Pod>,
     /// Policies by object.
     pub policies: BTreeMap<PolicyId, Policy>,
+    /// Services by name; an endpoint may name a pod in place of its addresses.
+    pub services: BTreeMap<NamespacedName, Service>,
     /// What each set that a policy names selects.
     pub selectors: BTreeMap<SetId, Selector>,
 }

@@ -16,6 +16,7 @@ use crate::policy::{
 };
 use crate::protocol::{PortRange, Protocol};
 use crate::selector::{DeclaredPort, NamespaceSelector, Selector, SetId};
+use crate::service::Service;
 
 /// One node's part of the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct NodeView {
     pub sets: BTreeMap<SetId, AddressSet>,
     /// The policies that select a pod of this node.
     pub policies: BTreeMap<PolicyId, ViewPolicy>,
+    /// The Services that packets are balanced for, their endpoints with addresses.
+    pub services: BTreeMap<NamespacedName, Service>,
 }
 
 /// A pod of this node.
@@ -143,6 +146,9 @@ impl NodeView {
         }
         for (id, selector) in peers {
             view.sets.insert(id, AddressSet { id, members: network.addresses_of(&selector) });
+        }
+        for service in network.services.values().filter(|service| service.is_in_data_path()) {
+            view.services.insert(service.key.clone(), service.resolved(network));
         }
         view
     }

@@ -82,7 +82,7 @@ pub struct Resource {
     pub id: ::core::option::Option<ResourceId>,
     #[prost(fixed64, tag = "2")]
     pub version: u64,
-    #[prost(oneof = "resource::Body", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "resource::Body", tags = "3, 4, 5, 6, 7")]
     pub body: ::core::option::Option<resource::Body>,
 }
 /// Nested message and enum types in `Resource`.
@@ -97,6 +97,8 @@ pub mod resource {
         Policy(super::Policy),
         #[prost(message, tag = "6")]
         LocalPod(super::LocalPod),
+        #[prost(message, tag = "7")]
+        Service(super::Service),
     }
 }
 /// What changed for a node. The agent answers every delta once, when the switch has confirmed it.
@@ -268,6 +270,75 @@ pub struct PortRange {
     #[prost(uint32, tag = "3")]
     pub last: u32,
 }
+/// A Service that packets are balanced for.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Service {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "ServiceKind", tag = "3")]
+    pub kind: i32,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub cluster_ips: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub external_ips: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub load_balancer_ips: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, repeated, tag = "7")]
+    pub source_ranges: ::prost::alloc::vec::Vec<Prefix>,
+    #[prost(message, repeated, tag = "8")]
+    pub ports: ::prost::alloc::vec::Vec<ServicePort>,
+    /// Seconds; 0: no affinity.
+    #[prost(uint32, tag = "9")]
+    pub affinity_seconds: u32,
+    #[prost(enumeration = "TrafficPolicy", tag = "10")]
+    pub internal_policy: i32,
+    #[prost(enumeration = "TrafficPolicy", tag = "11")]
+    pub external_policy: i32,
+    /// 0: none.
+    #[prost(uint32, tag = "12")]
+    pub health_check_node_port: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ServicePort {
+    /// Empty: the port has no name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// IANA protocol number.
+    #[prost(uint32, tag = "2")]
+    pub protocol: u32,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// 0: none.
+    #[prost(uint32, tag = "4")]
+    pub node_port: u32,
+    #[prost(message, repeated, tag = "5")]
+    pub endpoints: ::prost::alloc::vec::Vec<ServiceEndpoint>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceEndpoint {
+    /// NAMESPACE/NAME of the pod behind it; empty: none.
+    #[prost(string, tag = "1")]
+    pub pod: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// Empty: not on a node of the cluster.
+    #[prost(string, tag = "4")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub ready: bool,
+    #[prost(bool, tag = "6")]
+    pub serving: bool,
+    #[prost(bool, tag = "7")]
+    pub terminating: bool,
+    #[prost(string, repeated, tag = "8")]
+    pub for_zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "9")]
+    pub for_nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ResourceKind {
@@ -276,6 +347,7 @@ pub enum ResourceKind {
     AddressSet = 2,
     Policy = 3,
     LocalPod = 4,
+    Service = 5,
 }
 impl ResourceKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -289,6 +361,7 @@ impl ResourceKind {
             Self::AddressSet => "RESOURCE_KIND_ADDRESS_SET",
             Self::Policy => "RESOURCE_KIND_POLICY",
             Self::LocalPod => "RESOURCE_KIND_LOCAL_POD",
+            Self::Service => "RESOURCE_KIND_SERVICE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -299,6 +372,7 @@ impl ResourceKind {
             "RESOURCE_KIND_ADDRESS_SET" => Some(Self::AddressSet),
             "RESOURCE_KIND_POLICY" => Some(Self::Policy),
             "RESOURCE_KIND_LOCAL_POD" => Some(Self::LocalPod),
+            "RESOURCE_KIND_SERVICE" => Some(Self::Service),
             _ => None,
         }
     }
@@ -421,6 +495,67 @@ impl Action {
             "ACTION_ACCEPT" => Some(Self::Accept),
             "ACTION_DENY" => Some(Self::Deny),
             "ACTION_PASS" => Some(Self::Pass),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ServiceKind {
+    Unspecified = 0,
+    ClusterIp = 1,
+    NodePort = 2,
+    LoadBalancer = 3,
+}
+impl ServiceKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SERVICE_KIND_UNSPECIFIED",
+            Self::ClusterIp => "SERVICE_KIND_CLUSTER_IP",
+            Self::NodePort => "SERVICE_KIND_NODE_PORT",
+            Self::LoadBalancer => "SERVICE_KIND_LOAD_BALANCER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SERVICE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "SERVICE_KIND_CLUSTER_IP" => Some(Self::ClusterIp),
+            "SERVICE_KIND_NODE_PORT" => Some(Self::NodePort),
+            "SERVICE_KIND_LOAD_BALANCER" => Some(Self::LoadBalancer),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TrafficPolicy {
+    Unspecified = 0,
+    Cluster = 1,
+    Local = 2,
+}
+impl TrafficPolicy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRAFFIC_POLICY_UNSPECIFIED",
+            Self::Cluster => "TRAFFIC_POLICY_CLUSTER",
+            Self::Local => "TRAFFIC_POLICY_LOCAL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRAFFIC_POLICY_UNSPECIFIED" => Some(Self::Unspecified),
+            "TRAFFIC_POLICY_CLUSTER" => Some(Self::Cluster),
+            "TRAFFIC_POLICY_LOCAL" => Some(Self::Local),
             _ => None,
         }
     }

@@ -1,0 +1,375 @@
+//! A Service: the addresses and ports that clients use, and the endpoints behind them. Which endpoints a node uses is decided
+//! here, for everybody who asks: the compiler, the evaluator, the people who look.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::Cidr;
+use crate::model::Network;
+use crate::name::{NamespacedName, NodeName};
+use crate::node::Node;
+use crate::protocol::Protocol;
+
+/// The label of a node that names its zone.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Service {
+    /// `namespace/name`.
+    pub key: NamespacedName,
+    /// How it is reached.
+    pub kind: ServiceKind,
+    /// Its cluster addresses, at most one per family. None for a headless one and for a name alone.
+    pub cluster_ips: BTreeSet<IpAddr>,
+    /// `spec.externalIPs`.
+    pub external_ips: BTreeSet<IpAddr>,
+    /// Addresses of its load balancer that the nodes answer themselves (`ipMode: VIP`).
+    pub load_balancer_ips: BTreeSet<IpAddr>,
+    /// Who may use the load balancer's addresses; empty: everybody.
+    pub source_ranges: BTreeSet<Cidr>,
+    /// Its ports, in the order of the object.
+    pub ports: Vec<ServicePort>,
+    /// How long a client keeps its endpoint, in seconds; `None`: no affinity.
+    pub affinity_seconds: Option<u32>,
+    /// Which endpoints clients in the cluster get.
+    pub internal_policy: TrafficPolicy,
+    /// Which endpoints clients outside get.
+    pub external_policy: TrafficPolicy,
+    /// The port on which every node says whether it has an endpoint (`externalTrafficPolicy: Local`).
+    pub health_check_node_port: Option<u16>,
+}
+
+/// How a Service is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ServiceKind {
+    /// By its cluster addresses.
+    #[default]
+    ClusterIp,
+    /// And by a port of every node.
+    NodePort,
+    /// And by a load balancer.
+    LoadBalancer,
+    /// By its endpoints' own addresses (`clusterIP: None`): nothing in the data path.
+    Headless,
+    /// By another name: nothing in the data path.
+    ExternalName,
+}
+
+/// Which endpoints are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TrafficPolicy {
+    /// Those of the whole cluster.
+    #[default]
+    Cluster,
+    /// Those of the node that the packet is on.
+    Local,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// The port's name, where there are several.
+    pub name: Option<String>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The number at the Service's addresses.
+    pub port: u16,
+    /// The number at every node.
+    pub node_port: Option<u16>,
+    /// Who serves it.
+    pub endpoints: BTreeSet<ServiceEndpoint>,
+}
+
+/// One that serves a port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceEndpoint {
+    /// The pod behind it, where there is one.
+    pub pod: Option<NamespacedName>,
+    /// Its addresses. The manifests know the pod and not its address; [`Service::resolved`] fills it in.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The number that it listens on.
+    pub port: u16,
+    /// Where it runs.
+    pub node: Option<NodeName>,
+    /// It takes new connections.
+    pub ready: bool,
+    /// It answers, ready or not.
+    pub serving: bool,
+    /// It is about to end.
+    pub terminating: bool,
+    /// The zones that should use it (`hints.forZones`).
+    pub for_zones: BTreeSet<String>,
+    /// The nodes that should use it (`hints.forNodes`).
+    pub for_nodes: BTreeSet<NodeName>,
+}
+
+impl Service {
+    /// Whether packets are balanced for it at all.
+    pub fn is_in_data_path(&self) -> bool {
+        !matches!(self.kind, ServiceKind::Headless | ServiceKind::ExternalName)
+    }
+
+    /// The addresses that clients outside the cluster use.
+    pub fn outside_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.external_ips.union(&self.load_balancer_ips).copied()
+    }
+
+    /// The same Service with the addresses that its endpoints' pods have now. An endpoint without any is left out; one
+    /// whose pod is unknown keeps what the object says.
+    pub fn resolved(&self, pods: &Network) -> Self {
+        let mut service = self.clone();
+        for port in &mut service.ports {
+            port.endpoints = std::mem::take(&mut port.endpoints)
+                .into_iter()
+                .map(|mut endpoint| {
+                    let pod = endpoint.pod.as_ref().and_then(|key| pods.pods.get(key));
+                    if let Some(pod) = pod.filter(|_| endpoint.addresses.is_empty()) {
+                        let node = pod.node.as_ref().and_then(|name| pods.nodes.get(name));
+                        endpoint.addresses = match node.filter(|_| pod.host_network) {
+                            Some(node) => node.addresses.iter().copied().collect(),
+                            None => pod.addresses.iter().copied().collect(),
+                        };
+                        endpoint.node.clone_from(&pod.node);
+                    }
+                    endpoint
+                })
+                .filter(|endpoint| !endpoint.addresses.is_empty())
+                .collect();
+        }
+        service
+    }
+}
+
+impl ServiceEndpoint {
+    /// Its address of a family.
+    pub fn address(&self, ipv4: bool) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv4() == ipv4)
+    }
+}
+
+impl ServicePort {
+    /// The endpoints that a new connection on this node may get, in their order.
+    ///
+    /// Ready ones; while there are none, those that serve while they terminate. `Local` looks at this node's only. Else the
+    /// hints narrow the choice: this node's where any endpoint is meant for it, this zone's where all are meant for zones and
+    /// some for this one (Kubernetes, "Topology Aware Routing", "Traffic distribution").
+    pub fn usable(&self, node: &Node, policy: TrafficPolicy, ipv4: bool) -> Vec<&ServiceEndpoint> {
+        let here = |endpoint: &&ServiceEndpoint| match policy {
+            TrafficPolicy::Cluster => true,
+            TrafficPolicy::Local => endpoint.node.as_ref() == Some(&node.name),
+        };
+        let candidates: Vec<_> =
+            self.endpoints.iter().filter(|e| e.address(ipv4).is_some()).filter(here).collect();
+        let ready: Vec<_> = candidates.iter().copied().filter(|endpoint| endpoint.ready).collect();
+        let chosen = if ready.is_empty() {
+            candidates.into_iter().filter(|endpoint| endpoint.serving && endpoint.terminating).collect()
+        } else {
+            ready
+        };
+        match policy {
+            TrafficPolicy::Local => chosen,
+            TrafficPolicy::Cluster => near(chosen, node),
+        }
+    }
+}
+
+/// What the hints leave of the endpoints; all where they do not lead anywhere.
+fn near<'a>(endpoints: Vec<&'a ServiceEndpoint>, node: &Node) -> Vec<&'a ServiceEndpoint> {
+    let narrowed = |keep: &dyn Fn(&ServiceEndpoint) -> bool| -> Option<Vec<&'a ServiceEndpoint>> {
+        let kept: Vec<_> = endpoints.iter().copied().filter(|endpoint| keep(endpoint)).collect();
+        (!kept.is_empty()).then_some(kept)
+    };
+    if endpoints.iter().all(|endpoint| !endpoint.for_nodes.is_empty())
+        && let Some(kept) = narrowed(&|endpoint| endpoint.for_nodes.contains(&node.name))
+    {
+        return kept;
+    }
+    if let Some(zone) = node.labels.get(ZONE_LABEL)
+        && endpoints.iter().all(|endpoint| !endpoint.for_zones.is_empty())
+        && let Some(kept) = narrowed(&|endpoint| endpoint.for_zones.contains(zone))
+    {
+        return kept;
+    }
+    endpoints
+}
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Frontend {
+    /// An address of the Service's.
+    Address(IpAddr),
+    /// A port of any node.
+    NodePort {
+        /// In which family.
+        ipv4: bool,
+    },
+}
+
+impl Frontend {
+    /// The family.
+    pub fn is_ipv4(self) -> bool {
+        match self {
+            Self::Address(address) => address.is_ipv4(),
+            Self::NodePort { ipv4 } => ipv4,
+        }
+    }
+}
+
+/// A frontend, its protocol and its number: what belongs to one Service only.
+pub type Claim = (Frontend, Protocol, u16);
+
+/// A frontend that a Service claims and another owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost<'a> {
+    /// Who goes without it.
+    pub service: &'a NamespacedName,
+    /// What it goes without.
+    pub claim: Claim,
+    /// Who has it.
+    pub owner: &'a NamespacedName,
+}
+
+/// Who owns every frontend: of several that claim one the smallest key keeps it. Also who went without what.
+pub fn claims<'a>(
+    services: impl Iterator<Item = &'a Service>,
+) -> (BTreeMap<Claim, &'a NamespacedName>, Vec<Lost<'a>>) {
+    let mut owners: BTreeMap<Claim, &NamespacedName> = BTreeMap::new();
+    let mut lost = Vec::new();
+    let mut sorted: Vec<_> = services.filter(|service| service.is_in_data_path()).collect();
+    sorted.sort_by_key(|service| &service.key);
+    for service in sorted {
+        let addresses: BTreeSet<IpAddr> =
+            service.cluster_ips.iter().copied().chain(service.outside_addresses()).collect();
+        for port in &service.ports {
+            let at_addresses =
+                addresses.iter().map(|address| (Frontend::Address(*address), port.protocol, port.port));
+            let at_nodes = port.node_port.into_iter().flat_map(|number| {
+                [true, false].map(|ipv4| (Frontend::NodePort { ipv4 }, port.protocol, number))
+            });
+            for claim in at_addresses.chain(at_nodes) {
+                match owners.get(&claim) {
+                    None => {
+                        owners.insert(claim, &service.key);
+                    }
+                    Some(owner) if *owner == &service.key => {}
+                    Some(owner) => lost.push(Lost { service: &service.key, claim, owner }),
+                }
+            }
+        }
+    }
+    (owners, lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(k: u8) -> ServiceEndpoint {
+        ServiceEndpoint {
+            pod: None,
+            addresses: [IpAddr::from([10, 0, 0, k])].into(),
+            port: 80,
+            node: Some(NodeName::new(format!("node-{}", k % 2 + 1))),
+            ready: true,
+            serving: true,
+            terminating: false,
+            for_zones: BTreeSet::new(),
+            for_nodes: BTreeSet::new(),
+        }
+    }
+
+    fn port(endpoints: impl IntoIterator<Item = ServiceEndpoint>) -> ServicePort {
+        ServicePort {
+            name: None,
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+            endpoints: endpoints.into_iter().collect(),
+        }
+    }
+
+    fn node(name: &str, zone: Option<&str>) -> Node {
+        Node {
+            name: NodeName::new(name),
+            labels: zone.map(|zone| (ZONE_LABEL.to_owned(), zone.to_owned())).into_iter().collect(),
+            addresses: vec![],
+            pod_cidrs: vec![],
+        }
+    }
+
+    fn used(port: &ServicePort, node: &Node, policy: TrafficPolicy) -> Vec<u8> {
+        let last = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(_) => 0,
+        };
+        let usable = port.usable(node, policy, true);
+        usable.into_iter().filter_map(|endpoint| endpoint.address(true)).map(last).collect()
+    }
+
+    #[test]
+    fn terminating_endpoints_serve_only_when_nothing_is_ready() {
+        let ending = |k, serving| ServiceEndpoint { ready: false, serving, terminating: true, ..endpoint(k) };
+        let unready = |k| ServiceEndpoint { ready: false, serving: false, ..endpoint(k) };
+        let any = node("node-1", None);
+        let all = [endpoint(1), ending(2, true), unready(3)];
+        assert_eq!(used(&port(all), &any, TrafficPolicy::Cluster), [1]);
+        let none_ready = [ending(2, true), ending(4, false), unready(3)];
+        assert_eq!(used(&port(none_ready), &any, TrafficPolicy::Cluster), [2]);
+        assert_eq!(used(&port([unready(3)]), &any, TrafficPolicy::Cluster), [0u8; 0]);
+    }
+
+    #[test]
+    fn local_looks_at_this_node_only_and_falls_back_there() {
+        let here = node("node-2", None);
+        assert_eq!(used(&port([endpoint(1), endpoint(2)]), &here, TrafficPolicy::Local), [1]);
+        let ending = ServiceEndpoint { ready: false, terminating: true, ..endpoint(1) };
+        assert_eq!(used(&port([ending, endpoint(2)]), &here, TrafficPolicy::Local), [1]);
+        assert_eq!(used(&port([endpoint(2)]), &here, TrafficPolicy::Local), [0u8; 0]);
+    }
+
+    #[test]
+    fn hints_narrow_the_choice_only_when_they_lead_somewhere() {
+        let zoned = |k, zone: &str| ServiceEndpoint { for_zones: [zone.to_owned()].into(), ..endpoint(k) };
+        let both = port([zoned(1, "a"), zoned(2, "b")]);
+        assert_eq!(used(&both, &node("node-1", Some("a")), TrafficPolicy::Cluster), [1]);
+        assert_eq!(used(&both, &node("node-1", Some("c")), TrafficPolicy::Cluster), [1, 2]);
+        assert_eq!(used(&both, &node("node-1", None), TrafficPolicy::Cluster), [1, 2]);
+        let partly = port([zoned(1, "a"), endpoint(2)]);
+        assert_eq!(used(&partly, &node("node-1", Some("a")), TrafficPolicy::Cluster), [1, 2]);
+        let for_node = |k, name: &str| ServiceEndpoint {
+            for_nodes: [NodeName::new(name)].into(),
+            for_zones: ["a".to_owned()].into(),
+            ..endpoint(k)
+        };
+        let near = port([for_node(1, "node-1"), for_node(2, "node-2")]);
+        assert_eq!(used(&near, &node("node-2", Some("a")), TrafficPolicy::Cluster), [2]);
+        assert_eq!(used(&near, &node("node-3", Some("a")), TrafficPolicy::Cluster), [1, 2]);
+    }
+
+    #[test]
+    fn the_smallest_key_keeps_what_several_claim() {
+        let service = |name: &str, number| Service {
+            key: NamespacedName::new("shop", name),
+            kind: ServiceKind::NodePort,
+            cluster_ips: [IpAddr::from([10, 96, 0, number])].into(),
+            external_ips: [IpAddr::from([192, 0, 2, 1])].into(),
+            load_balancer_ips: BTreeSet::new(),
+            source_ranges: BTreeSet::new(),
+            ports: vec![ServicePort { node_port: Some(30_000), ..port([endpoint(number)]) }],
+            affinity_seconds: None,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            health_check_node_port: None,
+        };
+        let (b, a) = (service("b", 2), service("a", 1));
+        let (owners, lost) = claims([&b, &a].into_iter());
+        let node_port = (Frontend::NodePort { ipv4: true }, Protocol::Tcp, 30_000);
+        assert_eq!(owners[&node_port], &a.key);
+        // Both families of the node port and the external address; each cluster address has one owner.
+        assert_eq!(lost.len(), 3);
+        assert!(lost.iter().all(|lost| (lost.service, lost.owner) == (&b.key, &a.key)));
+    }
+}
