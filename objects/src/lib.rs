@@ -11,6 +11,7 @@ pub mod directory;
 mod expand;
 mod lenient;
 mod located;
+pub mod made_up;
 pub mod offline;
 mod place;
 mod problem;

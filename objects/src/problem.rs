@@ -303,6 +303,34 @@ pub enum Fault {
         /// Why.
         reason: RuleFault,
     },
+    /// A port of a Service that cannot be one.
+    #[error("the port of the Service is ignored: {reason}")]
+    BadServicePort {
+        /// Why.
+        reason: RuleFault,
+    },
+    /// A type of Service that is not known here.
+    #[error("`{kind}` is no type of Service known here, it is served as a ClusterIP")]
+    ServiceType {
+        /// The type.
+        kind: String,
+    },
+    /// SCTP whose port would have to be translated.
+    #[error(
+        "SCTP port {port} leads to another number at its endpoints, which cannot be translated: those endpoints are left out"
+    )]
+    SctpTarget {
+        /// The Service's number.
+        port: u16,
+    },
+    /// Another Service has it already.
+    #[error("{what} belongs to {owner}, this Service goes without it")]
+    FrontendTaken {
+        /// The address and port, or the node port.
+        what: String,
+        /// Who has it.
+        owner: ObjectRef,
+    },
 }
 
 /// What a fault makes match nothing.
@@ -461,7 +489,11 @@ impl Fault {
             Self::NotUnderstood { reason, .. }
             | Self::SubjectNotUnderstood { reason, .. }
             | Self::DirectionsNotUnderstood { reason }
-            | Self::BadContainerPort { reason } => reason.cure(),
+            | Self::BadContainerPort { reason }
+            | Self::BadServicePort { reason } => reason.cure(),
+            Self::ServiceType { .. } => "use ClusterIP, NodePort, LoadBalancer or ExternalName".into(),
+            Self::SctpTarget { port } => format!("let the endpoints listen on {port}"),
+            Self::FrontendTaken { .. } => "give one of the two another number or address".into(),
             Self::ForeignNode => "nothing, or take the Node object out of the manifests".into(),
             Self::UnknownNode { .. } => "bind it to a known node, or leave spec.nodeName out".into(),
             Self::NoNodes => "add a node".into(),

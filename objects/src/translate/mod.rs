@@ -4,13 +4,16 @@ pub mod node;
 pub mod pod;
 pub mod policy;
 mod selector;
+pub mod service;
 
 use k8s_openapi::api::core::v1::Namespace;
+use network::service::{Claim, Frontend, claims};
 use network::{Labels, Network, Node, Pod};
 
 use crate::defaulting::NAMESPACE_NAME_LABEL;
+use crate::made_up;
 use crate::place::{Check, problem};
-use crate::problem::Problem;
+use crate::problem::{Fault, ObjectRef, Problem};
 use crate::set::ObjectSet;
 
 /// The network of a set of objects on `nodes` with `pods` (from [`crate::place`], with whatever addresses they have by
@@ -45,6 +48,13 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
         }
         network.policies.insert(translated.policy.id.clone(), translated.policy);
     }
+    let sorted: Vec<Pod> = network.pods.values().cloned().collect();
+    let (services, found) = made_up::services(objects, nodes, &sorted);
+    problems.extend(found);
+    for service in services {
+        network.services.insert(service.key.clone(), service);
+    }
+    problems.extend(contested(&network));
     let named = network.pods.keys().map(|key| key.namespace.clone());
     let named: Vec<String> = named.chain(network.policies.keys().map(|id| id.namespace.clone())).collect();
     for name in named.into_iter().filter(|name| !name.is_empty()) {
@@ -52,6 +62,35 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
         network.namespaces.entry(name).or_insert(labels);
     }
     (network, problems)
+}
+
+/// Frontends that several Services claim; the one with the smallest name has it.
+pub fn contested(network: &Network) -> Vec<Problem> {
+    let lost = claims(network.services.values()).1;
+    let told = lost.into_iter().map(|lost| Problem {
+        object: Some(ObjectRef::namespaced("Service", &lost.service.namespace, &lost.service.name)),
+        source: None,
+        field: None,
+        fault: Fault::FrontendTaken {
+            what: spelt(lost.claim),
+            owner: ObjectRef::namespaced("Service", &lost.owner.namespace, &lost.owner.name),
+        },
+    });
+    let mut problems: Vec<Problem> = Vec::new();
+    // A node port is lost in both families at once.
+    told.for_each(|problem| {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    });
+    problems
+}
+
+fn spelt((frontend, protocol, port): Claim) -> String {
+    match frontend {
+        Frontend::Address(address) => format!("{protocol} port {port} of {address}"),
+        Frontend::NodePort { .. } => format!("{protocol} node port {port}"),
+    }
 }
 
 /// The labels of a namespace, its name among them as the API server writes it; `None` for one that was never seen.
