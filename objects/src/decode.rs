@@ -114,7 +114,7 @@ struct RawOrdinals {
 pub(crate) fn prune(object: &mut Value) {
     let Value::Object(fields) = object else { return };
     metadata(fields);
-    if fields.get("kind").and_then(Value::as_str) == Some("NetworkPolicy") {
+    if matches!(fields.get("kind").and_then(Value::as_str), Some("NetworkPolicy" | "ClusterNetworkPolicy")) {
         // Nothing that is wrong with its labels may keep a policy from being in force.
         keep(fields.get_mut("metadata"), &["name", "namespace", "uid", "generation"]);
         if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {

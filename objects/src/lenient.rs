@@ -1,5 +1,6 @@
 //! Makes a NetworkPolicy that does not decode decodable, so that it denies rather than disappears: a part that is not
 //! understood, unknown fields among it, is replaced by one that matches nothing. Knows the shape, not the meaning.
+//! (A ClusterNetworkPolicy decodes whatever it says: [`crate::cluster_policy`].)
 
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
@@ -144,7 +145,8 @@ fn repair_rule(rule: &mut Value, peers: &str, path: &str, faults: &mut Vec<Repai
     }
 }
 
-type Checked = Result<(), (String, RuleFault)>;
+/// Understood, or the path of the field at fault and what is wrong with it.
+pub(crate) type Checked = Result<(), (String, RuleFault)>;
 
 fn check_peer(peer: &Value) -> Checked {
     let known = ["podSelector", "namespaceSelector", "ipBlock"];
@@ -167,7 +169,7 @@ fn check_port(port: &Value) -> Checked {
     decodes::<NetworkPolicyPort>(port).map_err(|(below, reason)| (below, RuleFault::Type(reason)))
 }
 
-fn check_selector(selector: &Value) -> Checked {
+pub(crate) fn check_selector(selector: &Value) -> Checked {
     if selector.is_null() {
         return Ok(());
     }
@@ -185,7 +187,10 @@ fn check_selector(selector: &Value) -> Checked {
     decodes::<LabelSelector>(selector).map_err(|(below, reason)| (below, RuleFault::Type(reason)))
 }
 
-fn map_of<'a>(value: &'a Value, known: &[&str]) -> Result<&'a Map<String, Value>, (String, RuleFault)> {
+pub(crate) fn map_of<'a>(
+    value: &'a Value,
+    known: &[&str],
+) -> Result<&'a Map<String, Value>, (String, RuleFault)> {
     let Value::Object(fields) = value else { return Err((String::new(), wrong_type(value, "a map"))) };
     match unknown_field(fields, known) {
         Some(name) => Err((name.clone(), field_fault(&name, known))),
@@ -214,7 +219,7 @@ fn field_fault(name: &str, known: &[&str]) -> RuleFault {
     RuleFault::Field { name: name.to_owned(), known: known.join(", ") }
 }
 
-fn wrong_type(found: &Value, wanted: &str) -> RuleFault {
+pub(crate) fn wrong_type(found: &Value, wanted: &str) -> RuleFault {
     let found = match found {
         Value::Null => "nothing",
         Value::Bool(_) => "a boolean",

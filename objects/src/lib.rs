@@ -5,6 +5,7 @@
 //! [`offline::hand_out`]) → [`translate`]. A source that watches an API server calls the functions of [`translate`] one
 //! object at a time.
 
+pub mod cluster_policy;
 mod decode;
 pub mod defaulting;
 pub mod directory;
@@ -16,12 +17,14 @@ pub mod offline;
 mod place;
 mod problem;
 mod read;
+mod rule_fault;
 mod scenario;
 mod set;
 mod syntax;
 pub mod translate;
 mod yaml;
 
+pub use cluster_policy::ClusterNetworkPolicy;
 pub use place::{Placement, place};
 pub use problem::{Fault, ObjectRef, Problem, RuleFault, RulePart, Severity, Source};
 pub use read::read;

@@ -77,7 +77,10 @@ fn numbered_nodes_in(second: u8, count: u8, families: Families) -> Vec<Node> {
             let v6 = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x172, 0x30, decimal_as_hex(second), 0, 0, 0, low));
             let name = format!("node-{number}");
             Node {
-                labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.clone())]),
+                labels: Labels::from([
+                    ("kubernetes.io/hostname".to_owned(), name.clone()),
+                    ("kubernetes.io/os".to_owned(), "linux".to_owned()),
+                ]),
                 name: NodeName::new(name),
                 addresses: [families.ipv4().then_some(v4), families.ipv6().then_some(v6)]
                     .into_iter()

@@ -8,6 +8,9 @@ use network::{Cidr, CidrError};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::rule_fault::in_short;
+pub use crate::rule_fault::{RuleFault, RulePart};
+
 /// The object that a problem is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ObjectRef {
@@ -102,6 +105,7 @@ impl Problem {
         match self.fault {
             Fault::DefinedTwice { .. }
             | Fault::UnknownField { .. }
+            | Fault::LongName { .. }
             | Fault::Renamed { .. }
             | Fault::ForeignNode => Severity::Warning,
             _ => Severity::Error,
@@ -228,6 +232,41 @@ pub enum Fault {
         /// Why.
         reason: RuleFault,
     },
+    /// A rule of a ClusterNetworkPolicy is not understood.
+    #[error("{reason}, so this {}", if *.denies { "rule denies everything" } else { "`Accept` rule matches nothing" })]
+    RuleFailsClosed {
+        /// Why.
+        reason: RuleFault,
+        /// Whether it is anything but an `Accept` rule.
+        denies: bool,
+    },
+    /// What all rules of a ClusterNetworkPolicy depend on is not understood.
+    #[error("{reason}, so {taken}, its `Accept` rules match nothing and its `Pass` rules deny")]
+    PolicyInDoubt {
+        /// Why.
+        reason: RuleFault,
+        /// What the policy is taken for.
+        taken: &'static str,
+    },
+    /// A rule is about names, which are not supported.
+    #[error("domain names are not supported yet, so this rule matches nothing")]
+    DomainNames,
+    /// The name of a rule is too long; it has no other meaning.
+    #[error("the rule's name has {characters} characters, an API server takes at most {most}")]
+    LongName {
+        /// How many it has.
+        characters: usize,
+        /// How many it may have.
+        most: usize,
+    },
+    /// A kind of a policy group that is not read.
+    #[error("{kind} of apiVersion {version} is not known, the object is left out")]
+    UnknownKind {
+        /// The kind.
+        kind: String,
+        /// Its version.
+        version: String,
+    },
     /// A pod is bound to a node that does not exist.
     #[error("the pod is bound to node `{node}`, which does not exist (known: {known}), the pod is left out")]
     UnknownNode {
@@ -333,141 +372,6 @@ pub enum Fault {
     },
 }
 
-/// What a fault makes match nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RulePart {
-    /// The whole rule.
-    Rule,
-    /// One peer of it.
-    Peer,
-    /// One port of it.
-    Port,
-}
-
-impl fmt::Display for RulePart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rule => "rule",
-            Self::Peer => "peer",
-            Self::Port => "port",
-        })
-    }
-}
-
-/// Why a part of a policy is not understood.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RuleFault {
-    /// A type is wrong.
-    #[error("{0}")]
-    Type(String),
-    /// A field that is not known here.
-    #[error("the field `{name}` is unknown here (known: {known})")]
-    Field {
-        /// The field.
-        name: String,
-        /// What may stand here.
-        known: String,
-    },
-    /// No CIDR.
-    #[error("{}", in_short(.0))]
-    Cidr(CidrError),
-    /// A hole outside its block.
-    #[error("the exception {except} is not a smaller part of {cidr}")]
-    Except {
-        /// The hole.
-        except: Cidr,
-        /// The block.
-        cidr: Cidr,
-    },
-    /// A peer that names nobody.
-    #[error("the peer has neither podSelector, namespaceSelector nor ipBlock")]
-    EmptyPeer,
-    /// A peer that mixes addresses and selectors.
-    #[error("an ipBlock cannot stand beside a selector in one peer")]
-    MixedPeer,
-    /// An operator that does not exist.
-    #[error("`{0}` is not an operator of a selector")]
-    Operator(String),
-    /// `In` or `NotIn` without values.
-    #[error("the operator {0} needs at least one value")]
-    NoValues(String),
-    /// `Exists` or `DoesNotExist` with values.
-    #[error("the operator {0} takes no values")]
-    Values(String),
-    /// The key of a label is malformed.
-    #[error("`{0}` cannot be the key of a label")]
-    Key(String),
-    /// The value of a label is malformed.
-    #[error("`{0}` cannot be the value of a label")]
-    Value(String),
-    /// No protocol.
-    #[error("`{0}` is not a protocol")]
-    Protocol(String),
-    /// No port number.
-    #[error("{0} is not a port")]
-    PortNumber(i64),
-    /// No port name.
-    #[error("`{0}` cannot be the name of a port")]
-    PortName(String),
-    /// The range ends before it begins.
-    #[error("the port range {first} to {last} is reversed")]
-    Reversed {
-        /// Its beginning.
-        first: i64,
-        /// Its end.
-        last: i64,
-    },
-    /// `endPort` without a number to begin with.
-    #[error("endPort stands beside no port number")]
-    EndPortAlone,
-    /// No policy type.
-    #[error("`{0}` is not a policy type")]
-    PolicyType(String),
-}
-
-/// The error without the cure that it carries itself.
-fn in_short(error: &CidrError) -> String {
-    match error {
-        CidrError::Malformed(text) => format!("`{text}` is not a CIDR"),
-        CidrError::TooLong { .. } => error.to_string(),
-    }
-}
-
-impl RuleFault {
-    fn cure(&self) -> String {
-        match self {
-            Self::Type(_) => {
-                "write the type that the API wants (a text that looks like a number needs quotes)".into()
-            }
-            Self::Field { .. } => "check the spelling and the indentation".into(),
-            Self::Cidr(_) => "write ADDRESS/LENGTH, for example 10.0.0.0/8 or fd00::/48".into(),
-            Self::Except { .. } => "make each `except` a longer prefix inside `cidr`".into(),
-            Self::EmptyPeer => {
-                "name a selector or a block; to allow everybody leave `from` or `to` out".into()
-            }
-            Self::MixedPeer => "make two peers of it".into(),
-            Self::Operator(_) => "use In, NotIn, Exists or DoesNotExist".into(),
-            Self::NoValues(_) => "list values, or use Exists or DoesNotExist".into(),
-            Self::Values(_) => "leave the values out, or use In or NotIn".into(),
-            Self::Key(_) => {
-                "write [PREFIX/]NAME of letters, digits, `-`, `_` and `.`, at most 63 each name".into()
-            }
-            Self::Value(_) => {
-                "write at most 63 letters, digits, `-`, `_` and `.`, a letter or digit at both ends".into()
-            }
-            Self::Protocol(_) => "write TCP, UDP or SCTP, in capitals".into(),
-            Self::PortNumber(_) => "write a number from 1 to 65535".into(),
-            Self::PortName(name) if name.parse::<u16>().is_ok() => format!("write {name} without quotes"),
-            Self::PortName(_) => "write at most 15 small letters, digits and `-`, at least one letter".into(),
-            Self::Reversed { .. } => {
-                "put the smaller number into `port` and the larger into `endPort`".into()
-            }
-            Self::EndPortAlone => "put the first number of the range into `port`".into(),
-            Self::PolicyType(_) => "write Ingress, Egress or both".into(),
-        }
-    }
-}
-
 impl Fault {
     /// What to do about it.
     pub fn cure(&self) -> String {
@@ -487,6 +391,8 @@ impl Fault {
             Self::Renamed { .. } => "give the two objects different names".into(),
             Self::BadCount { .. } => format!("write a number from 0 to {}", crate::decode::MOST_PODS),
             Self::NotUnderstood { reason, .. }
+            | Self::RuleFailsClosed { reason, .. }
+            | Self::PolicyInDoubt { reason, .. }
             | Self::SubjectNotUnderstood { reason, .. }
             | Self::DirectionsNotUnderstood { reason }
             | Self::BadContainerPort { reason }
@@ -494,6 +400,18 @@ impl Fault {
             Self::ServiceType { .. } => "use ClusterIP, NodePort, LoadBalancer or ExternalName".into(),
             Self::SctpTarget { port } => format!("let the endpoints listen on {port}"),
             Self::FrontendTaken { .. } => "give one of the two another number or address".into(),
+            Self::DomainNames => {
+                "write networks, or pods and namespaces where they are in the cluster".into()
+            }
+            Self::LongName { most, .. } => format!("shorten it to {most} characters"),
+            Self::UnknownKind { kind, .. } if kind.ends_with("AdminNetworkPolicy") => {
+                "write it as a ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2".into()
+            }
+            Self::UnknownKind { .. } => {
+                "check the spelling: NetworkPolicy of networking.k8s.io/v1 and ClusterNetworkPolicy of \
+                 policy.networking.k8s.io/v1alpha2 are read"
+                    .into()
+            }
             Self::ForeignNode => "nothing, or take the Node object out of the manifests".into(),
             Self::UnknownNode { .. } => "bind it to a known node, or leave spec.nodeName out".into(),
             Self::NoNodes => "add a node".into(),

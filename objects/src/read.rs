@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::Resource;
 use network::NamespacedName;
 use serde_json::Value;
 
+use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::decode::{self, Failure};
 use crate::defaulting;
 use crate::lenient::{self, Repair};
@@ -36,17 +38,24 @@ enum Kind {
     Service,
     EndpointSlice,
     NetworkPolicy,
+    ClusterNetworkPolicy,
     Workload(WorkloadKind),
 }
 
 /// Every kind that is read: its name, its API group, the version that is read.
-const KINDS: [(Kind, &str, &str, &str); 12] = [
+const KINDS: [(Kind, &str, &str, &str); 13] = [
     (Kind::Namespace, "Namespace", "", "v1"),
     (Kind::Node, "Node", "", "v1"),
     (Kind::Pod, "Pod", "", "v1"),
     (Kind::Service, "Service", "", "v1"),
     (Kind::EndpointSlice, "EndpointSlice", "discovery.k8s.io", "discovery.k8s.io/v1"),
     (Kind::NetworkPolicy, "NetworkPolicy", "networking.k8s.io", "networking.k8s.io/v1"),
+    (
+        Kind::ClusterNetworkPolicy,
+        ClusterNetworkPolicy::KIND,
+        ClusterNetworkPolicy::GROUP,
+        ClusterNetworkPolicy::API_VERSION,
+    ),
     (Kind::Workload(WorkloadKind::Deployment), "Deployment", "apps", "apps/v1"),
     (Kind::Workload(WorkloadKind::StatefulSet), "StatefulSet", "apps", "apps/v1"),
     (Kind::Workload(WorkloadKind::DaemonSet), "DaemonSet", "apps", "apps/v1"),
@@ -59,8 +68,13 @@ enum Recognised {
     Read(Kind),
     /// A kind that is read, in another version of its group or in the group it had long ago.
     OtherVersion(&'static str),
+    /// A kind of the groups that policies are in, and no other that is known there: a policy in a wrong spelling.
+    UnknownPolicy,
     Skipped,
 }
+
+/// Kinds of the groups that policies are in, which have nothing to do with policy.
+const BESIDE_POLICIES: [&str; 4] = ["Ingress", "IngressClass", "IPAddress", "ServiceCIDR"];
 
 fn recognise(kind: &str, version: &str) -> Recognised {
     let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -69,10 +83,16 @@ fn recognise(kind: &str, version: &str) -> Recognised {
             if version == known_version {
                 return Recognised::Read(known);
             }
-            if group == known_group || group == "extensions" {
+            // `v1` in front of a policy is a slip; a group of somebody else's is not.
+            let slipped = known_version.contains("networking.k8s.io") && group.is_empty();
+            if group == known_group || group == "extensions" || slipped {
                 return Recognised::OtherVersion(known_version);
             }
         }
+    }
+    if ["networking.k8s.io", ClusterNetworkPolicy::GROUP].contains(&group) && !BESIDE_POLICIES.contains(&kind)
+    {
+        return Recognised::UnknownPolicy;
     }
     Recognised::Skipped
 }
@@ -127,16 +147,22 @@ impl Reader {
             *self.set.skipped.entry(name).or_default() += 1;
             return;
         }
-        let cluster_wide = matches!(recognised, Recognised::Read(Kind::Namespace | Kind::Node));
+        let cluster_wide =
+            matches!(recognised, Recognised::Read(Kind::Namespace | Kind::Node | Kind::ClusterNetworkPolicy))
+                || (matches!(recognised, Recognised::UnknownPolicy | Recognised::OtherVersion(_))
+                    && version.starts_with(ClusterNetworkPolicy::GROUP));
         let names = match Names::of(root, cluster_wide) {
             // A policy is in force whatever it is called.
             Err(Misnamed { key: Some(key), failure })
-                if matches!(recognised, Recognised::Read(Kind::NetworkPolicy)) =>
+                if matches!(
+                    recognised,
+                    Recognised::Read(Kind::NetworkPolicy | Kind::ClusterNetworkPolicy)
+                ) =>
             {
                 let origin =
                     Origin { source: source.clone(), positions: root.positions(), reported: [].into() };
                 self.problems.push(Problem {
-                    object: Some(object_ref(kind_name, &key, false)),
+                    object: Some(object_ref(kind_name, &key, cluster_wide)),
                     source: Some(origin.at(&failure.field)),
                     field: Some(failure.field),
                     fault: *failure.fault,
@@ -164,6 +190,11 @@ impl Reader {
                 let (source, field) = (Some(source), Some("apiVersion".to_owned()));
                 self.problems.push(Problem { object: Some(object), source, field, fault });
             }
+            Recognised::UnknownPolicy => {
+                let fault = Fault::UnknownKind { kind: kind_name.to_owned(), version: version.to_owned() };
+                let (source, field) = (Some(source), Some("kind".to_owned()));
+                self.problems.push(Problem { object: Some(object), source, field, fault });
+            }
             Recognised::Skipped => {}
         }
     }
@@ -171,7 +202,7 @@ impl Reader {
     fn decode(&mut self, kind: Kind, source: Source, root: &Located, names: Names, object: ObjectRef) {
         let mut value = root.value();
         names.write_into(&mut value);
-        let keep_positions = matches!(kind, Kind::NetworkPolicy | Kind::Node);
+        let keep_positions = matches!(kind, Kind::NetworkPolicy | Kind::ClusterNetworkPolicy | Kind::Node);
         let positions = if keep_positions { root.positions() } else { BTreeMap::new() };
         let mut origin = Origin { source: source.clone(), positions, reported: [].into() };
         if kind == Kind::NetworkPolicy
@@ -203,6 +234,9 @@ impl Reader {
                 defaulting::network_policy(&mut v);
                 insert.put(&mut set.network_policies, key, v);
             }),
+            Kind::ClusterNetworkPolicy => {
+                decode::typed(value).map(|v| insert.put(&mut set.cluster_network_policies, name, v))
+            }
             Kind::Workload(kind) => decode::workload(value, kind, key.clone())
                 .map(|v| insert.put(&mut set.workloads, (key, kind), v)),
         };
@@ -299,19 +333,26 @@ impl Names {
     }
 }
 
-/// Decodes one policy that stands alone, without file (a scenario's).
-pub(crate) fn lone_policy(
-    mut value: Value,
-    source: &Source,
-    problems: &mut Vec<Problem>,
-) -> Option<Object<k8s_openapi::api::networking::v1::NetworkPolicy>> {
+/// Reads policies that stand in no document of their own (a scenario's). One that does not say what it is, is a
+/// NetworkPolicy, or a ClusterNetworkPolicy when it has a tier.
+pub(crate) fn lone_policies(policies: Vec<Value>, source: &Source) -> (ObjectSet, Vec<Problem>) {
     let mut reader = Reader { set: ObjectSet::default(), problems: Vec::new() };
-    if let Value::Object(fields) = &mut value {
-        fields.entry("apiVersion").or_insert_with(|| "networking.k8s.io/v1".into());
-        fields.entry("kind").or_insert_with(|| "NetworkPolicy".into());
-    }
     let position = crate::located::Position { line: source.line, column: source.column };
-    reader.document(&source.file, &Located::anywhere(value, position), None);
-    problems.append(&mut reader.problems);
-    reader.set.network_policies.into_values().next()
+    for mut policy in policies {
+        let has_tier = policy.get("spec").is_some_and(|spec| spec.get("tier").is_some());
+        if let Value::Object(fields) = &mut policy {
+            let cluster = match fields.get("kind") {
+                Some(kind) => kind == ClusterNetworkPolicy::KIND,
+                None => has_tier,
+            };
+            let (kind, version) = match cluster {
+                true => (ClusterNetworkPolicy::KIND, ClusterNetworkPolicy::API_VERSION),
+                false => ("NetworkPolicy", "networking.k8s.io/v1"),
+            };
+            fields.entry("apiVersion").or_insert_with(|| version.into());
+            fields.entry("kind").or_insert_with(|| kind.into());
+        }
+        reader.document(&source.file, &Located::anywhere(policy, position), None);
+    }
+    (reader.set, reader.problems)
 }

@@ -1,5 +1,6 @@
 //! Policy scenarios (one JSON object per line, or one alone) into networks: `id`, `namespaces` (name → labels), `pods`
-//! (namespace, name, labels, ip, ports), `policies` (`networking.k8s.io/v1`), `order`, and perhaps the expected `table`.
+//! (namespace, name, labels, ip, ports), `policies` (NetworkPolicies and ClusterNetworkPolicies), `order`, and perhaps the
+//! expected `table`.
 //! The pods stand on two nodes: those at an even place in `order` on `node-1`, those at an odd one on `node-2`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,7 @@ use serde_json::Value;
 use crate::lenient;
 use crate::offline::{Families, hand_out, numbered_nodes_apart, widened};
 use crate::problem::{Fault, Problem, Source};
-use crate::read::lone_policy;
-use crate::set::ObjectSet;
+use crate::read::lone_policies;
 use crate::translate::{namespace_labels, translate};
 use crate::yaml::SourceText;
 
@@ -147,17 +147,8 @@ fn scenario(value: Value, source: &Source, problems: &mut Vec<Problem>) -> Optio
         p
     }));
     let nodes = widened(&nodes, &pods);
-    let mut objects = ObjectSet::default();
-    for policy in raw.policies {
-        if let Some(object) = lone_policy(policy, source, problems) {
-            let name = &object.value.metadata;
-            let key = NamespacedName::new(
-                name.namespace.clone().unwrap_or_default(),
-                name.name.clone().unwrap_or_default(),
-            );
-            objects.network_policies.insert(key, object);
-        }
-    }
+    let (objects, more) = lone_policies(raw.policies, source);
+    problems.extend(more);
     let (mut network, more) = translate(&objects, &nodes, &pods);
     problems.extend(more.into_iter().map(|p| Problem { source: Some(source.clone()), ..p }));
     for (name, labels) in raw.namespaces {

@@ -7,6 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use network::NamespacedName;
 
+use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::located::{Position, parent};
 use crate::problem::{Fault, ObjectRef, Problem, Source};
 
@@ -27,6 +28,8 @@ pub struct ObjectSet {
     pub endpoint_slices: BTreeMap<NamespacedName, Object<EndpointSlice>>,
     /// NetworkPolicies.
     pub network_policies: BTreeMap<NamespacedName, Object<NetworkPolicy>>,
+    /// ClusterNetworkPolicies by name.
+    pub cluster_network_policies: BTreeMap<String, Object<ClusterNetworkPolicy>>,
     /// How many objects of each kind were skipped because the kind does not matter (`Kind` or `Kind.group`).
     pub skipped: BTreeMap<String, u32>,
 }

@@ -5,7 +5,47 @@ use objects::offline::{Families, network, numbered_nodes};
 use objects::{SourceText, read, scenarios};
 use proptest::prelude::*;
 
-const MANIFESTS: [&str; 3] = [
+const CLUSTER_POLICY: &str = r#"apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata:
+  name: cluster
+spec:
+  tier: Admin
+  priority: 10
+  subject:
+    pods:
+      namespaceSelector:
+        matchLabels: {team: a}
+      podSelector: {}
+  ingress:
+  - name: first
+    action: Deny
+    from:
+    - namespaces: {}
+    protocols:
+    - tcp:
+        destinationPort:
+          number: 80
+    - destinationNamedPort: web
+  egress:
+  - action: Pass
+    to:
+    - nodes: {}
+    - networks:
+      - 10.0.0.0/8
+    protocols:
+    - udp:
+        destinationPort:
+          range:
+            start: 1
+            end: 9
+  - action: Accept
+    to:
+    - domainNames: ["*.example.org"]
+"#;
+
+const MANIFESTS: [&str; 4] = [
+    CLUSTER_POLICY,
     include_str!("manifests/20-data.yaml"),
     include_str!("manifests/40-policies-default.yaml"),
     include_str!("manifests/50-policies-shop.yaml"),
@@ -42,7 +82,7 @@ proptest! {
 
     #[test]
     fn any_value_in_place_of_any_field(
-        field in prop::sample::select(vec!["kind", "metadata", "spec", "podSelector", "ingress", "egress", "from", "ports", "cidr", "policyTypes", "namespace", "containerPort", "replicas", "template", "endPort", "matchLabels", "values", "operator", "key"]),
+        field in prop::sample::select(vec!["kind", "metadata", "spec", "podSelector", "ingress", "egress", "from", "ports", "cidr", "policyTypes", "namespace", "containerPort", "replicas", "template", "endPort", "matchLabels", "values", "operator", "key", "tier", "priority", "subject", "namespaces", "pods", "action", "to", "nodes", "networks", "protocols", "tcp", "destinationPort", "number", "range", "start", "destinationNamedPort", "domainNames"]),
         value in prop::sample::select(vec!["", "null", "{}", "[]", "[null]", "[[]]", "[{}]", "-1", "1e9", "99999999999999999999", "true", "text", "''", "{a: b}", "[a, b]", "~", "!!binary x", "&a [*a]"]),
     ) {
         for text in MANIFESTS {

@@ -1,5 +1,6 @@
 //! Objects into the logical network. Each kind has a function for one object; [`translate`] does a whole set.
 
+pub mod cluster_policy;
 pub mod node;
 pub mod pod;
 pub mod policy;
@@ -40,8 +41,15 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
             network.pods.insert(pod.key.clone(), pod);
         }
     }
-    for object in objects.network_policies.values() {
-        let translated = policy::network_policy(&object.value, object.origin.as_ref());
+    let namespaced = objects
+        .network_policies
+        .values()
+        .map(|object| policy::network_policy(&object.value, object.origin.as_ref()));
+    let cluster_wide = objects
+        .cluster_network_policies
+        .values()
+        .map(|object| cluster_policy::cluster_network_policy(&object.value, object.origin.as_ref()));
+    for translated in namespaced.chain(cluster_wide) {
         problems.extend(translated.problems);
         for selector in translated.selectors {
             network.intern(selector);
