@@ -9,7 +9,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use crate::generated::ferrule::v1alpha1::agents_client::AgentsClient;
-use crate::stream::{MAX_FROM_AGENT_BYTES, MAX_FROM_CONTROLLER_BYTES, SERVER_NAME};
+use crate::stream::{MAX_FROM_AGENT_BYTES, MAX_FROM_CONTROLLER_BYTES};
 
 /// A dead peer is noticed after this without an answer, on top of [`KEEPALIVE_INTERVAL`].
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,12 +40,12 @@ pub enum ClientError {
     Token,
 }
 
-/// The endpoint of a controller at `HOST:PORT`, trusted when its certificate names [`SERVER_NAME`] under this authority.
-pub fn endpoint(address: &str, authority_pem: &[u8]) -> Result<Endpoint, ClientError> {
+/// The endpoint of a controller at `HOST:PORT`, trusted when its certificate carries this name (usually
+/// [`SERVER_NAME`](crate::stream::SERVER_NAME)) under one of these authorities.
+pub fn endpoint(address: &str, authorities_pem: &[u8], name: &str) -> Result<Endpoint, ClientError> {
     let endpoint = Endpoint::from_shared(format!("https://{address}"))
         .map_err(|source| ClientError::Address { address: address.to_owned(), source })?;
-    let tls =
-        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority_pem)).domain_name(SERVER_NAME);
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities_pem)).domain_name(name);
     Ok(endpoint
         .tls_config(tls)
         .map_err(|source| ClientError::Authority { source })?
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_is_named() {
-        let error = endpoint("no address", b"").unwrap_err();
+        let error = endpoint("no address", b"", "n").unwrap_err();
         assert!(error.to_string().contains("`no address`"), "{error}");
     }
 }

@@ -74,6 +74,7 @@ pub fn delta(known: &Versions, resources: &Resources) -> wire::Delta {
     let removed = known.keys().filter(|id| !resources.contains_key(id));
     wire::Delta {
         nonce: 0,
+        term: 0,
         watermark: None,
         changed: changed.map(|(_, (_, resource))| resource.clone()).collect(),
         removed: removed.map(convert::encode_id).collect(),

@@ -8,5 +8,6 @@ pub mod delta;
 #[allow(missing_debug_implementations, clippy::all)]
 pub mod generated;
 pub mod insight;
+pub mod role;
 pub mod stream;
 pub mod watermark;

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use api::convert;
 use api::delta::{self, Resources, Versions};
 use api::generated::ferrule::v1alpha1 as wire;
+use api::role::{Holding, Role};
 use api::stream::{Rejection, ResourceId, Version};
-use api::watermark::{Epoch, Watermark};
+use api::watermark::{Epoch, Outdated, Watermark};
 use network::NodeName;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -51,6 +52,19 @@ pub struct Hello {
     pub bindings: Vec<api::stream::Binding>,
     /// Revision of that list.
     pub bindings_revision: u64,
+    /// What we are to be.
+    pub role: Role,
+}
+
+/// What an agent holds, whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Which versions.
+    pub known: Versions,
+    /// The watermark of that.
+    pub acknowledged: Watermark,
+    /// What of it does not stand.
+    pub rejected: Vec<Rejection>,
 }
 
 #[derive(Debug)]
@@ -87,14 +101,23 @@ pub struct Answered {
 pub struct Agent {
     version: String,
     link: Option<Link>,
+    role: Role,
+    /// Counts how often we were asked to lead on this stream.
+    term: u64,
     /// What it holds once everything on its way has arrived.
     sent: Versions,
     offered: Option<Arc<Resources>>,
     watermark: Watermark,
     greeted: bool,
+    /// It was told that we lack what it acknowledged.
+    told_behind: bool,
+    /// As a standby: it holds what we would send.
+    agrees: bool,
     held: bool,
     nonce: u64,
     pending: VecDeque<Pending>,
+    /// It has not said yet that what it had at first is in force.
+    unheard: bool,
     unconfirmed: BTreeMap<ResourceId, u64>,
     rejected: BTreeMap<ResourceId, String>,
     /// Rejections that name no resource, of the last answer that had any.
@@ -103,18 +126,108 @@ pub struct Agent {
 
 impl Agent {
     /// A new stream takes the place of the old one, which ends.
-    pub fn connect(&mut self, link: Link, version: String, known: Versions, acknowledged: Watermark) {
+    pub fn connect(&mut self, link: Link, hello: Hello) {
         if let Some(old) = self.link.replace(link) {
             let _ = old.out.try_send(Err(Status::aborted("the agent of this node has connected again")));
         }
         *self = Self {
-            version,
+            version: hello.version,
             link: self.link.take(),
-            sent: known,
-            watermark: acknowledged,
+            role: hello.role,
+            sent: hello.known,
+            watermark: hello.acknowledged,
             nonce: self.nonce,
+            unheard: true,
             ..Self::default()
         };
+    }
+
+    /// We lead from now on.
+    pub fn lead(&mut self, term: u64, holding: &Holding) {
+        holding.update(&mut self.sent);
+        *self = Self {
+            version: std::mem::take(&mut self.version),
+            link: self.link.take(),
+            role: Role::Leader,
+            term,
+            sent: std::mem::take(&mut self.sent),
+            watermark: holding.watermark.clone(),
+            nonce: self.nonce,
+            unheard: self.unheard,
+            // What was told of since the last progress is in force with our first delta's answer.
+            unconfirmed: holding.changes.keys().map(|id| (id.clone(), self.nonce + 1)).collect(),
+            rejected: std::mem::take(&mut self.rejected),
+            nameless: std::mem::take(&mut self.nameless),
+            ..Self::default()
+        };
+    }
+
+    /// Another one leads: what we sent is not taken, and this is what the agent holds.
+    pub fn stand_by(&mut self, held: Held) {
+        *self = Self {
+            version: std::mem::take(&mut self.version),
+            link: self.link.take(),
+            role: Role::Standby,
+            sent: held.known,
+            watermark: held.acknowledged,
+            nonce: self.nonce,
+            unheard: true,
+            ..Self::default()
+        };
+        self.reject(held.rejected);
+    }
+
+    /// What is in force there by now, although we sent nothing, and all that does not stand.
+    pub fn progress(&mut self, holding: &Holding, rejected: Vec<Rejection>) {
+        if self.role == Role::Standby {
+            holding.update(&mut self.sent);
+            self.watermark.clone_from(&holding.watermark);
+            self.unheard = false;
+            self.offered = None;
+        }
+        self.reject(rejected);
+    }
+
+    fn reject(&mut self, rejected: Vec<Rejection>) {
+        self.rejected.clear();
+        self.nameless.clear();
+        for rejection in rejected {
+            match rejection.id {
+                Some(id) => {
+                    self.rejected.insert(id, rejection.reason);
+                }
+                None => self.nameless.push(rejection.reason),
+            }
+        }
+    }
+
+    /// Tells an agent that asks us to lead, once, that we lack what it acknowledged.
+    pub fn tell_behind(&mut self, ours: &Watermark, reason: &Outdated) {
+        let Some(link) = self.link.as_ref().filter(|_| !self.told_behind) else { return };
+        let behind = wire::Behind {
+            watermark: Some(convert::encode_watermark(ours)),
+            reason: reason.to_string(),
+            term: self.term,
+        };
+        let message = wire::FromController { body: Some(wire::from_controller::Body::Behind(behind)) };
+        self.told_behind = link.out.try_send(Ok(message)).is_ok();
+    }
+
+    /// What the agent of this node acknowledged of the cluster: our knowledge of its own bindings may lag and mend itself.
+    pub fn acknowledged(&self, node: &NodeName) -> Watermark {
+        let mut acknowledged = self.watermark.clone();
+        acknowledged.revisions.remove(&Watermark::bindings_of(node));
+        acknowledged
+    }
+
+    /// Whether we lead, and have not sent anything since we were asked to.
+    pub fn is_asking(&self) -> bool {
+        self.is_connected() && self.role == Role::Leader && !self.greeted
+    }
+
+    /// What we are to the agent.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The stream ended. Returns whether it was the one in use.
@@ -140,7 +253,7 @@ impl Agent {
 
     /// Whether it enforces something of another epoch, and was sent nothing of this one yet.
     pub fn brings_state(&self, epoch: Epoch) -> bool {
-        !self.greeted && self.watermark != Watermark::default() && self.watermark.epoch != epoch
+        self.is_asking() && self.watermark != Watermark::default() && self.watermark.epoch != epoch
     }
 
     /// The agent's version.
@@ -167,19 +280,19 @@ impl Agent {
     /// Whether this version of the resource is in force.
     pub fn realizes(&self, id: &ResourceId, version: Version) -> bool {
         self.is_connected()
+            && !self.unheard
             && self.sent.get(id) == Some(&version)
             && !self.unconfirmed.contains_key(id)
             && !self.rejected.contains_key(id)
     }
 
-    /// Whether everything that there was to send was sent, answered and not refused.
+    /// Whether everything that there was to send was sent (by whoever leads), answered and not refused.
     pub fn is_realized(&self) -> bool {
-        self.is_connected()
-            && self.greeted
-            && !self.held
-            && self.pending.is_empty()
-            && self.rejected.is_empty()
-            && self.nameless.is_empty()
+        let in_step = match self.role {
+            Role::Leader => self.greeted && !self.held && self.pending.is_empty(),
+            Role::Standby => self.agrees && !self.unheard,
+        };
+        self.is_connected() && in_step && self.rejected.is_empty() && self.nameless.is_empty()
     }
 
     /// Brings the agent to this state, or notes that it must wait. An agent whose view is unchanged still hears that its
@@ -192,6 +305,13 @@ impl Agent {
         now: Instant,
     ) -> Offer {
         let Some(link) = &self.link else { return Offer::Nothing };
+        if self.role == Role::Standby {
+            if self.offered.as_ref().is_none_or(|offered| !Arc::ptr_eq(offered, resources)) {
+                self.agrees = holds(&self.sent, resources);
+                self.offered = Some(Arc::clone(resources));
+            }
+            return Offer::Nothing;
+        }
         let own = Watermark::bindings_of(node);
         let news = !self.greeted
             || watermark.epoch != self.watermark.epoch
@@ -213,6 +333,7 @@ impl Agent {
             return Offer::Nothing;
         }
         delta.nonce = self.nonce + 1;
+        delta.term = self.term;
         delta.watermark = Some(convert::encode_watermark(watermark));
         let bytes = delta.encoded_len();
         let message = wire::FromController { body: Some(wire::from_controller::Body::Delta(delta)) };
@@ -246,17 +367,9 @@ impl Agent {
         };
         self.pending.retain(|pending| pending.nonce > nonce);
         self.unconfirmed.retain(|_, carried_by| *carried_by > nonce);
+        self.unheard = false;
         // An answer lists everything that does not stand: a policy that was over budget fits once another is gone.
-        self.rejected.clear();
-        self.nameless.clear();
-        for rejection in rejected {
-            match rejection.id {
-                Some(id) => {
-                    self.rejected.insert(id, rejection.reason);
-                }
-                None => self.nameless.push(rejection.reason),
-            }
-        }
+        self.reject(rejected);
         Answered { elapsed: Some(elapsed) }
     }
 
@@ -271,4 +384,9 @@ impl Agent {
         link.out.try_send(Ok(message)).map_err(|_| "its agent is going away")?;
         Ok(link.session)
     }
+}
+
+fn holds(known: &Versions, resources: &Resources) -> bool {
+    known.len() == resources.len()
+        && known.iter().zip(resources).all(|((a, held), (b, (version, _)))| a == b && held == version)
 }

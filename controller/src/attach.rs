@@ -8,13 +8,14 @@ use api::convert;
 use api::delta::Versions;
 use api::generated::ferrule::v1alpha1 as wire;
 use api::generated::ferrule::v1alpha1::agents_server::Agents;
-use api::stream::{Binding, Version};
+use api::role::{self, Holding, Role};
+use api::stream::{Binding, Rejection, Version};
 use network::NodeName;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::agent::{self, Hello, Link, Outgoing, SessionId};
+use crate::agent::{self, Held, Hello, Link, Outgoing, SessionId};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::owner::{Event, Owner};
@@ -154,6 +155,7 @@ pub fn read_hello(hello: wire::Hello) -> (Hello, Vec<String>) {
         acknowledged,
         bindings,
         bindings_revision: hello.bindings_revision,
+        role: Role::decode(hello.role),
     };
     (hello, garbage)
 }
@@ -163,13 +165,16 @@ fn read_bindings(bindings: &[wire::Binding], garbage: &mut Vec<String>) -> Vec<B
     read.filter_map(|read| read.map_err(|error| garbage.push(error.to_string())).ok()).collect()
 }
 
+fn read_rejections(rejected: &[wire::Rejection]) -> Vec<Rejection> {
+    rejected.iter().map(convert::decode_rejection).collect()
+}
+
 /// What an agent says after its Hello, and what of it cannot be read.
 pub fn read(message: wire::FromAgent) -> Vec<Said> {
     match message.body {
-        Some(wire::from_agent::Body::Acknowledgement(answer)) => vec![Said::Answer {
-            nonce: answer.nonce,
-            rejected: answer.rejected.iter().map(convert::decode_rejection).collect(),
-        }],
+        Some(wire::from_agent::Body::Acknowledgement(answer)) => {
+            vec![Said::Answer { nonce: answer.nonce, rejected: read_rejections(&answer.rejected) }]
+        }
         Some(wire::from_agent::Body::Bindings(bindings)) => {
             let mut garbage = Vec::new();
             let bound = read_bindings(&bindings.bound, &mut garbage);
@@ -179,6 +184,31 @@ pub fn read(message: wire::FromAgent) -> Vec<Said> {
             said
         }
         Some(wire::from_agent::Body::Answer(answer)) => vec![Said::Told(answer)],
+        Some(wire::from_agent::Body::Progress(progress)) => {
+            vec![match Holding::decode(&progress.holding.unwrap_or_default()) {
+                Ok(holding) => Said::Progress { holding, rejected: read_rejections(&progress.rejected) },
+                Err(error) => Said::Garbage(format!("progress: {error}")),
+            }]
+        }
+        Some(wire::from_agent::Body::Lead(lead)) => {
+            vec![match Holding::decode(&lead.holding.unwrap_or_default()) {
+                Ok(holding) => Said::Lead { term: lead.term, holding },
+                Err(error) => Said::Garbage(format!("lead: {error}")),
+            }]
+        }
+        Some(wire::from_agent::Body::StandBy(stand_by)) => {
+            let held = || {
+                Ok::<_, convert::Malformed>(Held {
+                    known: role::decode_versions(&stand_by.known)?,
+                    acknowledged: convert::decode_watermark(stand_by.acknowledged.as_ref())?,
+                    rejected: read_rejections(&stand_by.rejected),
+                })
+            };
+            vec![match held() {
+                Ok(held) => Said::StandBy { held, reason: stand_by.reason },
+                Err(error) => Said::Garbage(format!("stand_by: {error}")),
+            }]
+        }
         Some(wire::from_agent::Body::Hello(_)) => vec![Said::Garbage("a second Hello".into())],
         None => vec![Said::Garbage("a message of a kind that is not known here".into())],
     }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use api::generated::ferrule::v1alpha1 as wire;
+use api::role::Holding;
 use api::stream::{Binding, Rejection};
 use api::watermark::{Epoch, Watermark};
 use network::{Network, NodeName};
 use tokio::sync::oneshot;
 
-use crate::agent::{Agent, Hello, Link, Offer, SessionId};
+use crate::agent::{Agent, Held, Hello, Link, Offer, SessionId};
 use crate::bindings::{Bindings, Change, NodeBindings};
 use crate::index::Index;
 use crate::metrics::Metrics;
@@ -42,6 +43,27 @@ pub enum Said {
         released: BTreeSet<String>,
         /// Revision of its list, which this makes.
         revision: u64,
+    },
+    /// What is in force there although we sent nothing, and all that does not stand.
+    Progress {
+        /// What is held, beyond what was said before.
+        holding: Holding,
+        /// What of it does not stand.
+        rejected: Vec<Rejection>,
+    },
+    /// We are to lead from now on.
+    Lead {
+        /// Counts how often we were asked on this stream.
+        term: u64,
+        /// What is held, beyond what was said before.
+        holding: Holding,
+    },
+    /// Another controller leads.
+    StandBy {
+        /// What is held, whole.
+        held: Held,
+        /// Why.
+        reason: String,
     },
     /// The answer to a question.
     Told(wire::Answer),
@@ -113,17 +135,26 @@ impl State {
     }
 
     /// An agent connected and said Hello.
-    pub fn attach(&mut self, node: &NodeName, link: Link, hello: Hello) {
-        tracing::info!(%node, version = %hello.version, known = hello.known.len(), pods = hello.bindings.len(), "agent connected");
-        let change = self.bindings.replace(node, hello.bindings, hello.bindings_revision);
+    pub fn attach(&mut self, node: &NodeName, link: Link, mut hello: Hello) {
+        let (version, known, pods) = (&hello.version, hello.known.len(), hello.bindings.len());
+        tracing::info!(%node, %version, known, pods, role = ?hello.role, "agent connected");
+        let change =
+            self.bindings.replace(node, std::mem::take(&mut hello.bindings), hello.bindings_revision);
         self.note(node, change);
-        if let Err(behind) = hello.acknowledged.admits(&self.watermark()) {
-            tracing::warn!(%node, error = %behind, "the agent has acknowledged more than we have: a new epoch starts");
-            self.start_epoch(hello.acknowledged.epoch);
-        }
         self.garbage.remove(node);
         let agent = self.agents.entry(node.clone()).or_default();
-        agent.connect(link, hello.version, hello.known, hello.acknowledged);
+        agent.connect(link, hello);
+        self.outrun(node);
+    }
+
+    /// Whether an agent that wants us to lead has acknowledged more than we have, and what that means for us.
+    fn outrun(&mut self, node: &NodeName) {
+        let Some(agent) = self.agents.get(node).filter(|agent| agent.is_asking()) else { return };
+        let acknowledged = agent.acknowledged(node);
+        if let Err(behind) = acknowledged.admits(&self.watermark()) {
+            tracing::warn!(%node, error = %behind, "the agent has acknowledged more than we have: a new epoch starts");
+            self.start_epoch(acknowledged.epoch);
+        }
     }
 
     /// An agent said something else.
@@ -146,6 +177,16 @@ impl State {
             Said::Bindings { bound, released, revision } => {
                 let change = self.bindings.update(node, bound, &released, revision);
                 self.note(node, change);
+            }
+            Said::Progress { holding, rejected } => agent.progress(&holding, rejected),
+            Said::Lead { term, holding } => {
+                tracing::info!(%node, "the agent wants us to lead");
+                agent.lead(term, &holding);
+                self.outrun(node);
+            }
+            Said::StandBy { held, reason } => {
+                tracing::info!(%node, %reason, "we stand by for the agent");
+                agent.stand_by(held);
             }
             Said::Told(answer) => {
                 let asked = self.questions.get(&answer.id).is_some_and(|(asked, _)| *asked == session);
@@ -242,6 +283,12 @@ impl State {
         let watermark = self.watermark();
         let (epoch, unsettled) = (self.epoch, self.unsettled(now));
         for (node, agent) in &mut self.agents {
+            if agent.is_asking()
+                && let Err(behind) = agent.acknowledged(node).admits(&watermark)
+            {
+                agent.tell_behind(&watermark, &behind);
+                continue;
+            }
             if !agent.is_connected() || (unsettled && agent.brings_state(epoch)) {
                 continue;
             }

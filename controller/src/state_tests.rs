@@ -12,6 +12,7 @@ use super::*;
 use crate::agent::{QUEUE, WINDOW};
 use crate::status::{self, Filter};
 use api::delta;
+use api::role::{Holding, Role};
 use network::NodeView;
 
 fn node(k: u8) -> Node {
@@ -123,6 +124,17 @@ impl World {
         bindings: Vec<Binding>,
         bindings_revision: u64,
     ) -> Peer {
+        self.greet(k, view, watermark, (bindings, bindings_revision), Role::Leader)
+    }
+
+    fn greet(
+        &mut self,
+        k: u8,
+        view: NodeView,
+        watermark: Watermark,
+        (bindings, bindings_revision): (Vec<Binding>, u64),
+        role: Role,
+    ) -> Peer {
         static SESSIONS: AtomicU64 = AtomicU64::new(0);
         let session = SessionId(SESSIONS.fetch_add(1, Ordering::Relaxed));
         let (out, queue) = mpsc::channel(QUEUE);
@@ -132,6 +144,7 @@ impl World {
             acknowledged: watermark.clone(),
             bindings,
             bindings_revision,
+            role,
         };
         self.state.attach(&name(k), Link { session, out }, hello);
         self.state.settle(self.now);
@@ -162,7 +175,7 @@ impl Peer {
     fn receive(&mut self) -> Option<wire::Delta> {
         match self.queue.try_recv().ok()?.expect("the stream goes on").body? {
             wire::from_controller::Body::Delta(delta) => Some(delta),
-            wire::from_controller::Body::Query(_) => self.receive(),
+            wire::from_controller::Body::Query(_) | wire::from_controller::Body::Behind(_) => self.receive(),
         }
     }
 
@@ -495,3 +508,6 @@ fn a_node_that_left_is_forgotten_with_its_agent() {
     assert_eq!(status::nodes(&world.state).len(), 2);
     assert_eq!((status::problems(&world.state), world.state.index().resources(&name(3))), (vec![], None));
 }
+
+#[path = "standby_tests.rs"]
+mod standby;

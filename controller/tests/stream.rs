@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::delta;
 use api::generated::ferrule::v1alpha1 as wire;
-use api::stream::{Binding, Rejection};
+use api::stream::{Binding, Rejection, SERVER_NAME};
 use api::watermark::Watermark;
 use api::{client, convert};
 use clap::Parser;
@@ -157,7 +157,7 @@ impl World {
 }
 
 fn endpoint(controller: &Controller, authority: &[u8]) -> tonic::transport::Endpoint {
-    client::endpoint(&controller.addresses()[0].to_string(), authority).unwrap()
+    client::endpoint(&controller.addresses()[0].to_string(), authority, SERVER_NAME).unwrap()
 }
 
 fn message(body: wire::from_agent::Body) -> wire::FromAgent {

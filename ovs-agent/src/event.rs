@@ -13,12 +13,23 @@ use crate::shadow::Shadow;
 /// Something happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A stream to a controller was opened.
-    StreamOpened(Session),
+    /// The controllers that there are, `HOST:PORT` each; earlier ones that are not among them are gone.
+    Controllers(BTreeSet<String>),
+    /// A stream to the controller at this address was opened.
+    StreamOpened(Session, String),
     /// A controller sent a delta.
     Delta(Session, Box<wire::Delta>),
-    /// A stream ended, or could not be opened, and why.
-    StreamClosed(String),
+    /// A controller that was asked to lead lacks what this node acknowledged.
+    Behind(Session, Box<wire::Behind>),
+    /// A stream ended, or could not be opened.
+    StreamClosed {
+        /// Which it was, or would have been.
+        session: Session,
+        /// To which controller.
+        address: String,
+        /// Why.
+        problem: String,
+    },
     /// An attachment has its addresses and is recorded.
     Plugged(Box<Attachment>),
     /// An attachment is no longer recorded.

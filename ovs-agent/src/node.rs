@@ -1,12 +1,11 @@
 //! The state of a node and what follows from it: what the switch, the database and the host should hold, what to send next,
 //! what to answer to whom. No IO, no clock: events go in, work comes out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::cni::AttachmentId;
 use api::generated::ferrule::v1alpha1 as wire;
-use api::stream::{Binding, Rejection, ResourceId};
 use api::watermark::Watermark;
 use compiler::host::HostState;
 use compiler::switch::SwitchRows;
@@ -22,10 +21,12 @@ use crate::shadow::Shadow;
 
 mod refused;
 mod report;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use report::{Snapshot, Standing};
+pub use stream::{Controller, Part};
 
 /// Why flows exist, by their mark.
 pub type Reasons = BTreeMap<Cookie, Reason>;
@@ -39,7 +40,7 @@ pub struct Node {
     view: Arc<NodeView>,
     watermark: Watermark,
     attachments: BTreeMap<AttachmentId, Plugged>,
-    stream: Stream,
+    stream: stream::Streams,
     database: Option<Database>,
     database_problem: String,
     switch: Switch,
@@ -51,7 +52,6 @@ pub struct Node {
     /// Counts changes of anything that the program depends on.
     generation: u64,
     confirmed: Confirmed,
-    acknowledgements: Vec<Owed>,
     /// Addresses whose owner is gone, and the generation in which it was.
     departed: Vec<(u64, Vec<std::net::IpAddr>)>,
     work: Work,
@@ -62,15 +62,6 @@ pub struct Node {
 #[derive(Clone, Debug)]
 struct Plugged {
     attachment: Attachment,
-    revision: u64,
-}
-
-/// What is known of the controllers.
-#[derive(Clone, Debug)]
-struct Stream {
-    configured: bool,
-    session: Option<Session>,
-    problem: String,
     revision: u64,
 }
 
@@ -116,15 +107,6 @@ struct Compiled {
     refused: BTreeMap<PolicyId, String>,
 }
 
-/// A delta whose answer waits for the switch.
-#[derive(Debug)]
-struct Owed {
-    session: Session,
-    nonce: u64,
-    generation: u64,
-    rejected: Vec<Rejection>,
-}
-
 /// What the drivers have to do now.
 #[derive(Debug, Default)]
 pub struct Work {
@@ -134,10 +116,10 @@ pub struct Work {
     pub host: Option<Arc<HostState>>,
     /// To be sent to the switch in one bundle; the answer comes as an event before more is asked for.
     pub flows: Option<(Session, Vec<FlowMod>)>,
-    /// To be sent to the controller of this session.
+    /// To be sent to the controllers of these sessions.
     pub messages: Vec<(Session, wire::FromAgent)>,
-    /// The stream is to be ended: this controller is behind.
-    pub leave: Option<(Session, String)>,
+    /// Streams to be ended: these controllers offer what is older than what is held.
+    pub leave: Vec<(Session, String)>,
     /// Connections of these addresses are to be forgotten: their owners are gone.
     pub forget: Option<(Session, Vec<std::net::IpAddr>)>,
     /// To be kept on disk.
@@ -177,12 +159,7 @@ impl Node {
             view: start.saved.view,
             watermark: start.saved.watermark,
             attachments: start.attachments.into_iter().map(|(id, a)| (id, plugged(a))).collect(),
-            stream: Stream {
-                configured: start.has_controllers,
-                session: None,
-                problem: "not connected yet".into(),
-                revision: start.revision,
-            },
+            stream: stream::Streams::new(start.has_controllers, start.revision),
             database: None,
             database_problem: "not connected yet".into(),
             switch: Switch::Away { problem: "not connected yet".into() },
@@ -192,7 +169,6 @@ impl Node {
             compiled: Compiled::default(),
             generation: 1,
             confirmed: Confirmed::default(),
-            acknowledgements: Vec::new(),
             departed: Vec::new(),
             work: Work { ranges: Some(Vec::new()), ..Work::default() },
             flow_mods_sent: 0,
@@ -202,12 +178,12 @@ impl Node {
     /// Takes in what happened.
     pub fn handle(&mut self, event: Event) {
         match event {
-            Event::StreamOpened(session) => self.stream_opened(session),
+            Event::Controllers(addresses) => self.controllers_known(&addresses),
+            Event::StreamOpened(session, address) => self.stream_opened(session, address),
             Event::Delta(session, delta) => self.delta(session, &delta),
-            Event::StreamClosed(problem) => {
-                self.stream.session = None;
-                self.stream.problem = problem;
-                self.acknowledgements.clear();
+            Event::Behind(session, behind) => self.behind(session, *behind),
+            Event::StreamClosed { session, address, problem } => {
+                self.stream_closed(session, address, problem);
             }
             Event::Plugged(attachment) => self.plugged(*attachment),
             Event::Unplugged(id) => self.unplugged(&id),
@@ -260,79 +236,10 @@ impl Node {
         work
     }
 
-    fn stream_opened(&mut self, session: Session) {
-        self.stream.session = Some(session);
-        self.stream.problem = String::new();
-        self.acknowledgements.clear();
-        let hello = wire::Hello {
-            node: self.config.node.to_string(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            known: api::delta::versions(&self.view)
-                .iter()
-                .map(|(id, version)| wire::ResourceVersion {
-                    id: Some(api::convert::encode_id(id)),
-                    version: version.0,
-                })
-                .collect(),
-            acknowledged: Some(api::convert::encode_watermark(&self.watermark)),
-            bindings: self.attachments.values().filter_map(binding).collect(),
-            bindings_revision: self.stream.revision,
-        };
-        self.send(wire::from_agent::Body::Hello(hello));
-    }
-
-    fn report(&mut self, bound: Vec<wire::Binding>, released: Vec<String>) {
-        let revision = self.stream.revision;
-        self.send(wire::from_agent::Body::Bindings(wire::Bindings { bound, released, revision }));
-    }
-
-    fn send(&mut self, body: wire::from_agent::Body) {
-        if let Some(session) = self.stream.session {
-            self.work.messages.push((session, wire::FromAgent { body: Some(body) }));
-        }
-    }
-
-    fn delta(&mut self, session: Session, delta: &wire::Delta) {
-        if self.stream.session != Some(session) {
-            return;
-        }
-        let offered = match api::delta::watermark(delta) {
-            Ok(offered) => offered,
-            Err(error) => return self.refuse_state(session, delta.nonce, error.to_string()),
-        };
-        // Our own bindings are no history of the cluster: a controller that has just met us may not have them yet.
-        let mut held = self.watermark.clone();
-        held.revisions.remove(&Watermark::bindings_of(&self.config.node));
-        if let Err(outdated) = held.admits(&offered) {
-            return self.refuse_state(session, delta.nonce, outdated.to_string());
-        }
-        let applied = api::delta::apply(Arc::make_mut(&mut self.view), delta);
-        for id in &applied.changed {
-            if let ResourceId::Policy(id) = id {
-                self.rejected.policies.remove(id);
-            }
-        }
-        self.watermark = offered;
-        self.generation += 1;
-        self.acknowledgements.push(Owed {
-            session,
-            nonce: delta.nonce,
-            generation: self.generation,
-            rejected: applied.rejected,
-        });
-    }
-
-    fn refuse_state(&mut self, session: Session, nonce: u64, reason: String) {
-        let rejection = api::convert::encode_rejection(&Rejection { id: None, reason: reason.clone() });
-        let answer = wire::Acknowledgement { nonce, rejected: vec![rejection] };
-        self.send(wire::from_agent::Body::Acknowledgement(answer));
-        self.work.leave = Some((session, reason));
-    }
-
     fn plugged(&mut self, attachment: Attachment) {
         self.stream.revision += 1;
         let plugged = Plugged { attachment, revision: self.stream.revision };
-        self.report(binding(&plugged).into_iter().collect(), Vec::new());
+        self.report(stream::binding(&plugged).as_slice(), &[]);
         self.attachments.insert(plugged.attachment.id.clone(), plugged);
         self.generation += 1;
     }
@@ -347,7 +254,7 @@ impl Node {
         // A pod with several attachments is plugged as long as one of them is.
         let uid = |plugged: &Plugged| plugged.attachment.pod.as_ref().map(|pod| pod.uid.clone());
         let released = uid(&plugged).filter(|uid| !self.attachments.values().any(|p| uid_is(p, uid)));
-        self.report(Vec::new(), released.into_iter().collect());
+        self.report(&[], released.as_slice());
     }
 
     fn database_changed(&mut self, database: Database) {
@@ -525,36 +432,6 @@ impl Node {
         self.attachments.iter().filter(|(_, p)| served(&p.attachment)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Answers the deltas that are in force, and has them kept.
-    fn pay(&mut self) {
-        let reached = self.confirmed.generation;
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.acknowledgements)
-            .into_iter()
-            .partition(|owed| owed.generation <= reached);
-        self.acknowledgements = later;
-        if due.is_empty() {
-            return;
-        }
-        let standing: Vec<Rejection> = self
-            .rejected
-            .policies
-            .iter()
-            .chain(&self.compiled.refused)
-            .map(|(id, reason)| Rejection {
-                id: Some(ResourceId::Policy(id.clone())),
-                reason: reason.clone(),
-            })
-            .collect();
-        for owed in due {
-            let rejected: BTreeSet<_> = owed.rejected.iter().chain(&standing).collect();
-            let rejected = rejected.into_iter().map(api::convert::encode_rejection).collect();
-            let answer = wire::Acknowledgement { nonce: owed.nonce, rejected };
-            let body = wire::from_agent::Body::Acknowledgement(answer);
-            self.work.messages.push((owed.session, wire::FromAgent { body: Some(body) }));
-        }
-        self.work.save = Some(Saved { view: Arc::clone(&self.view), watermark: self.watermark.clone() });
-    }
-
     /// Once no flow speaks of an address any more, its connections can be forgotten: nothing makes new ones.
     fn forget(&mut self) {
         let Switch::Here { session, .. } = &self.switch else { return };
@@ -586,15 +463,4 @@ impl Node {
 
 fn uid_is(plugged: &Plugged, uid: &str) -> bool {
     plugged.attachment.pod.as_ref().is_some_and(|pod| pod.uid == uid)
-}
-
-fn binding(plugged: &Plugged) -> Option<wire::Binding> {
-    let attachment = &plugged.attachment;
-    let binding = Binding {
-        pod: attachment.pod_name()?,
-        uid: attachment.pod.as_ref()?.uid.clone(),
-        addresses: attachment.addresses.iter().map(|address| address.address).collect(),
-        interface: attachment.host_interface.clone(),
-    };
-    Some(api::convert::encode_binding(&binding))
 }

@@ -76,7 +76,7 @@ impl std::fmt::Debug for Dump {
 pub enum StreamCommand {
     /// Say this, if this is still the session.
     Send(Session, Box<wire::FromAgent>),
-    /// End this session and try another controller.
+    /// End this session, and dial that controller again after a while.
     Leave(Session, String),
 }
 
@@ -180,7 +180,12 @@ impl Owner {
             }
             Event::DatabaseLost(error) => tracing::warn!(error, "the database is out of reach"),
             Event::Database(_) if self.node.is_database_lost() => tracing::info!("the database is connected"),
-            Event::StreamClosed(error) => tracing::warn!(error, "no controller"),
+            Event::StreamClosed { address, problem, .. } => {
+                tracing::warn!(controller = address, error = problem, "no stream to this controller");
+            }
+            Event::Behind(_, behind) => {
+                tracing::warn!(error = behind.reason, "a controller lacks what is in force here");
+            }
             Event::Host(Err(error)) => {
                 tracing::warn!(error, "the host's network state is not as it should be")
             }
@@ -262,7 +267,7 @@ impl Owner {
         for (session, message) in work.messages {
             let _ = stream.send(StreamCommand::Send(session, Box::new(message))).await;
         }
-        if let Some((session, reason)) = work.leave {
+        for (session, reason) in work.leave {
             let _ = stream.send(StreamCommand::Leave(session, reason)).await;
         }
         if let Some(saved) = work.save {

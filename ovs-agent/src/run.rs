@@ -131,11 +131,12 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         locks: Arc::default(),
         device_exists: device_exists(settings.host_network_state),
     };
-    let target = controller::Target {
-        controllers: settings.controllers.clone(),
+    let credentials = controller::Credentials {
         authority: settings.controller_ca.clone(),
+        name: settings.controller_name.clone(),
         token: settings.token_file.clone(),
     };
+    let (_controllers, addresses) = watch::channel(settings.controllers.iter().cloned().collect());
 
     let mut parts = JoinSet::new();
     let mut part = |name: &'static str, task: futures::future::BoxFuture<'static, ()>| {
@@ -156,10 +157,10 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     };
     let managed = settings.host_network_state == HostNetworkState::Manage;
     part("host driver", Box::pin(host::run(managed, underlay, host_wanted, events.clone())));
-    if !target.controllers.is_empty() {
-        let task = controller::run(target, stream_commands, events, insight.clone(), random);
-        part("controller stream", Box::pin(task));
-    }
+    let failed = Arc::default();
+    let streams =
+        controller::run(credentials, addresses, stream_commands, events, insight.clone(), failed, random);
+    part("controller streams", Box::pin(streams));
     part("saver", Box::pin(save(saved_path, to_save)));
     part("garbage collector", {
         let tombstones = collect::tombstones(&state_dir);

@@ -79,10 +79,9 @@ impl Saved {
     pub fn store(&self, path: &Path) -> Result<(), SavedError> {
         let resources = api::delta::resources(&self.view);
         let delta = wire::Delta {
-            nonce: 0,
             watermark: Some(api::convert::encode_watermark(&self.watermark)),
             changed: resources.into_values().map(|(_, resource)| resource).collect(),
-            removed: Vec::new(),
+            ..wire::Delta::default()
         };
         let content = [BEGINNING, &delta.encode_to_vec()].concat();
         replace_file(path, &content, Durability::Power).map_err(|error| SavedError::Io {

@@ -30,12 +30,18 @@ pub struct Settings {
     #[arg(long, env = "FERRULE_STATE_DIR", value_name = "DIR", default_value = "/var/lib/ferrule")]
     pub state_dir: PathBuf,
 
-    /// A controller; may be repeated. Without any, the agent enforces its saved state and serves attachments without a
-    /// pod's name.
-    #[arg(long = "controller", env = "FERRULE_CONTROLLER", value_name = "HOST:PORT", value_delimiter = ',')]
+    /// The controllers, all of which are dialled; may be repeated. Without any, the agent enforces its saved state and
+    /// serves attachments without a pod's name.
+    #[arg(
+        long,
+        alias = "controller",
+        env = "FERRULE_CONTROLLERS",
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
     pub controllers: Vec<String>,
 
-    /// The CA that signed the controllers' certificate (PEM).
+    /// The CA that signed the controllers' certificates (PEM); several while one replaces another.
     #[arg(long, env = "FERRULE_CONTROLLER_CA", value_name = "FILE")]
     pub controller_ca: Option<PathBuf>,
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ipam::BuiltIn;
 use crate::metrics::Metrics;
-use crate::node::Snapshot;
+use crate::node::{Part, Snapshot};
 use crate::owner::{Ask, Dump, SwitchCommand, ask};
 
 /// Answers questions.
@@ -62,6 +62,17 @@ struct Health<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     problems: &'a std::collections::BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    controllers: Vec<Controller<'a>>,
+}
+
+/// A controller in [`Health`].
+#[derive(Serialize)]
+struct Controller<'a> {
+    address: &'a str,
+    part: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    problem: &'a str,
 }
 
 impl Insight {
@@ -148,7 +159,17 @@ fn health(node: &Snapshot) -> Answer {
         (false, false) => (StatusCode::OK, "degraded"),
         (false, true) => (StatusCode::OK, "ok"),
     };
-    json(code, &Health { status, problems: &node.problems })
+    let controllers = node.controllers.iter().map(|controller| Controller {
+        address: &controller.address,
+        part: match controller.part {
+            Part::Leads => "leads",
+            Part::Asked => "asked to lead",
+            Part::StandsBy => "stands by",
+            Part::Away => "away",
+        },
+        problem: &controller.problem,
+    });
+    json(code, &Health { status, problems: &node.problems, controllers: controllers.collect() })
 }
 
 fn list<T: Item + Serialize>(elsewhere: bool, items: impl FnOnce() -> Vec<T>) -> Answer {

@@ -9,7 +9,7 @@ use api::watermark::Watermark;
 use compiler::{Datapath, NodeConfig};
 use network::{Cidr, NodeView};
 
-use super::{Node, Reasons, Switch};
+use super::{Controller, Node, Reasons, Switch};
 use crate::attachment::Attachment;
 use crate::event::Database;
 
@@ -56,8 +56,10 @@ pub struct Snapshot {
     pub in_sync: bool,
     /// A switch is connected.
     pub switch_connected: bool,
-    /// A controller is connected.
+    /// A controller leads, or is about to.
     pub controller_connected: bool,
+    /// The controllers, with and without a stream.
+    pub controllers: Vec<Controller>,
     /// What is wrong, by what it is wrong with.
     pub problems: BTreeMap<&'static str, String>,
 }
@@ -80,7 +82,7 @@ impl Node {
         }
         if self.confirmed.served.contains(id) {
             let source = Watermark::bindings_of(&self.config.node);
-            let heard = self.stream.session.is_none()
+            let heard = !self.stream.is_led()
                 || attachment.pod.is_none()
                 || self.confirmed.watermark.revision(&source) >= plugged.revision;
             return if heard { Standing::InForce } else { Standing::Unheard };
@@ -115,14 +117,14 @@ impl Node {
         if known.is_some_and(|uid| pod.uid.is_empty() || uid == pod.uid) {
             return failure(code::SWITCH, format!("{title}: the switch has not confirmed its flows yet"));
         }
-        let why = match (self.stream.configured, self.stream.session) {
-            (false, _) => "this agent has no controller; start it with --controller".to_owned(),
-            (true, None) => format!("no controller is connected ({})", self.stream.problem),
-            (true, Some(_)) => {
-                "the controller has not reported the pod; check that it reads this pod's source \
-                                 and that the pod is bound to this node"
-                    .to_owned()
+        let why = match self.stream.problem() {
+            _ if !self.stream.is_configured() => {
+                "this agent has no controller; start it with --controllers".to_owned()
             }
+            Some(problem) => format!("no controller leads ({problem})"),
+            None => "the controller has not reported the pod; check that it reads this pod's source \
+                                 and that the pod is bound to this node"
+                .to_owned(),
         };
         let msg = format!("{title} (UID {}): its policies are not known: {why}", pod.uid);
         failure(code::TRY_AGAIN, msg)
@@ -204,7 +206,8 @@ impl Node {
             flow_mods_sent: self.flow_mods_sent,
             in_sync: self.in_sync(),
             switch_connected,
-            controller_connected: self.stream.session.is_some(),
+            controller_connected: self.stream.is_led(),
+            controllers: self.stream.list(),
             problems: self.problems(),
         }
     }
@@ -220,9 +223,7 @@ impl Node {
         if let Err(problem) = &self.host {
             problems.insert("host", problem.clone());
         }
-        if self.stream.configured && self.stream.session.is_none() {
-            problems.insert("controller", self.stream.problem.clone());
-        }
+        problems.extend(self.stream.problem().map(|problem| ("controller", problem)));
         let texts = |map: &BTreeMap<_, String>| {
             map.iter().map(|(id, why): (&network::PolicyId, _)| format!("{id}: {why}")).collect::<Vec<_>>()
         };

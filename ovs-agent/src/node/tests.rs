@@ -1,6 +1,6 @@
 //! The node as a state machine: events in, work out, no switch anywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::cni::{PodAddress, PodIdentity, code};
 use api::watermark::Epoch;
@@ -91,6 +91,15 @@ fn delta(nonce: u64, epoch: u64, bindings: u64, pods: &[(&str, &str)]) -> wire::
     }
 }
 
+fn opened(session: u64) -> Event {
+    Event::StreamOpened(Session(session), format!("192.0.2.{session}:7470"))
+}
+
+fn closed(session: u64) -> Event {
+    let address = format!("192.0.2.{session}:7470");
+    Event::StreamClosed { session: Session(session), address, problem: "gone".into() }
+}
+
 fn messages(work: Work) -> Vec<wire::from_agent::Body> {
     work.messages.into_iter().filter_map(|(_, message)| message.body).collect()
 }
@@ -153,7 +162,7 @@ fn a_pod_is_in_force_when_a_state_with_its_uid_and_binding_is_confirmed() {
     node.handle(database(&[]));
     node.handle(observed(1, Shadow::default()));
     settle(&mut node);
-    node.handle(Event::StreamOpened(Session(7)));
+    node.handle(opened(7));
     let hello = messages(node.work());
     assert!(matches!(&hello[..], [wire::from_agent::Body::Hello(hello)] if hello.bindings_revision == 100));
 
@@ -195,7 +204,7 @@ fn a_delta_is_answered_after_the_switch_and_only_to_its_session() {
     node.handle(database(&[&attachment("a", 2, None).host_interface]));
     node.handle(observed(1, Shadow::default()));
     settle(&mut node);
-    node.handle(Event::StreamOpened(Session(7)));
+    node.handle(opened(7));
     node.work();
     node.handle(Event::Delta(Session(7), Box::new(delta(5, 1, 100, &[("cart", "u")]))));
     let work = node.work();
@@ -207,26 +216,11 @@ fn a_delta_is_answered_after_the_switch_and_only_to_its_session() {
     ));
 
     node.handle(Event::Delta(Session(7), Box::new(delta(6, 1, 100, &[]))));
-    node.handle(Event::StreamClosed("gone".into()));
-    node.handle(Event::StreamOpened(Session(8)));
+    node.handle(closed(7));
+    node.handle(opened(8));
     node.handle(Event::Delta(Session(7), Box::new(delta(7, 1, 100, &[]))));
     settle(&mut node);
     assert!(messages(node.work()).is_empty());
-}
-
-#[test]
-fn a_controller_that_is_behind_is_refused_and_left() {
-    let saved = Saved {
-        watermark: Watermark { epoch: Epoch(5), revisions: BTreeMap::from([("manifests".to_owned(), 9)]) },
-        ..Saved::default()
-    };
-    let mut node = node(saved, &[], true);
-    node.handle(Event::StreamOpened(Session(1)));
-    node.work();
-    node.handle(Event::Delta(Session(1), Box::new(delta(1, 5, 0, &[("cart", "u")]))));
-    let work = node.work();
-    assert!(work.leave.as_ref().is_some_and(|(_, reason)| reason.contains("lags")));
-    assert!(node.snapshot().view.pods.is_empty());
 }
 
 #[test]
@@ -271,7 +265,7 @@ fn what_is_unplugged_is_gone_when_neither_switch_nor_database_has_it() {
     node.handle(database(&[&plugged.host_interface]));
     node.handle(observed(1, Shadow::default()));
     settle(&mut node);
-    node.handle(Event::StreamOpened(Session(1)));
+    node.handle(opened(1));
     node.work();
     node.handle(Event::Unplugged(plugged.id.clone()));
     let work = node.work();
@@ -305,3 +299,6 @@ fn open_vswitchs_own_words_reach_whoever_waits() {
         Standing::Failed(failure) if failure.msg.contains("No such device") && failure.code == code::SWITCH
     ));
 }
+
+#[path = "stream_tests.rs"]
+mod stream_tests;

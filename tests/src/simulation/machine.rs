@@ -37,8 +37,6 @@ pub struct Machine {
     pub agent: Option<Node>,
     /// It takes events in without looking at what follows.
     pub busy: bool,
-    /// The stream that the agent uses.
-    pub stream: Option<u64>,
     /// The switch.
     pub switch: Switch,
     /// The agent is connected to the switch.
@@ -80,8 +78,8 @@ pub struct Machine {
     pub stale: Option<wire::Delta>,
     /// How many such deltas the agent was sent.
     pub stale_sent: usize,
-    /// The agent has been offered a state that it must refuse.
-    pub must_leave: bool,
+    /// The agent has been offered a state that it must refuse, by the controller of this stream.
+    pub must_refuse: Option<u64>,
     sessions: u64,
     plugs: u16,
 }
@@ -94,7 +92,6 @@ impl Machine {
             described,
             agent: None,
             busy: false,
-            stream: None,
             switch: Switch::default(),
             connected: false,
             bundle: None,
@@ -116,7 +113,7 @@ impl Machine {
             probed: Arc::default(),
             stale: None,
             stale_sent: 0,
-            must_leave: false,
+            must_refuse: None,
             sessions: 0,
             plugs: 0,
         }
@@ -153,7 +150,7 @@ impl Machine {
         self.carry_out(applied)?;
         self.agent = None;
         (self.busy, self.connected, self.database) = (false, false, false);
-        (self.retry, self.refused, self.in_sync, self.must_leave) = (false, false, false, false);
+        (self.retry, self.refused, self.in_sync, self.must_refuse) = (false, false, false, None);
         self.heard = None;
         self.unsaved = None;
         Ok(())

@@ -183,17 +183,18 @@ impl Run {
     fn restart_something(&mut self) {
         let machines: Vec<NodeName> = self.world.machines.keys().cloned().collect();
         let node = self.dice.pick(&machines).clone();
+        let replica = self.dice.below(self.flavour.replicas);
         match self.dice.below(5) {
             0 => self.take(Step::AgentDown(node, true)),
             1 => self.world.streams.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| {
                 self.take(Step::Cut(id, 0));
             }),
             2 => self.take(Step::SwitchLost { node, applied: true, restart: false, renumber: false }),
-            3 => self.take(Step::ReplicaDown(0)),
+            3 => self.take(Step::ReplicaDown(replica)),
             _ => {
                 self.take(Step::DatabaseLost(node.clone()));
                 self.take(Step::AgentDown(node, true));
-                self.take(Step::ReplicaDown(0));
+                (0..self.flavour.replicas).for_each(|replica| self.take(Step::ReplicaDown(replica)));
             }
         }
     }
@@ -381,9 +382,15 @@ fn deliveries(world: &World) -> Vec<Step> {
         if machine.busy {
             steps.push(Step::Work(name()));
         }
-        if machine.stream.is_none() {
-            steps.extend((0..world.replicas.len()).map(|replica| Step::Open(name(), replica)));
-        }
+        let open = |replica: usize| {
+            world
+                .streams
+                .values()
+                .any(|it| it.replica == replica && it.agent_end && it.node == machine.described.name)
+        };
+        let runs = |replica: &usize| world.replicas[*replica].state.is_some();
+        let dialled = (0..world.replicas.len()).filter(|replica| runs(replica) && !open(*replica));
+        steps.extend(dialled.map(|replica| Step::Open(name(), replica)));
     }
     for (number, replica) in world.replicas.iter().enumerate() {
         if replica.state.is_none() {
@@ -400,17 +407,9 @@ fn deliveries(world: &World) -> Vec<Step> {
     steps
 }
 
-/// The next step on the way to rest; `None` when everything is there. One controller stays.
+/// The next step on the way to rest; `None` when everything is there, every controller too.
 fn next_towards_rest(world: &World) -> Option<Step> {
-    let extra = world.replicas.iter().enumerate().skip(1).find(|(_, replica)| replica.state.is_some());
-    if let Some((number, _)) = extra {
-        return Some(Step::ReplicaDown(number));
-    }
-    let under_way = deliveries(world).into_iter().find(|step| match step {
-        Step::ReplicaUp { replica, .. } | Step::Read(replica) | Step::Settle(replica) => *replica == 0,
-        Step::Open(_, replica) => *replica == 0 && world.replicas[0].state.is_some(),
-        _ => true,
-    });
+    let under_way = deliveries(world).into_iter().next();
     let under_way = under_way.map(|step| match step {
         Step::ReplicaUp { replica, .. } => Step::ReplicaUp { replica, forgetful: false },
         Step::AgentUp { node, .. } => Step::AgentUp { node, clock_back: false },
@@ -441,6 +440,6 @@ fn retry(world: &World) -> Option<Step> {
 /// A controller that waits for bindings waits no longer.
 fn wake(world: &World) -> Option<Step> {
     let now = world.now();
-    let waits = world.replicas[0].state.as_ref().is_some_and(|state| state.wake_at(now).is_some());
-    waits.then_some(Step::Wait(4_000))
+    let mut running = world.replicas.iter().filter_map(|replica| replica.state.as_ref());
+    running.any(|state| state.wake_at(now).is_some()).then_some(Step::Wait(4_000))
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::machine::Machine;
 use super::replica::Replica;
 use super::step::Step;
-use super::stream::Stream;
+use super::stream::{Stream, address};
 use super::{check, probe};
 
 /// Whatever must never be so, in words.
@@ -176,7 +176,6 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
         let runs = machine.agent.is_some();
         let (mut switched, mut plugging) = (false, false);
-        let refused = machine.refused;
         let work = match step {
             Step::Plug(key) if runs => match self.network.pods.get(key) {
                 Some(pod) if !machine.plugged().any(|held| uid(held) == pod.uid) => {
@@ -204,7 +203,7 @@ impl World {
                 machine.stop(*applied)?;
                 machine.answer = None;
                 machine.in_force.clear();
-                if let Some(stream) = machine.stream.take().and_then(|id| self.streams.get_mut(&id)) {
+                for stream in self.streams.values_mut().filter(|stream| stream.node == node) {
                     stream.cut(0);
                     stream.agent_end = false;
                 }
@@ -239,13 +238,6 @@ impl World {
             Step::Retry(_) if machine.retry || machine.refused => machine.try_again(),
             _ => None,
         };
-        if refused && !machine.refused {
-            // An agent does not say by itself that the switch takes now what it refused: the controller hears of it with
-            // the next delta or, as here, with the next stream.
-            if let Some(stream) = machine.stream.and_then(|id| self.streams.get_mut(&id)) {
-                stream.cut(usize::MAX);
-            }
-        }
         if plugging {
             let truth = check::truth(self);
             self.window.push(truth);
@@ -290,12 +282,12 @@ impl World {
 
     fn open(&mut self, node: &NodeName, replica: usize) -> Result<(), Violation> {
         let Some(machine) = self.machines.get_mut(node) else { return Ok(()) };
-        if machine.agent.is_none() || machine.stream.is_some() || self.replicas[replica].state.is_none() {
+        let open = self.streams.values().any(|it| it.node == *node && it.replica == replica && it.agent_end);
+        if machine.agent.is_none() || open || self.replicas[replica].state.is_none() {
             return Ok(());
         }
         let id = self.next_stream;
         self.next_stream += 1;
-        machine.stream = Some(id);
         self.streams.insert(
             id,
             Stream {
@@ -306,12 +298,14 @@ impl World {
                 up: Default::default(),
                 down: None,
                 models: Default::default(),
+                asked: false,
+                term: 0,
                 agent_end: true,
                 replica_end: true,
                 broken: false,
             },
         );
-        let work = machine.event(Event::StreamOpened(Session(id)));
+        let work = machine.event(Event::StreamOpened(Session(id), address(replica)));
         self.hand_out(node, work)
     }
 
@@ -353,45 +347,68 @@ impl World {
             stream.cut(usize::MAX);
             return self.agent_notices(id);
         };
-        let Some(wire::from_controller::Body::Delta(delta)) = message.body else { return Ok(()) };
-        self.trace.push(format!("{node} hears {}", fingerprint(&delta)));
-        if self.quiet && !(delta.changed.is_empty() && delta.removed.is_empty()) {
-            return Err(format!("nothing changed, and {node} is sent {delta:?}"));
+        match message.body {
+            Some(wire::from_controller::Body::Delta(delta)) => {
+                self.trace.push(format!("{node} hears {}", fingerprint(&delta)));
+                if self.quiet && !(delta.changed.is_empty() && delta.removed.is_empty()) {
+                    return Err(format!("nothing changed, and {node} is sent {delta:?}"));
+                }
+                self.offer(&node, id, delta, &model)
+            }
+            Some(wire::from_controller::Body::Behind(behind)) => {
+                self.trace.push(format!("{node} hears {}", fingerprint(&behind)));
+                let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
+                let work = machine.event(Event::Behind(session, Box::new(behind)));
+                self.hand_out(&node, work)
+            }
+            _ => Ok(()),
         }
-        self.offer(&node, session, delta, &model)
     }
 
     /// What a controller that lags says, as long as it is something that the agent must refuse.
     fn stale(&mut self, node: &NodeName) -> Result<(), Violation> {
         let Some(machine) = self.machines.get_mut(node) else { return Ok(()) };
-        let (Some(stream), Some(delta), Some(_)) = (machine.stream, machine.stale.clone(), &machine.agent)
-        else {
+        let leads = |stream: &&Stream| stream.node == *node && stream.agent_end && stream.asked;
+        let stream = self.streams.values().find(leads).filter(|stream| !stream.broken);
+        let (Some(stream), Some(mut delta), Some(_)) = (stream, machine.stale.clone(), &machine.agent) else {
             return Ok(());
         };
+        delta.term = stream.term;
         if check::admits(machine, &delta)?.is_some() {
             return Ok(());
         }
         machine.stale_sent += 1;
         let model = Arc::clone(&machine.model);
-        self.offer(node, Session(stream), delta, &model)
+        let id = stream.id.0;
+        self.offer(node, id, delta, &model)
     }
 
     fn offer(
         &mut self,
         node: &NodeName,
-        session: Session,
+        id: u64,
         delta: wire::Delta,
         model: &Arc<Network>,
     ) -> Result<(), Violation> {
         let Some(machine) = self.machines.get_mut(node) else { return Ok(()) };
-        let admitted = check::admits(machine, &delta)?;
+        let Some(stream) = self.streams.get(&id) else { return Ok(()) };
+        let session = stream.session;
         let before = machine.agent.as_ref().map(|agent| agent.snapshot().view);
+        if !stream.asked || stream.term != delta.term {
+            // It stands by, or says what was meant for when it did not.
+            let work = machine.event(Event::Delta(session, Box::new(delta)));
+            if before != machine.agent.as_ref().map(|agent| agent.snapshot().view) {
+                return Err(format!("{node} took in what a standby sent"));
+            }
+            return self.hand_out(node, work);
+        }
+        let admitted = check::admits(machine, &delta)?;
         if let Some(offered) = &admitted {
             machine.held = offered.clone();
             machine.model = Arc::clone(model);
             machine.stale.get_or_insert_with(|| delta.clone());
         } else {
-            machine.must_leave = true;
+            machine.must_refuse = Some(id);
         }
         let work = machine.event(Event::Delta(session, Box::new(delta)));
         let after = machine.agent.as_ref().map(|agent| agent.snapshot().view);
@@ -411,10 +428,9 @@ impl World {
         };
         stream.agent_end = false;
         stream.down = None;
-        let node = stream.node.clone();
+        let (node, session, address) = (stream.node.clone(), stream.session, stream.address());
         let Some(machine) = self.machines.get_mut(&node) else { return Ok(()) };
-        machine.stream = None;
-        let work = machine.event(Event::StreamClosed("it broke".into()));
+        let work = machine.event(Event::StreamClosed { session, address, problem: "it broke".into() });
         self.hand_out(&node, work)
     }
 
@@ -444,26 +460,26 @@ impl World {
         // Nothing had to be sent for another model: what is held is judged by that one from now on.
         let changed = !Arc::ptr_eq(&machine.probed, &machine.switch.model);
         machine.probed = Arc::clone(&machine.switch.model);
-        let must_leave = std::mem::take(&mut machine.must_leave);
-        if must_leave && work.leave.is_none() {
-            return Err(format!("{node} stays with a controller that is behind"));
-        }
-        check::after_work(machine)?;
-        let current = machine.stream;
-        for (session, message) in work.messages {
-            if let Some(stream) = self.streams.get_mut(&session.0).filter(|stream| stream.session == session)
-                && stream.agent_end
-                && !stream.broken
-            {
-                stream.up.push_back(message);
+        if let Some(id) = machine.must_refuse.take() {
+            let stands_by = |(session, message): &(Session, wire::FromAgent)| {
+                session.0 == id && matches!(message.body, Some(wire::from_agent::Body::StandBy(_)))
+            };
+            let left = work.leave.iter().any(|(session, _)| session.0 == id);
+            if !left && !work.messages.iter().any(stands_by) {
+                return Err(format!("{node} lets a controller lead on that is behind"));
             }
         }
-        if let Some((session, _)) = work.leave
-            && Some(session.0) == current
-            && let Some(stream) = self.streams.get_mut(&session.0)
-        {
-            stream.cut(usize::MAX);
-            self.agent_notices(session.0)?;
+        check::after_work(machine)?;
+        for (session, message) in work.messages {
+            if let Some(stream) = self.streams.get_mut(&session.0).filter(|stream| stream.agent_end) {
+                stream.say(message);
+            }
+        }
+        for (session, _) in work.leave {
+            if let Some(stream) = self.streams.get_mut(&session.0) {
+                stream.cut(usize::MAX);
+                self.agent_notices(session.0)?;
+            }
         }
         if changed { probe::sample(self, node, self.steps) } else { Ok(()) }
     }
