@@ -1,5 +1,6 @@
 //! Starts the agent: reads what was kept, opens the sockets, joins owner and drivers. Decides nothing afterwards.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::attachment::{Store, StoreError};
 use crate::cni::attach::{Attacher, DeviceExists};
 use crate::cni::{collect, server};
-use crate::drivers::{controller, database, host, switch};
+use crate::drivers::{controller, database, discovery, host, switch};
 use crate::insight::{Insight, http};
 use crate::ipam::{BuiltIn, FileDisk, IpamError};
 use crate::metrics::Metrics;
@@ -85,6 +86,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     );
     let own_source = api::watermark::Watermark::bindings_of(&settings.node);
     let revision = first_revision(saved.watermark.revision(&own_source), SystemTime::now());
+    let discovery = settings.discovery();
     let node = Node::new(Start {
         config: config.clone(),
         described: network::Node {
@@ -95,7 +97,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         },
         saved,
         attachments,
-        has_controllers: !settings.controllers.is_empty(),
+        has_controllers: !settings.controllers.is_empty() || discovery.is_some(),
         revision,
     });
 
@@ -136,7 +138,9 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         name: settings.controller_name.clone(),
         token: settings.token_file.clone(),
     };
-    let (_controllers, addresses) = watch::channel(settings.controllers.iter().cloned().collect());
+    let mut known: BTreeSet<String> = settings.controllers.iter().cloned().collect();
+    known.extend(discovery.iter().flat_map(|discovery| discovery::remembered(&discovery.kept)));
+    let (found, addresses) = watch::channel(known);
 
     let mut parts = JoinSet::new();
     let mut part = |name: &'static str, task: futures::future::BoxFuture<'static, ()>| {
@@ -157,7 +161,16 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     };
     let managed = settings.host_network_state == HostNetworkState::Manage;
     part("host driver", Box::pin(host::run(managed, underlay, host_wanted, events.clone())));
-    let failed = Arc::default();
+    let failed = Arc::new(tokio::sync::Notify::new());
+    // Held to the end: the addresses of a list do not change.
+    let (discovery, _listed) = match discovery {
+        Some(discovery) => (Some((discovery, found)), None),
+        None => (None, Some(found)),
+    };
+    if let Some((discovery, found)) = discovery {
+        let task = discovery::run(discovery, found, Arc::clone(&failed), random);
+        part("discovery of controllers", Box::pin(task));
+    }
     let streams =
         controller::run(credentials, addresses, stream_commands, events, insight.clone(), failed, random);
     part("controller streams", Box::pin(streams));

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use network::{Cidr, NodeName};
 
+use crate::drivers::discovery::{self, Discovery};
+use crate::drivers::endpoint_slice::ServiceName;
+use crate::drivers::https::{Server, Url};
+
 /// Ferrule's node daemon: makes this node's Open vSwitch and network stack what the cluster says they should be.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ferrule-agent", version)]
@@ -40,6 +44,39 @@ pub struct Settings {
         value_delimiter = ','
     )]
     pub controllers: Vec<String>,
+
+    /// Instead of --controllers: the Service whose EndpointSlices say where the controllers are. They are read from
+    /// --api-server directly; no ClusterIP, no DNS.
+    #[arg(
+        long,
+        env = "FERRULE_DISCOVER_CONTROLLERS",
+        value_name = "NAMESPACE/SERVICE",
+        conflicts_with = "controllers",
+        requires = "api_server"
+    )]
+    pub discover_controllers: Option<ServiceName>,
+
+    /// An API server at its real address; may be repeated.
+    #[arg(long, env = "FERRULE_API_SERVER", value_name = "https://HOST:PORT", value_delimiter = ',')]
+    pub api_server: Vec<Url>,
+
+    /// The CA that signed the API servers' certificate (PEM); read at every use.
+    #[arg(
+        long,
+        env = "FERRULE_API_SERVER_CA",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+    )]
+    pub api_server_ca: PathBuf,
+
+    /// The token for the API server; read at every use.
+    #[arg(
+        long,
+        env = "FERRULE_API_SERVER_TOKEN",
+        value_name = "FILE",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    )]
+    pub api_server_token: PathBuf,
 
     /// The CA that signed the controllers' certificates (PEM); several while one replaces another.
     #[arg(long, env = "FERRULE_CONTROLLER_CA", value_name = "FILE")]
@@ -113,6 +150,20 @@ impl Settings {
         self.ovs_rundir.join("db.sock")
     }
 
+    /// How controllers are looked for, if they are.
+    pub fn discovery(&self) -> Option<Discovery> {
+        let server = |url: &Url| Server {
+            url: url.clone(),
+            authority: self.api_server_ca.clone(),
+            token: self.api_server_token.clone(),
+        };
+        self.discover_controllers.as_ref().map(|service| Discovery {
+            servers: self.api_server.iter().map(server).collect(),
+            service: service.clone(),
+            kept: discovery::kept(&self.state_dir),
+        })
+    }
+
     /// The OpenFlow socket of a bridge.
     pub fn openflow_socket(&self, bridge: &str) -> PathBuf {
         self.ovs_rundir.join(format!("{bridge}.mgmt"))
@@ -140,6 +191,30 @@ mod tests {
         assert!(error.contains("--node"), "{error}");
         assert!(
             Settings::try_parse_from(["ferrule-agent", "--node", "n", "--pod-cidr", "10.0.0.0"]).is_err()
+        );
+    }
+
+    #[test]
+    fn controllers_are_listed_or_looked_for_and_never_both() {
+        let parse = |more: &[&str]| {
+            Settings::try_parse_from([&["ferrule-agent", "--node", "n"], more].concat())
+                .map_err(|error| error.to_string())
+        };
+        let listed = parse(&["--controllers", "192.0.2.1:7470,[2001:db8::1]:7470", "--controller", "c:1"]);
+        assert_eq!(listed.unwrap().controllers.len(), 3);
+        let look = ["--discover-controllers", "ferrule/controller"];
+        assert!(parse(&look).unwrap_err().contains("--api-server"));
+        let server = ["--api-server", "https://192.0.2.1:6443"];
+        let discovery = parse(&[&look[..], &server].concat()).unwrap().discovery().unwrap();
+        assert_eq!(
+            (discovery.servers.len(), discovery.service.to_string().as_str()),
+            (1, "ferrule/controller")
+        );
+        assert!(parse(&[&look[..], &server, &["--controllers", "c:1"]].concat()).is_err());
+        assert!(
+            parse(&[&look[..], &["--api-server", "192.0.2.1:6443"]].concat())
+                .unwrap_err()
+                .contains("https://")
         );
     }
 }

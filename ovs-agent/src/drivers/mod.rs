@@ -3,7 +3,10 @@
 
 pub mod controller;
 pub mod database;
+pub mod discovery;
+pub mod endpoint_slice;
 pub mod host;
+pub mod https;
 pub mod netlink;
 pub mod nftables;
 pub mod switch;
