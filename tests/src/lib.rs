@@ -1,6 +1,7 @@
 //! What the tests that cross crates share; it must not hold anything that production code needs.
 
 pub mod binaries;
+pub mod conformance;
 pub mod lab_up;
 pub mod namespace;
 pub mod packet;
