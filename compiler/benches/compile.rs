@@ -2,9 +2,14 @@
 
 mod loaded_node;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use compiler::incremental::{Changes, Compiler};
+use compiler::{Flow, FlowKey, Input, LocalPort, NodeConfig, Reason, Sink};
 use loaded_node::{BUDGET, Load, bound, loaded_node};
+use network::{NodeView, PolicyId};
 
 /// What an agent may need in all, with the program among other things.
 const BUDGET_MIB: f64 = 60.0;
@@ -23,29 +28,94 @@ fn main() {
 }
 
 fn measure(what: &str, load: Load) {
-    let (view, config, ports) = loaded_node(load);
+    let (mut view, config, ports) = loaded_node(load);
+    let closed = BTreeSet::new();
+    let rounds = |work: &mut dyn FnMut()| {
+        let mut times: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                let began = Instant::now();
+                work();
+                began.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        times[ROUNDS / 2].as_secs_f64()
+    };
+
+    // Everything, flow by flow, as an agent compiles it that has just connected; and what stays for the next change.
     let before = memory("VmRSS");
     reset_peak();
-    let program = compiler::compile(&view, &config, &ports);
+    let (mut compiler, mut counted) = (Compiler::default(), Counted::default());
+    fn of<'a>(
+        node: (&'a NodeView, &'a NodeConfig, &'a [LocalPort]),
+        closed: &'a BTreeSet<PolicyId>,
+    ) -> Input<'a> {
+        Input { view: node.0, described: None, config: node.1, ports: node.2, closed }
+    }
+    compiler.update(of((&view, &config, &ports), &closed), &BTreeSet::new(), &mut counted);
     let (held, peak) = (memory("VmRSS") - before, memory("VmHWM") - before);
-    let flows = bound(&program, &ports).len();
-    let mut times: Vec<Duration> = (0..ROUNDS)
-        .map(|_| {
-            let began = Instant::now();
-            std::hint::black_box(compiler::compile(&view, &config, &ports));
-            began.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    let median = times[ROUNDS / 2].as_secs_f64();
-    println!("compile {what}: {flows} flows in {median:.3} s, {:.0} flows/s", flows as f64 / median);
-    println!("compile {what}: {held:.0} MiB for the program, {peak:.0} MiB at the peak");
+    let flows = counted.flows;
+    let streamed = rounds(&mut || {
+        compiler.forget();
+        compiler.update(of((&view, &config, &ports), &closed), &BTreeSet::new(), &mut counted);
+    });
+    println!("compile {what}: {flows} flows in {streamed:.3} s, {:.0} flows/s", flows as f64 / streamed);
+    println!("compile {what}: {held:.1} MiB kept for the next change, {peak:.1} MiB at the peak");
+
+    // One member more in one set, and one less.
+    let stranger = IpAddr::from([203, 0, 113, 7]);
+    let mut touched = Vec::new();
+    let member = rounds(&mut || {
+        for more in [true, false] {
+            let set = view.sets.values_mut().next().map(|set| &mut set.members);
+            set.map(|members| if more { members.insert(stranger) } else { members.remove(&stranger) });
+            let mut counted = Counted::default();
+            compiler.update(of((&view, &config, &ports), &closed), &BTreeSet::new(), &mut counted);
+            touched.push(counted.flows + counted.gone);
+        }
+    }) / 2.0;
+    let most = touched.into_iter().max().unwrap_or_default();
+    println!("compile {what}: one member of a set: {most} flows in {:.2} ms", member * 1e3);
+
+    let (_, bound_peak) = {
+        reset_peak();
+        let before = memory("VmRSS");
+        let program = compiler::compile(&view, &config, &ports);
+        (bound(&program, &ports).len(), memory("VmHWM") - before)
+    };
+    println!(
+        "compile {what}: {bound_peak:.0} MiB at the peak for a program that is held whole, with its reasons"
+    );
     if load.rules == BUDGET.rules {
         println!(
-            "ratio: compile, peak memory: {peak:.0} MiB, {:.2} of the {BUDGET_MIB:.0} MiB that an agent may need in all",
+            "ratio: compile, {what}: {flows} flows in {streamed:.2} s, peak {peak:.1} MiB, {:.2} of the {BUDGET_MIB:.0} MiB that an agent may need in all",
             peak / BUDGET_MIB
         );
-        println!("ratio: compile, {what}: {median:.2} s for {flows} flows");
+        println!("ratio: compile, one address-set member at that load: {:.2} ms, {most} flows", member * 1e3);
+    }
+}
+
+/// Takes flows and counts them.
+#[derive(Default)]
+struct Counted {
+    flows: usize,
+    gone: usize,
+}
+
+impl Sink for Counted {
+    fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
+        std::hint::black_box((key, flow));
+        self.flows += 1;
+    }
+}
+
+impl Changes for Counted {
+    fn everything(&mut self) {
+        self.flows = 0;
+    }
+
+    fn gone(&mut self, _: FlowKey) {
+        self.gone += 1;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Exactly what a node must hold: flows with symbolic ports, rows of OVSDB, host state; and the reasons behind the flows.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use network::PolicyId;
@@ -8,6 +9,7 @@ use openflow::{Action, Cookie, Field, FlowMod, Instruction, Match, PortNo, Subfi
 use crate::host::HostState;
 use crate::input::PortRef;
 use crate::provenance::Reason;
+use crate::stream::Sink;
 use crate::switch::SwitchRows;
 use crate::table::Table;
 
@@ -24,6 +26,18 @@ pub struct Program {
     pub reasons: BTreeMap<Cookie, Reason>,
     /// Policies that were left out, and why. Their subjects are isolated instead: what is not understood denies.
     pub refused: BTreeMap<PolicyId, String>,
+}
+
+/// Collects everything. Of two flows with one key the first stands, with the owners of both: nodes or ports that claim the
+/// same address make such.
+impl Sink for Program {
+    fn flow(&mut self, key: FlowKey, flow: Flow, why: &dyn Fn() -> Reason) {
+        match self.reasons.entry(flow.cookie) {
+            Entry::Vacant(slot) => drop(slot.insert(why())),
+            Entry::Occupied(mut slot) => slot.get_mut().owners.extend(why().owners),
+        }
+        self.flows.entry(key).or_insert(flow);
+    }
 }
 
 /// What tells flows of one switch apart.

@@ -1,11 +1,16 @@
-//! Why a flow exists. The cookie of a flow is the hash of its reason, so that it depends on the state and not on history;
-//! the program carries the table from cookie to reason.
+//! Why a flow exists. The cookie of a flow is a hash of its key, so that it depends on the state and not on history; the
+//! program carries the table from cookie to reason.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use network::{Direction, NamespacedName, NodeName, PolicyId};
+use openflow::Cookie;
+use openflow::canonical::StableHash;
 use serde::{Deserialize, Serialize};
+
+use crate::input::PortRef;
+use crate::program::FlowKey;
 
 /// Something that makes flows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,13 +76,27 @@ impl Reason {
     pub fn of(owner: Owner, what: impl Into<String>) -> Self {
         Self { owners: BTreeSet::from([owner]), what: what.into() }
     }
+}
 
-    /// The cookie: 0xfe, then 56 bits of a hash of the reason. The first byte tells our flows from others'.
-    pub fn cookie(&self) -> u64 {
-        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-        let _ = fmt::Write::write_fmt(&mut hash, format_args!("{self:?}"));
-        COOKIE_MARK | hash.0 >> 8
+/// The cookie of a flow: 0xfe, then 56 bits of a hash of what tells the flow apart. It names the flow and not its owners, so
+/// that an owner more or less changes no flow; the reason is derived from the state when somebody asks. The first byte tells
+/// our flows from others'.
+pub fn cookie_of(key: &FlowKey) -> Cookie {
+    let mut hash = StableHash::new();
+    hash.write(&[key.table.id()]);
+    hash.write(&key.priority.0.to_be_bytes());
+    match &key.in_port {
+        None => hash.write(&[0]),
+        Some(PortRef::Gateway) => hash.write(&[1]),
+        Some(PortRef::Tunnel) => hash.write(&[2]),
+        Some(PortRef::Interface(name)) => {
+            hash.write(&[3]);
+            hash.write(name.as_bytes());
+            hash.write(&[0]);
+        }
     }
+    hash.write(&key.match_.to_bytes());
+    Cookie(COOKIE_MARK | hash.finish() >> 8)
 }
 
 /// The first byte of all our cookies.
@@ -85,15 +104,3 @@ pub const COOKIE_MARK: u64 = 0xfe << 56;
 
 /// The mask that finds them.
 pub const COOKIE_MASK: u64 = 0xff << 56;
-
-/// FNV-1a over text: stable over versions and machines.
-struct Fnv(u64);
-
-impl fmt::Write for Fnv {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        Ok(())
-    }
-}

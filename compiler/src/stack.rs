@@ -71,7 +71,7 @@ fn nftables(context: &Context<'_>, own: &Node) -> String {
     let mut masquerade = Vec::new();
     for (word, ipv4) in [("ip", true), ("ip6", false)] {
         let ranges: BTreeSet<Cidr> = context.pod_cidrs().filter(|c| c.is_ipv4() == ipv4).copied().collect();
-        let addresses = context.view.nodes.values().flat_map(|node| node.addresses.iter().copied());
+        let addresses = context.nodes.values().flat_map(|node| node.addresses.iter().copied());
         let nodes: BTreeSet<Cidr> = addresses.filter(|a| a.is_ipv4() == ipv4).map(Cidr::host).collect();
         let mine: BTreeSet<Cidr> = own.pod_cidrs.iter().filter(|c| c.is_ipv4() == ipv4).copied().collect();
         let own_addresses: BTreeSet<Cidr> =

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod node;
 pub mod owner;
 pub mod plan;
+pub mod recipe;
 mod run;
 pub mod saved;
 pub mod settings;

@@ -9,17 +9,18 @@ use api::generated::ferrule::v1alpha1 as wire;
 use api::watermark::Watermark;
 use compiler::host::HostState;
 use compiler::switch::SwitchRows;
-use compiler::{NodeConfig, Owner, PortRef, Program, Reason};
+use compiler::{NodeConfig, Owner, PortRef};
 use network::{NodeView, PolicyId};
-use openflow::{Cookie, FlowMod, PortNo};
+use openflow::PortNo;
 
 use crate::attachment::Attachment;
 use crate::event::{AttachmentIds, Database, Event, Session};
-use crate::plan::{Confirmation, Plan};
+use crate::plan::{Confirmation, FlowMods, Planner};
+use crate::recipe::Recipe;
 use crate::saved::Saved;
 use crate::shadow::Shadow;
 
-mod refused;
+mod compile;
 mod report;
 mod stream;
 #[cfg(test)]
@@ -27,9 +28,6 @@ mod tests;
 
 pub use report::{Snapshot, Standing};
 pub use stream::{Controller, Part};
-
-/// Why flows exist, by their mark.
-pub type Reasons = BTreeMap<Cookie, Reason>;
 
 /// A node's state.
 #[derive(Debug)]
@@ -49,6 +47,7 @@ pub struct Node {
     /// What the switch would not take of policies and ports; it is compiled without them.
     rejected: Rejected,
     compiled: Compiled,
+    planner: Planner,
     /// Counts changes of anything that the program depends on.
     generation: u64,
     confirmed: Confirmed,
@@ -68,7 +67,7 @@ struct Plugged {
 #[derive(Debug)]
 enum Switch {
     Away { problem: String },
-    Here { session: Session, shadow: Shadow, applying: Option<Applying>, problem: Option<String> },
+    Here { session: Session, shadow: Shadow, applying: Option<Box<Applying>>, problem: Option<String> },
 }
 
 /// Flow-mods that were sent and are not confirmed.
@@ -76,6 +75,8 @@ enum Switch {
 struct Applying {
     confirmation: Confirmation,
     promise: Confirmed,
+    /// What the flow-mods were made from: leads from one that is refused to what made it.
+    recipe: Recipe,
 }
 
 /// What is in force.
@@ -103,7 +104,7 @@ struct Compiled {
     generation: u64,
     rows: Arc<SwitchRows>,
     host: Arc<HostState>,
-    reasons: Arc<Reasons>,
+    /// As of the last plan.
     refused: BTreeMap<PolicyId, String>,
 }
 
@@ -115,7 +116,7 @@ pub struct Work {
     /// The host should hold this from now on.
     pub host: Option<Arc<HostState>>,
     /// To be sent to the switch in one bundle; the answer comes as an event before more is asked for.
-    pub flows: Option<(Session, Vec<FlowMod>)>,
+    pub flows: Option<(Session, FlowMods)>,
     /// To be sent to the controllers of these sessions.
     pub messages: Vec<(Session, wire::FromAgent)>,
     /// Streams to be ended: these controllers offer what is older than what is held.
@@ -167,6 +168,7 @@ impl Node {
             host: Err("not made yet".into()),
             rejected: Rejected::default(),
             compiled: Compiled::default(),
+            planner: Planner::default(),
             generation: 1,
             confirmed: Confirmed::default(),
             departed: Vec::new(),
@@ -201,6 +203,7 @@ impl Node {
                 self.switch = Switch::Here { session, shadow, applying: None, problem: None };
                 self.confirmed = Confirmed::default();
                 self.rejected = Rejected::default();
+                self.planner.forget();
                 self.generation += 1;
             }
             Event::SwitchConfirmed => self.switch_confirmed(),
@@ -282,12 +285,14 @@ impl Node {
     fn switch_refused(&mut self, index: usize, error: &str) {
         let Switch::Here { applying, problem, .. } = &mut self.switch else { return };
         let Some(applying) = applying.take() else { return };
-        let reason =
-            applying.confirmation.cookie(index).and_then(|cookie| self.compiled.reasons.get(&cookie));
-        let what = reason.map_or("the deletion of a flow", |reason| &reason.what);
+        // What was discarded is not there, so the next plan compares everything.
+        self.planner.forget();
+        let cookie = applying.confirmation.cookie(index);
+        let reason = cookie.and_then(|cookie| applying.recipe.reason(cookie));
+        let what = reason.as_ref().map_or("the deletion of a flow", |reason| &reason.what);
         let text = format!("the switch refused a flow ({what}): {error}");
         let before = (self.rejected.policies.len(), self.rejected.interfaces.len());
-        for owner in reason.into_iter().flat_map(|reason| &reason.owners) {
+        for owner in reason.iter().flat_map(|reason| &reason.owners) {
             match owner {
                 Owner::Rule { policy, .. } | Owner::Isolation { policy, .. } => {
                     self.rejected.policies.insert(policy.clone(), text.clone());
@@ -312,98 +317,6 @@ impl Node {
             self.work.retry = true;
         }
         self.generation += 1;
-    }
-
-    /// Compiles when something changed; plans when the switch is free.
-    fn reconcile(&mut self) {
-        let free = matches!(&self.switch, Switch::Here { applying: None, problem: None, .. });
-        // Before the database was read no port has a number: a plan made then would take every pod's flows away.
-        let due = free && self.database.is_some() && self.confirmed.generation != self.generation;
-        if self.compiled.generation == self.generation && !due {
-            return;
-        }
-        let program = self.compile();
-        self.note(&program);
-        if due {
-            self.plan(&program);
-        }
-    }
-
-    fn compile(&mut self) -> Program {
-        let mut view = Arc::clone(&self.view);
-        if !view.nodes.contains_key(&self.config.node) {
-            Arc::make_mut(&mut view).nodes.insert(self.config.node.clone(), self.described.clone());
-        }
-        if view.policies.keys().any(|id| self.rejected.policies.contains_key(id)) {
-            let policies = &mut Arc::make_mut(&mut view).policies;
-            for (_, policy) in policies.iter_mut().filter(|(id, _)| self.rejected.policies.contains_key(id)) {
-                refused::close(policy);
-            }
-        }
-        let ports: Vec<_> = self
-            .attachments
-            .values()
-            .map(|plugged| &plugged.attachment)
-            .filter(|attachment| !self.rejected.interfaces.contains_key(&attachment.host_interface))
-            .map(|attachment| attachment.local_port(self.known_uid(attachment)))
-            .collect();
-        compiler::compile(&view, &self.config, &ports)
-    }
-
-    fn known_uid(&self, attachment: &Attachment) -> Option<&str> {
-        Some(&self.view.pods.get(&attachment.pod_name()?)?.uid)
-    }
-
-    fn note(&mut self, program: &Program) {
-        let ranges = self.own().pod_cidrs.clone();
-        let rows = if *self.compiled.rows == program.switch && self.compiled.generation != 0 {
-            Arc::clone(&self.compiled.rows)
-        } else {
-            let rows = Arc::new(program.switch.clone());
-            self.work.rows = Some(Arc::clone(&rows));
-            rows
-        };
-        let host = if *self.compiled.host == program.host && self.compiled.generation != 0 {
-            Arc::clone(&self.compiled.host)
-        } else {
-            let host = Arc::new(program.host.clone());
-            self.work.host = Some(Arc::clone(&host));
-            host
-        };
-        let reasons = if *self.compiled.reasons == program.reasons {
-            Arc::clone(&self.compiled.reasons)
-        } else {
-            Arc::new(program.reasons.clone())
-        };
-        self.work.ranges = Some(ranges);
-        let refused = program.refused.clone();
-        self.compiled = Compiled { generation: self.generation, rows, host, reasons, refused };
-    }
-
-    fn plan(&mut self, program: &Program) {
-        let resolve = |port: &PortRef| self.port_number(port);
-        let unbound = program.port_refs().into_iter().filter(|port| resolve(port).is_none()).count();
-        let promise = Confirmed {
-            generation: self.generation,
-            watermark: self.watermark.clone(),
-            served: self.servable(),
-            unbound,
-        };
-        let Switch::Here { shadow, .. } = &self.switch else { return };
-        let plan = Plan::difference(shadow, program.bind(resolve));
-        if plan.is_empty() {
-            self.confirmed = promise;
-            return;
-        }
-        self.flow_mods_sent += plan.len() as u64;
-        for change in plan.changes() {
-            tracing::trace!(flow = ?change.message, "differs");
-        }
-        let (messages, confirmation) = plan.split();
-        if let Switch::Here { session, applying, .. } = &mut self.switch {
-            *applying = Some(Applying { confirmation, promise });
-            self.work.flows = Some((*session, messages));
-        }
     }
 
     fn port_number(&self, port: &PortRef) -> Option<PortNo> {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use api::cni::AttachmentId;
 use api::generated::ferrule::v1alpha1 as wire;
 use compiler::host::HostState;
-use openflow::FlowMod;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::attachment::Attachment;
@@ -16,6 +15,7 @@ use crate::event::{Event, Session};
 use crate::ipam::BuiltIn;
 use crate::metrics::Metrics;
 use crate::node::{Node, Snapshot, Standing, Work};
+use crate::plan::FlowMods;
 use crate::saved::Saved;
 
 /// What other tasks ask of the owner.
@@ -48,7 +48,7 @@ pub struct LinkTraits {
 #[derive(Debug)]
 pub enum SwitchCommand {
     /// Carry out all of these or none, and say so; if this is still the connection.
-    Apply(Session, Vec<FlowMod>),
+    Apply(Session, FlowMods),
     /// Forget the connections of these addresses, in both directions; if this is still the connection.
     Forget(Session, Vec<std::net::IpAddr>),
     /// Read flows with their counters.

@@ -1,181 +1,328 @@
 //! The difference between what the switch holds and what it should: which flow-mods to send, in one bundle, and what the
-//! switch holds once it has confirmed them. Pure.
+//! switch holds once it has confirmed them. Pure. A large difference is not held: it is made again while it is sent.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use openflow::{Cookie, FlowMod};
+use compiler::incremental::{Changes, Compiler};
+use compiler::program::bind_flow;
+use compiler::{Flow, FlowKey, PortRef, Reason, Sink};
+use openflow::{Cookie, Field, FlowMod, TableId};
 
+use crate::recipe::{Numbers, Recipe};
 use crate::shadow::{FlowId, Held, Shadow};
 
-/// Flow-mods that take the switch from what it holds to what it should hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// More flow-mods than these are not held but made again.
+const HELD: usize = 10_000;
+/// Flow-mods that are made ahead of what is sent.
+const AHEAD: usize = 256;
+
+/// Compiles and compares, change by change.
+#[derive(Debug, Default)]
+pub struct Planner {
+    compiler: Compiler,
+    /// The numbers of the ports in the last plan.
+    numbers: Numbers,
+}
+
+/// What takes the switch from what it holds to what it should hold.
+#[derive(Debug)]
 pub struct Plan {
-    changes: Vec<Change>,
+    /// To be sent.
+    pub flows: FlowMods,
+    /// What the switch holds more and less once they are confirmed.
+    pub confirmation: Confirmation,
+    /// The policies that are refused, and why.
+    pub refused: std::collections::BTreeMap<network::PolicyId, String>,
 }
 
-/// One flow-mod and what it means for the shadow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Which flow.
-    pub id: FlowId,
-    /// What it will be; `None`: gone.
-    pub after: Option<Held>,
-    /// The message.
-    pub message: FlowMod,
-}
+impl Planner {
+    /// The next plan compares everything: what the switch holds is not what the last plan would have made it.
+    pub fn forget(&mut self) {
+        self.compiler.forget();
+    }
 
-impl Change {
-    /// The mark of the flow that is added; a deletion has none.
-    pub fn cookie(&self) -> Option<Cookie> {
-        self.after.map(|held| held.cookie)
+    /// What takes `shadow` to what `recipe` makes. Additions and changes are both ADD: an identical ADD keeps counters and
+    /// renews the cookie, where MODIFY_STRICT keeps the old one. Deletions come last, ordered.
+    pub fn plan(&mut self, recipe: Recipe, shadow: &mut Shadow) -> Plan {
+        self.plan_holding(recipe, shadow, HELD)
+    }
+
+    fn plan_holding(&mut self, recipe: Recipe, shadow: &mut Shadow, limit: usize) -> Plan {
+        let renumbered = self
+            .numbers
+            .keys()
+            .chain(recipe.numbers.keys())
+            .filter(|port| self.numbers.get(*port) != recipe.numbers.get(*port));
+        let renumbered = renumbered.cloned().collect();
+        let mut difference = Difference {
+            shadow,
+            now: &recipe.numbers,
+            before: &self.numbers,
+            whole: false,
+            limit,
+            held: Some(Vec::new()),
+            added: HashMap::new(),
+            wanted: HashSet::new(),
+            gone: HashSet::new(),
+        };
+        let refused = self.compiler.update(recipe.input(), &renumbered, &mut difference);
+        let (held, added, gone) = difference.finish();
+        self.numbers.clone_from(&recipe.numbers);
+        let (added, gone): (Arc<HashMap<_, _>>, Arc<[_]>) = (Arc::new(added), gone.into());
+        let flows = match held {
+            Some(mut flows) => {
+                flows.extend(gone.iter().map(FlowId::deletion));
+                FlowMods::Held(flows)
+            }
+            None => FlowMods::Made(Again {
+                recipe: Arc::new(recipe),
+                added: Arc::clone(&added),
+                gone: Arc::clone(&gone),
+            }),
+        };
+        let marks = match &flows {
+            FlowMods::Held(flows) => Marks::Known(flows.iter().take(added.len()).map(|f| f.cookie).collect()),
+            FlowMods::Made(again) => Marks::Made(again.clone()),
+        };
+        Plan { flows, confirmation: Confirmation { marks, added, gone }, refused }
     }
 }
 
-impl Plan {
-    /// What takes `shadow` to `wanted`. Additions and changes are both ADD: an identical ADD keeps counters and renews the
-    /// cookie, where MODIFY_STRICT keeps the old one. They come in the order of `wanted`; deletions come last, ordered.
-    pub fn difference(shadow: &Shadow, wanted: impl Iterator<Item = FlowMod>) -> Self {
-        let mut changes = Vec::new();
-        let mut kept: HashSet<FlowId> = HashSet::with_capacity(shadow.len());
-        let mut twice: HashSet<FlowId> = HashSet::new();
-        for message in wanted {
-            let id = FlowId::of(&message);
-            let held = Held::wanted(&message);
-            match shadow.get(&id) {
-                Some(before) => {
-                    if *before != held {
-                        changes.push(Change { id: id.clone(), after: Some(held), message });
-                    }
-                    kept.insert(id);
-                }
-                None if twice.insert(id.clone()) => changes.push(Change { id, after: Some(held), message }),
-                // Two flows that differ only in what the switch does not see: the first is the one.
-                None => {}
+/// Compares flows with the shadow as they come.
+struct Difference<'a> {
+    shadow: &'a mut Shadow,
+    now: &'a Numbers,
+    before: &'a Numbers,
+    /// Everything comes.
+    whole: bool,
+    limit: usize,
+    /// `None` once there were too many.
+    held: Option<Vec<FlowMod>>,
+    added: HashMap<FlowId, Held>,
+    /// What came, unless everything does.
+    wanted: HashSet<FlowId>,
+    gone: HashSet<FlowId>,
+}
+
+impl Difference<'_> {
+    /// Messages in the order in which the flows came, what is added, what is gone.
+    fn finish(self) -> (Option<Vec<FlowMod>>, HashMap<FlowId, Held>, Vec<FlowId>) {
+        let mut gone: Vec<FlowId> = match self.whole {
+            true => self.shadow.unwanted().cloned().collect(),
+            // A number may have passed from one port to another.
+            false => self.gone.into_iter().filter(|id| !self.wanted.contains(id)).collect(),
+        };
+        gone.sort_unstable();
+        (self.held, self.added, gone)
+    }
+
+    /// The flow as it was bound last is no longer.
+    fn unbind(&mut self, key: &FlowKey) {
+        let id = id_of(key, self.before).filter(|id| self.shadow.get(id).is_some());
+        self.gone.extend(id);
+    }
+
+    fn is_rebound(&self, key: &FlowKey) -> bool {
+        key.in_port.as_ref().is_some_and(|port| self.before.get(port) != self.now.get(port))
+    }
+
+    fn add(&mut self, id: FlowId, held: Held, message: FlowMod) {
+        // Two flows that differ only in what the switch does not see: the first is the one.
+        if self.added.contains_key(&id) {
+            return;
+        }
+        self.added.insert(id, held);
+        if let Some(messages) = &mut self.held {
+            if messages.len() < self.limit {
+                messages.push(message);
+            } else {
+                self.held = None;
             }
         }
-        let mut gone: Vec<FlowId> =
-            shadow.iter().map(|(id, _)| id).filter(|id| !kept.contains(*id)).cloned().collect();
-        gone.sort_unstable();
-        changes.extend(gone.into_iter().map(|id| Change { message: id.deletion(), id, after: None }));
-        Self { changes }
+    }
+}
+
+fn id_of(key: &FlowKey, numbers: &Numbers) -> Option<FlowId> {
+    let mut match_ = key.match_.clone();
+    if let Some(port) = &key.in_port {
+        match_ = match_.with(Field::IN_PORT, numbers.get(port)?.0);
+    }
+    Some(FlowId::new(TableId(key.table.id()), key.priority.0, &match_))
+}
+
+fn bind(key: &FlowKey, flow: &Flow, numbers: &Numbers) -> Option<FlowMod> {
+    bind_flow(key, flow, &|port: &PortRef| numbers.get(port).copied())
+}
+
+impl Sink for Difference<'_> {
+    fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
+        let bound = bind(&key, &flow, self.now);
+        if !self.whole && (bound.is_none() || self.is_rebound(&key)) {
+            self.unbind(&key);
+        }
+        let Some(message) = bound else { return };
+        let (id, wanted) = (FlowId::of(&message), Held::wanted(&message));
+        let known = if self.whole {
+            match self.shadow.want(&id) {
+                Some((_, true)) => return,
+                known => known.map(|(held, _)| held),
+            }
+        } else {
+            self.wanted.insert(id.clone());
+            self.shadow.get(&id).copied()
+        };
+        if known != Some(wanted) {
+            self.add(id, wanted, message);
+        }
+    }
+}
+
+impl Changes for Difference<'_> {
+    fn everything(&mut self) {
+        self.whole = true;
+        self.shadow.begin_round();
     }
 
-    /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+    fn gone(&mut self, key: FlowKey) {
+        self.unbind(&key);
     }
+}
 
-    /// How many flow-mods it takes.
+/// Flow-mods to be sent, in their order.
+#[derive(Debug)]
+pub enum FlowMods {
+    /// Few enough to be held.
+    Held(Vec<FlowMod>),
+    /// Too many: made again while they are sent.
+    Made(Again),
+}
+
+impl FlowMods {
+    /// How many.
     pub fn len(&self) -> usize {
-        self.changes.len()
+        match self {
+            Self::Held(flows) => flows.len(),
+            Self::Made(again) => again.added.len() + again.gone.len(),
+        }
     }
 
-    /// The changes in their order.
-    pub fn changes(&self) -> &[Change] {
-        &self.changes
+    /// None at all?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl IntoIterator for FlowMods {
+    type Item = FlowMod;
+    type IntoIter = Box<dyn Iterator<Item = FlowMod> + Send>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        match self {
+            Self::Held(flows) => Box::new(flows.into_iter()),
+            Self::Made(again) => Box::new(again.flows()),
+        }
+    }
+}
+
+/// How to make a difference again.
+#[derive(Clone, Debug)]
+pub struct Again {
+    recipe: Arc<Recipe>,
+    added: Arc<HashMap<FlowId, Held>>,
+    gone: Arc<[FlowId]>,
+}
+
+impl Again {
+    /// The flow-mods, made by a thread that is never far ahead of whoever takes them, and ends with them.
+    fn flows(self) -> impl Iterator<Item = FlowMod> + Send {
+        let (sender, made): (SyncSender<Vec<FlowMod>>, Receiver<_>) = sync_channel(2);
+        let again = self.clone();
+        std::thread::spawn(move || {
+            let Self { recipe, added, gone } = again;
+            let mut sending = Sending { numbers: &recipe.numbers, added: &added, sender, batch: Vec::new() };
+            compiler::incremental::stream(recipe.input(), &mut sending);
+            for id in gone.iter() {
+                sending.push(id.deletion());
+            }
+            sending.flush();
+        });
+        let count = self.added.len() + self.gone.len();
+        made.into_iter().flatten().take(count)
     }
 
-    /// The messages in their order, leaving what is needed when they are confirmed.
-    pub fn split(self) -> (Vec<FlowMod>, Confirmation) {
-        let (messages, effects) =
-            self.changes.into_iter().map(|change| (change.message, (change.id, change.after))).unzip();
-        (messages, Confirmation { effects })
+    fn cookie(&self, index: usize) -> Option<Cookie> {
+        (index < self.added.len()).then(|| self.clone().flows().nth(index)).flatten().map(|flow| flow.cookie)
+    }
+}
+
+struct Sending<'a> {
+    numbers: &'a Numbers,
+    added: &'a HashMap<FlowId, Held>,
+    sender: SyncSender<Vec<FlowMod>>,
+    batch: Vec<FlowMod>,
+}
+
+impl Sending<'_> {
+    fn push(&mut self, flow: FlowMod) {
+        self.batch.push(flow);
+        if self.batch.len() == AHEAD {
+            self.flush();
+        }
+    }
+
+    /// Nobody takes them any more when the connection is over; then they are made for nothing.
+    fn flush(&mut self) {
+        let _ = self.sender.send(std::mem::take(&mut self.batch));
+    }
+}
+
+impl Sink for Sending<'_> {
+    fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
+        let Some(message) = bind(&key, &flow, self.numbers) else { return };
+        if self.added.get(&FlowId::of(&message)) == Some(&Held::wanted(&message)) {
+            self.push(message);
+        }
     }
 }
 
 /// What the switch holds more and less once a plan is confirmed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Confirmation {
-    effects: Vec<(FlowId, Option<Held>)>,
+    marks: Marks,
+    added: Arc<HashMap<FlowId, Held>>,
+    gone: Arc<[FlowId]>,
+}
+
+#[derive(Debug)]
+enum Marks {
+    Known(Vec<Cookie>),
+    Made(Again),
 }
 
 impl Confirmation {
-    /// How many flow-mods it stands for.
-    pub fn len(&self) -> usize {
-        self.effects.len()
-    }
-
-    /// Whether it stands for none.
-    pub fn is_empty(&self) -> bool {
-        self.effects.is_empty()
-    }
-
-    /// The mark of the flow that the flow-mod at `index` adds.
+    /// The mark of the flow that the flow-mod at `index` adds; a deletion has none.
     pub fn cookie(&self, index: usize) -> Option<Cookie> {
-        self.effects.get(index)?.1.map(|held| held.cookie)
+        match &self.marks {
+            Marks::Known(cookies) => cookies.get(index).copied(),
+            Marks::Made(again) => again.cookie(index),
+        }
     }
 
     /// Brings the shadow up to date.
     pub fn apply(self, shadow: &mut Shadow) {
-        for (id, after) in self.effects {
-            match after {
-                Some(held) => shadow.insert(id, held),
-                None => shadow.remove(&id),
-            }
+        let Self { marks, added, gone } = self;
+        drop(marks);
+        shadow.reserve(added.len().saturating_sub(shadow.len()));
+        match Arc::try_unwrap(added) {
+            Ok(added) => added.into_iter().for_each(|(id, held)| shadow.insert(id, held)),
+            Err(added) => added.iter().for_each(|(id, held)| shadow.insert(id.clone(), *held)),
         }
+        gone.iter().for_each(|id| shadow.remove(id));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use openflow::{Action, Field, FlowModCommand, FlowStats, Instruction, Match, PortNo, TableId};
-
-    use super::*;
-
-    fn flow(table: u8, address: u32, port: u32, cookie: u64) -> FlowMod {
-        let match_ = Match::new().with(Field::ETH_TYPE, 0x0800u16).with(Field::IPV4_DST, address);
-        let actions = vec![Instruction::ApplyActions(vec![Action::output(PortNo(port))])];
-        FlowMod::add(TableId(table), 100, match_, actions).with_cookie(Cookie(cookie))
-    }
-
-    fn reported(flow: &FlowMod) -> FlowStats {
-        FlowStats {
-            table: flow.table,
-            priority: flow.priority,
-            cookie: flow.cookie,
-            match_: flow.match_.clone(),
-            instructions: flow.instructions.clone(),
-            packet_count: 7,
-            ..FlowStats::default()
-        }
-    }
-
-    fn holding(flows: &[FlowMod]) -> Shadow {
-        let mut shadow = Shadow::default();
-        flows.iter().for_each(|flow| shadow.observe(&reported(flow)));
-        shadow
-    }
-
-    #[test]
-    fn what_is_there_already_is_not_sent() {
-        let flows = [flow(0, 1, 1, 1), flow(0, 2, 2, 2)];
-        assert!(Plan::difference(&holding(&flows), flows.into_iter()).is_empty());
-    }
-
-    #[test]
-    fn additions_changes_and_new_cookies_are_add_and_the_rest_is_deleted_strictly() {
-        let shadow = holding(&[flow(0, 1, 1, 1), flow(0, 2, 2, 2), flow(0, 3, 3, 3), flow(9, 4, 4, 4)]);
-        let wanted = [flow(0, 1, 1, 1), flow(0, 2, 9, 2), flow(0, 3, 3, 33), flow(1, 1, 1, 1)];
-        let plan = Plan::difference(&shadow, wanted.clone().into_iter());
-        let commands: Vec<_> = plan.changes().iter().map(|c| (c.message.command, c.cookie())).collect();
-        use FlowModCommand::{Add, DeleteStrict};
-        assert_eq!(
-            commands,
-            [(Add, Some(Cookie(2))), (Add, Some(Cookie(33))), (Add, Some(Cookie(1))), (DeleteStrict, None)]
-        );
-        let deletion = &plan.changes()[3].message;
-        assert_eq!((deletion.table, deletion.match_.clone()), (TableId(9), flow(9, 4, 4, 4).match_));
-
-        let mut after = shadow;
-        let (messages, confirmation) = plan.split();
-        assert_eq!((messages.len(), confirmation.cookie(1)), (4, Some(Cookie(33))));
-        confirmation.apply(&mut after);
-        assert!(Plan::difference(&after, wanted.into_iter()).is_empty());
-    }
-
-    #[test]
-    fn two_flows_of_one_identity_are_sent_once() {
-        let plan = Plan::difference(&Shadow::default(), [flow(0, 1, 1, 1), flow(0, 1, 2, 1)].into_iter());
-        assert_eq!(plan.len(), 1);
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

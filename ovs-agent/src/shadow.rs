@@ -22,7 +22,7 @@ impl FlowId {
         Self::new(flow.table, flow.priority, &flow.match_)
     }
 
-    fn new(table: TableId, priority: u16, match_: &Match) -> Self {
+    pub(crate) fn new(table: TableId, priority: u16, match_: &Match) -> Self {
         Self { table, priority, match_: match_.canonical().to_bytes() }
     }
 
@@ -67,10 +67,27 @@ fn fingerprint(instructions: &[Instruction], timeouts: (u16, u16), flags: FlowFl
 }
 
 /// What the switch holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Shadow {
-    flows: HashMap<FlowId, Held>,
+    flows: HashMap<FlowId, Entry>,
+    /// Counts the times that everything was compared.
+    round: u32,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    held: Held,
+    /// The round in which somebody wanted it last.
+    wanted: u32,
+}
+
+impl PartialEq for Shadow {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().all(|(id, held)| other.get(id) == Some(held))
+    }
+}
+
+impl Eq for Shadow {}
 
 impl Shadow {
     /// How many flows.
@@ -85,18 +102,23 @@ impl Shadow {
 
     /// What is known of a flow.
     pub fn get(&self, id: &FlowId) -> Option<&Held> {
-        self.flows.get(id)
+        self.flows.get(id).map(|entry| &entry.held)
     }
 
     /// Notes a flow that the switch reported.
     pub fn observe(&mut self, flow: &FlowStats) {
         let id = FlowId::new(flow.table, flow.priority, &flow.match_);
-        self.flows.insert(id, Held::observed(flow));
+        self.insert(id, Held::observed(flow));
     }
 
     /// Notes a flow that the switch confirmed.
     pub fn insert(&mut self, id: FlowId, held: Held) {
-        self.flows.insert(id, held);
+        self.flows.insert(id, Entry { held, wanted: 0 });
+    }
+
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, more: usize) {
+        self.flows.reserve(more);
     }
 
     /// Notes that a flow is gone.
@@ -106,6 +128,24 @@ impl Shadow {
 
     /// Every flow.
     pub fn iter(&self) -> impl Iterator<Item = (&FlowId, &Held)> {
-        self.flows.iter()
+        self.flows.iter().map(|(id, entry)| (id, &entry.held))
+    }
+
+    /// Begins a comparison with everything that is wanted.
+    pub(crate) fn begin_round(&mut self) {
+        self.round += 1;
+    }
+
+    /// Notes that a flow is wanted, in this round; tells what is known of it, and whether it was wanted before.
+    pub(crate) fn want(&mut self, id: &FlowId) -> Option<(Held, bool)> {
+        let entry = self.flows.get_mut(id)?;
+        let again = entry.wanted == self.round;
+        entry.wanted = self.round;
+        Some((entry.held, again))
+    }
+
+    /// What nobody wanted in this round.
+    pub(crate) fn unwanted(&self) -> impl Iterator<Item = &FlowId> {
+        self.flows.iter().filter(|(_, entry)| entry.wanted != self.round).map(|(id, _)| id)
     }
 }

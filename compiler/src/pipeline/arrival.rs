@@ -6,11 +6,11 @@ use network::{Mac, Node};
 use openflow::{Field, Match};
 
 use super::{Context, name_of, owner_of};
-use crate::builder::{Builder, Draft, flow};
 use crate::input::{LocalPort, PortRef};
 use crate::packet::{ETH_ARP, ETH_IPV6, End, address, prefix, with_address};
 use crate::provenance::Owner;
 use crate::register::{OWN_NODE, SOURCE, Side, VNI};
+use crate::stream::{Draft, Out, flow};
 use crate::table::Table;
 
 /// The IANA port of geneve.
@@ -27,37 +27,44 @@ const ND_TYPES: [(u8, &str); 5] = [
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const ICMPV6: u8 = 58;
 
-pub(super) fn build(context: &Context<'_>, out: &mut Builder) {
-    classifier(context, out);
-    for port in context.admitted() {
-        pod(port, out);
-    }
+/// What stands whatever the cluster holds, and what speaks of this node.
+pub(super) fn own(context: &Context<'_>, out: &mut Out<'_>) {
+    classifier(out);
     gateway(context, out);
-    if context.own.is_some() {
-        for node in context.others() {
-            tunnel(node, out);
-        }
-    }
-    everywhere(context, out);
+    everywhere(out);
 }
 
-fn classifier(context: &Context<'_>, out: &mut Builder) {
-    let from = |port, side: Side| {
-        flow(Table::Classifier, 200, Match::new())
-            .on_port(port)
-            .act(SOURCE.load(side as u64))
-            .goto(Table::SpoofGuard)
-    };
+/// What speaks of one port.
+pub(super) fn port(port: &LocalPort, admitted: bool, out: &mut Out<'_>) {
+    let draft = from(PortRef::Interface(port.interface.clone()), Side::Pod);
+    out.add(draft, owner_of(port), format!("from {}", name_of(port)));
+    if admitted {
+        pod(port, out);
+    }
+}
+
+/// What speaks of one node, this one too.
+pub(super) fn node(context: &Context<'_>, node: &Node, out: &mut Out<'_>) {
+    claims(context, node, out);
+    if context.own.is_some() && !context.is_own(node) {
+        tunnel(node, out);
+    }
+}
+
+fn from(port: PortRef, side: Side) -> Draft {
+    flow(Table::Classifier, 200, Match::new())
+        .on_port(port)
+        .act(SOURCE.load(side as u64))
+        .goto(Table::SpoofGuard)
+}
+
+fn classifier(out: &mut Out<'_>) {
     out.add(
         from(PortRef::Gateway, Side::Gateway),
         Owner::Pipeline,
         "from the node, or through it from outside",
     );
     out.add(from(PortRef::Tunnel, Side::Tunnel), Owner::Pipeline, "from another node");
-    for port in context.ports {
-        let draft = from(PortRef::Interface(port.interface.clone()), Side::Pod);
-        out.add(draft, owner_of(port), format!("from {}", name_of(port)));
-    }
     out.add(flow(Table::Classifier, 0, Match::new()), Owner::Pipeline, "drop: from a port that is not ours");
 }
 
@@ -66,7 +73,7 @@ fn guard(priority: u16, match_: Match) -> Draft {
 }
 
 /// What a pod may say: its own addresses, nothing else.
-fn pod(port: &LocalPort, out: &mut Builder) {
+fn pod(port: &LocalPort, out: &mut Out<'_>) {
     let (owner, name) = (owner_of(port), name_of(port));
     let from = |draft: Draft| draft.on_port(PortRef::Interface(port.interface.clone()));
     let mac = |match_: Match| match_.with(Field::ETH_SRC, port.mac.0);
@@ -110,7 +117,7 @@ fn nd(kind: u8) -> Match {
 }
 
 /// What may come in by the gateway port: the node itself, and the outside; never an address that lives elsewhere.
-fn gateway(context: &Context<'_>, out: &mut Builder) {
+fn gateway(context: &Context<'_>, out: &mut Out<'_>) {
     let from = |draft: Draft| draft.on_port(PortRef::Gateway);
     let arp = Match::new().with(Field::ETH_TYPE, ETH_ARP);
     let draft = from(guard(205, arp)).goto(Table::ArpResponder);
@@ -127,29 +134,40 @@ fn gateway(context: &Context<'_>, out: &mut Builder) {
         let draft = from(guard(200, address(End::Source, own))).act(OWN_NODE.load(1)).goto(Table::UnSnat);
         out.add(draft, Owner::Node(context.config.node.clone()), format!("the node itself, {own}"));
     }
-    for node in context.others() {
-        for other in node.addresses.iter().copied() {
-            let draft = from(guard(195, address(End::Source, other)));
-            let what = format!("drop: from the underlay, claims node {}'s address {other}", node.name);
-            out.add(draft, Owner::Node(node.name.clone()), what);
-        }
-    }
-    for node in context.view.nodes.values() {
-        for range in &node.pod_cidrs {
-            let draft = from(guard(195, prefix(End::Source, range)));
-            let what =
-                format!("drop: from the underlay, claims an address of node {}'s pods {range}", node.name);
-            out.add(draft, Owner::Node(node.name.clone()), what);
-        }
-    }
     for family in crate::packet::Family::BOTH {
         let draft = from(guard(190, family.any())).goto(Table::UnSnat);
         out.add(draft, Owner::Pipeline, "from outside, through the node");
     }
 }
 
+/// Nobody outside has a node's address or one of its pods', and pods do not speak geneve to nodes.
+fn claims(context: &Context<'_>, node: &Node, out: &mut Out<'_>) {
+    let from = |draft: Draft| draft.on_port(PortRef::Gateway);
+    let owner = Owner::Node(node.name.clone());
+    if !context.is_own(node) {
+        for other in node.addresses.iter().copied() {
+            let draft = from(guard(195, address(End::Source, other)));
+            let what = format!("drop: from the underlay, claims node {}'s address {other}", node.name);
+            out.add(draft, owner.clone(), what);
+        }
+    }
+    for range in &node.pod_cidrs {
+        let draft = from(guard(195, prefix(End::Source, range)));
+        let what = format!("drop: from the underlay, claims an address of node {}'s pods {range}", node.name);
+        out.add(draft, owner.clone(), what);
+    }
+    for target in &node.addresses {
+        let match_ = address(End::Destination, *target)
+            .with(Field::IP_PROTO, network::Protocol::Udp.number())
+            .with(Field::UDP_DST, GENEVE_PORT);
+        let draft = guard(220, SOURCE.on(match_, Side::Pod as u64));
+        let what = format!("drop: a pod sends geneve to node {}", node.name);
+        out.add(draft, owner.clone(), what);
+    }
+}
+
 /// What may come out of the tunnel: the outer source is a node, the inner source belongs to it.
-fn tunnel(node: &Node, out: &mut Builder) {
+fn tunnel(node: &Node, out: &mut Out<'_>) {
     let Some(outer) = node.tunnel_address() else { return };
     let from = |inner: Match| {
         let match_ = match outer {
@@ -170,23 +188,13 @@ fn tunnel(node: &Node, out: &mut Builder) {
 }
 
 /// What nobody may say.
-fn everywhere(context: &Context<'_>, out: &mut Builder) {
+fn everywhere(out: &mut Out<'_>) {
     // OFPVID_PRESENT: with any tag (OpenFlow 1.3.5 §7.2.3.7). Matches look through a tag, so it would ride along to the pod.
     let tagged = Match::new().with_masked(Field::VLAN_VID, 0x1000u16, 0x1000u16);
     out.add(guard(240, tagged), Owner::Pipeline, "drop: a VLAN tag; there are no VLANs here");
     for (kind, name) in ND_TYPES {
         let what = format!("drop: {name} that nobody needs to send");
         out.add(guard(202, nd(kind)), Owner::Pipeline, what);
-    }
-    for node in context.view.nodes.values() {
-        for target in &node.addresses {
-            let match_ = address(End::Destination, *target)
-                .with(Field::IP_PROTO, network::Protocol::Udp.number())
-                .with(Field::UDP_DST, GENEVE_PORT);
-            let draft = guard(220, SOURCE.on(match_, Side::Pod as u64));
-            let what = format!("drop: a pod sends geneve to node {}", node.name);
-            out.add(draft, Owner::Node(node.name.clone()), what);
-        }
     }
     for loopback in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let length = if loopback.is_ipv4() { 8 } else { 128 };

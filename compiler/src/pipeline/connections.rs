@@ -3,14 +3,13 @@
 use network::Protocol;
 use openflow::{Action, Ct, CtZone, Match, PortNo, TableId};
 
-use super::Context;
-use crate::builder::{Builder, flow};
 use crate::packet::{Family, ct_state, transport, with_state};
 use crate::provenance::Owner;
 use crate::register::{CT_BLOCKED, JUDGED, ZONE};
+use crate::stream::{Out, flow};
 use crate::table::Table;
 
-pub(super) fn build(_context: &Context<'_>, out: &mut Builder) {
+pub(super) fn build(out: &mut Out<'_>) {
     for family in Family::BOTH {
         let track = Ct {
             zone: CtZone::Immediate(ZONE),
@@ -24,7 +23,7 @@ pub(super) fn build(_context: &Context<'_>, out: &mut Builder) {
     state(out);
 }
 
-fn state(out: &mut Builder) {
+fn state(out: &mut Out<'_>) {
     let judge = |priority, match_| flow(Table::ConntrackState, priority, match_);
     let state = |set, unset| with_state(Match::new(), set, unset);
     out.add(judge(200, state(ct_state::INV, 0)), Owner::Pipeline, "drop: not valid for any connection");
@@ -52,7 +51,7 @@ fn state(out: &mut Builder) {
 /// The userspace datapath tracks SCTP without its ports: any association between two hosts makes all others look
 /// established. So SCTP never rides on its entry; a packet is a reply when the switch learned so from an allowed packet of
 /// the other direction, ports included, and is asked about by policy otherwise.
-fn sctp(out: &mut Builder) {
+fn sctp(out: &mut Out<'_>) {
     for family in Family::BOTH {
         let match_ = with_state(transport(family, Protocol::Sctp), 0, ct_state::INV);
         let replies = Some(TableId(Table::SctpReplies.id()));

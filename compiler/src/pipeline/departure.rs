@@ -3,13 +3,13 @@
 use network::Protocol;
 use openflow::{Action, Ct, CtZone, Field, Learn, LearnSpec, Match, Subfield, TableId};
 
-use crate::builder::{Builder, flow};
 use crate::packet::{ETH_IPV4, ETH_IPV6, Family, ct_state, transport, with_state};
 use crate::provenance::Owner;
 use crate::register::{CT_BLOCKED, CT_LAYOUT, CT_VERSION, JUDGED, OUT_PORT, SOURCE, Side, ZONE};
+use crate::stream::{Out, flow};
 use crate::table::Table;
 
-pub(super) fn build(out: &mut Builder) {
+pub(super) fn build(out: &mut Out<'_>) {
     for family in Family::BOTH {
         let new = with_state(family.any(), ct_state::NEW, 0);
         let draft =
@@ -57,7 +57,7 @@ const SCTP_REPLY_SECONDS: u16 = 60;
 
 /// An allowed SCTP packet teaches the switch to take its association's replies; see `ConntrackState`. Its entry in connection
 /// tracking is shared by all associations of the two hosts, so it is never marked as blocked.
-fn sctp(family: Family, out: &mut Builder) {
+fn sctp(family: Family, out: &mut Out<'_>) {
     let any = transport(family, Protocol::Sctp);
     let new = with_state(any.clone(), ct_state::NEW, 0);
     let draft = flow(Table::Commit, 210, new)

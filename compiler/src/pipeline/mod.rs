@@ -6,28 +6,36 @@ mod departure;
 mod neighbours;
 mod routing;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use network::{Cidr, Mac, Node, NodeView};
+use network::{Cidr, Mac, Node, NodeName};
 
-use crate::builder::{Builder, flow};
 use crate::input::{LocalPort, NodeConfig};
 use crate::provenance::Owner;
+use crate::stream::{Input, Out, flow};
 use crate::table::Table;
 
 /// What every stage reads.
 pub(crate) struct Context<'a> {
-    pub(crate) view: &'a NodeView,
+    pub(crate) input: Input<'a>,
     pub(crate) config: &'a NodeConfig,
-    /// This node, once the view knows it.
+    /// All nodes, this one too once somebody describes it, by name.
+    pub(crate) nodes: BTreeMap<&'a NodeName, &'a Node>,
+    /// This node, once it is known.
     pub(crate) own: Option<&'a Node>,
     /// All plugged ports.
     pub(crate) ports: &'a [LocalPort],
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(view: &'a NodeView, config: &'a NodeConfig, ports: &'a [LocalPort]) -> Self {
-        Self { view, config, own: view.nodes.get(&config.node), ports }
+    pub(crate) fn new(input: Input<'a>) -> Self {
+        let mut nodes: BTreeMap<_, _> = input.view.nodes.iter().collect();
+        if let Some(described) = input.described.filter(|node| node.name == input.config.node) {
+            nodes.entry(&described.name).or_insert(described);
+        }
+        let own = nodes.get(&input.config.node).copied();
+        Self { input, config: input.config, nodes, own, ports: input.ports }
     }
 
     /// A port may carry traffic when it has no pod (nobody polices it), or when the view holds exactly this pod: a
@@ -35,7 +43,7 @@ impl<'a> Context<'a> {
     pub(crate) fn is_admitted(&self, port: &LocalPort) -> bool {
         match &port.pod {
             None => true,
-            Some((key, uid)) => self.view.pods.get(key).is_some_and(|pod| pod.uid == *uid),
+            Some((key, uid)) => self.input.view.pods.get(key).is_some_and(|pod| pod.uid == *uid),
         }
     }
 
@@ -44,9 +52,9 @@ impl<'a> Context<'a> {
         self.ports.iter().filter(|port| self.is_admitted(port))
     }
 
-    /// The other nodes.
-    pub(crate) fn others(&self) -> impl Iterator<Item = &'a Node> + '_ {
-        self.view.nodes.values().filter(|node| node.name != self.config.node)
+    /// Whether this is the node that is compiled for.
+    pub(crate) fn is_own(&self, node: &Node) -> bool {
+        node.name == self.config.node
     }
 
     /// This node's addresses: on the underlay and on the gateway port.
@@ -56,7 +64,7 @@ impl<'a> Context<'a> {
 
     /// The pod ranges of all nodes.
     pub(crate) fn pod_cidrs(&self) -> impl Iterator<Item = &'a Cidr> + '_ {
-        self.view.nodes.values().flat_map(|node| node.pod_cidrs.iter())
+        self.nodes.values().flat_map(|node| node.pod_cidrs.iter())
     }
 
     /// The gateway port's Ethernet address: of its first address, so that it depends on the node's range only.
@@ -83,12 +91,28 @@ pub(crate) fn name_of(port: &LocalPort) -> String {
     }
 }
 
-/// Adds every stage but policy.
-pub(crate) fn build(context: &Context<'_>, out: &mut Builder) {
-    arrival::build(context, out);
+/// What speaks of one port.
+pub(crate) fn port(port: &LocalPort, admitted: bool, out: &mut Out<'_>) {
+    arrival::port(port, admitted, out);
+    if admitted {
+        routing::to_pod(port, out);
+    }
+}
+
+/// What speaks of one node, this one too.
+pub(crate) fn node(context: &Context<'_>, node: &Node, out: &mut Out<'_>) {
+    arrival::node(context, node, out);
+    if !context.is_own(node) {
+        routing::to_other_node(node, out);
+    }
+}
+
+/// What stands whatever the cluster holds, and what speaks of this node alone.
+pub(crate) fn own(context: &Context<'_>, out: &mut Out<'_>) {
+    arrival::own(context, out);
     neighbours::build(out);
-    connections::build(context, out);
-    routing::build(context, out);
+    connections::build(out);
+    routing::own(context, out);
     departure::build(out);
     // Tables that later stages fill pass packets on. They stand already, so that their numbers never shift.
     for (table, next) in [

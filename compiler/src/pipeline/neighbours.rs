@@ -4,13 +4,13 @@
 use network::Mac;
 use openflow::{Action, Field, Match, PortNo, Subfield};
 
-use crate::builder::{Builder, flow};
 use crate::packet::{ETH_ARP, ETH_IPV6};
 use crate::provenance::Owner;
 use crate::register::SCRATCH;
+use crate::stream::{Out, flow};
 use crate::table::Table;
 
-pub(super) fn build(out: &mut Builder) {
+pub(super) fn build(out: &mut Out<'_>) {
     arp(out);
     nd(out);
 }
@@ -19,7 +19,7 @@ fn copy(src: Field, dst: Field) -> Action {
     Action::RegMove { src: Subfield::all(src), dst: Subfield::all(dst) }
 }
 
-fn arp(out: &mut Builder) {
+fn arp(out: &mut Out<'_>) {
     let request = Match::new().with(Field::ETH_TYPE, ETH_ARP).with(Field::ARP_OP, 1u16);
     let draft = flow(Table::ArpResponder, 200, request).act_all([
         copy(Field::ETH_SRC, Field::ETH_DST),
@@ -36,7 +36,7 @@ fn arp(out: &mut Builder) {
     out.add(flow(Table::ArpResponder, 0, Match::new()), Owner::Pipeline, "drop: an ARP that asks nothing");
 }
 
-fn nd(out: &mut Builder) {
+fn nd(out: &mut Out<'_>) {
     let icmpv6 = |kind: u8| {
         let match_ = Match::new().with(Field::ETH_TYPE, ETH_IPV6).with(Field::IP_PROTO, 58u8);
         match_.with(Field::ICMPV6_TYPE, kind).with(Field::ICMPV6_CODE, 0u8)

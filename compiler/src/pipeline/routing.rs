@@ -3,25 +3,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use network::{Cidr, Mac, Protocol};
+use network::{Cidr, Mac, Node, Protocol};
 use openflow::{Action, Field, Match};
 
 use super::arrival::GENEVE_PORT;
 use super::{Context, name_of, owner_of};
-use crate::builder::{Builder, Draft, flow};
 use crate::input::{LocalPort, PortRef};
 use crate::packet::{End, Family, address, fragment, prefix, transport};
 use crate::program::FlowAction;
 use crate::provenance::Owner;
 use crate::register::{DESTINATION, JUDGED, OUT_PORT, SOURCE, Side, VNI};
+use crate::stream::{Draft, Out, flow};
 use crate::table::Table;
 
-pub(super) fn build(context: &Context<'_>, out: &mut Builder) {
-    for port in context.admitted() {
-        to_pod(port, out);
-    }
+/// What stands whatever the cluster holds, and the way to this node.
+pub(super) fn own(context: &Context<'_>, out: &mut Out<'_>) {
     to_own_node(context, out);
-    to_other_nodes(context, out);
     nowhere(context, out);
     to_outside(context, out);
     switching(out);
@@ -40,7 +37,8 @@ fn towards(draft: Draft, side: Side, port: PortRef, mac: Mac) -> Draft {
         .goto(Table::Snat)
 }
 
-fn to_pod(port: &LocalPort, out: &mut Builder) {
+/// The way to a local pod.
+pub(super) fn to_pod(port: &LocalPort, out: &mut Out<'_>) {
     for own in &port.addresses {
         let draft = route(200, address(End::Destination, *own));
         let interface = PortRef::Interface(port.interface.clone());
@@ -50,7 +48,7 @@ fn to_pod(port: &LocalPort, out: &mut Builder) {
 }
 
 /// From pods and from other nodes; what the node sends to itself never comes here.
-fn to_own_node(context: &Context<'_>, out: &mut Builder) {
+fn to_own_node(context: &Context<'_>, out: &mut Out<'_>) {
     for own in context.own_addresses() {
         for from in [Side::Pod, Side::Tunnel] {
             let match_ = SOURCE.on(address(End::Destination, own), from as u64);
@@ -60,37 +58,36 @@ fn to_own_node(context: &Context<'_>, out: &mut Builder) {
     }
 }
 
-fn to_other_nodes(context: &Context<'_>, out: &mut Builder) {
-    for node in context.others() {
-        let Some(outer) = node.tunnel_address() else { continue };
-        let encapsulate = |draft: Draft| {
-            let outer = match outer {
-                IpAddr::V4(outer) => Action::set_field(Field::TUN_DST, outer),
-                IpAddr::V6(outer) => Action::set_field(Field::TUN_IPV6_DST, outer),
-            };
-            let draft = draft.act(Action::set_field(Field::TUN_ID, VNI)).act(outer);
-            towards(draft, Side::Tunnel, PortRef::Tunnel, Mac::ROUTER)
+/// The way to another node.
+pub(super) fn to_other_node(node: &Node, out: &mut Out<'_>) {
+    let Some(outer) = node.tunnel_address() else { return };
+    let encapsulate = |draft: Draft| {
+        let outer = match outer {
+            IpAddr::V4(outer) => Action::set_field(Field::TUN_DST, outer),
+            IpAddr::V6(outer) => Action::set_field(Field::TUN_IPV6_DST, outer),
         };
-        let owner = Owner::Node(node.name.clone());
-        for range in &node.pod_cidrs {
-            for from in [Side::Pod, Side::Gateway] {
-                let match_ = SOURCE.on(prefix(End::Destination, range), from as u64);
-                let what = format!("to node {}'s pods {range}, through the tunnel", node.name);
-                out.add(encapsulate(route(190, match_)), owner.clone(), what);
-            }
-        }
-        // The node's own way to another node is the underlay; only pods go through the tunnel, so that replies come back
-        // the same way and no underlay packet ever carries a pod's address.
-        for target in &node.addresses {
-            let match_ = SOURCE.on(address(End::Destination, *target), Side::Pod as u64);
-            let what = format!("to node {} at {target}, through the tunnel", node.name);
+        let draft = draft.act(Action::set_field(Field::TUN_ID, VNI)).act(outer);
+        towards(draft, Side::Tunnel, PortRef::Tunnel, Mac::ROUTER)
+    };
+    let owner = Owner::Node(node.name.clone());
+    for range in &node.pod_cidrs {
+        for from in [Side::Pod, Side::Gateway] {
+            let match_ = SOURCE.on(prefix(End::Destination, range), from as u64);
+            let what = format!("to node {}'s pods {range}, through the tunnel", node.name);
             out.add(encapsulate(route(190, match_)), owner.clone(), what);
         }
+    }
+    // The node's own way to another node is the underlay; only pods go through the tunnel, so that replies come back
+    // the same way and no underlay packet ever carries a pod's address.
+    for target in &node.addresses {
+        let match_ = SOURCE.on(address(End::Destination, *target), Side::Pod as u64);
+        let what = format!("to node {} at {target}, through the tunnel", node.name);
+        out.add(encapsulate(route(190, match_)), owner.clone(), what);
     }
 }
 
 /// Destinations that must not leave by the default route.
-fn nowhere(context: &Context<'_>, out: &mut Builder) {
+fn nowhere(context: &Context<'_>, out: &mut Out<'_>) {
     for range in context.own.into_iter().flat_map(|own| own.pod_cidrs.iter()) {
         let what = format!("drop: no pod of this node has this address ({range})");
         let owner = Owner::Node(context.config.node.clone());
@@ -112,7 +109,7 @@ fn nowhere(context: &Context<'_>, out: &mut Builder) {
     }
 }
 
-fn to_outside(context: &Context<'_>, out: &mut Builder) {
+fn to_outside(context: &Context<'_>, out: &mut Out<'_>) {
     for family in Family::BOTH {
         let match_ = SOURCE.on(family.any(), Side::Pod as u64);
         let draft = towards(route(100, match_), Side::Gateway, PortRef::Gateway, context.gateway_mac());
@@ -133,7 +130,7 @@ fn to_outside(context: &Context<'_>, out: &mut Builder) {
     out.add(route(0, Match::new()), Owner::Pipeline, "drop: no route");
 }
 
-fn switching(out: &mut Builder) {
+fn switching(out: &mut Out<'_>) {
     let judged = flow(Table::Switching, 200, JUDGED.on(Match::new(), 1)).goto(Table::Output);
     out.add(judged, Owner::Pipeline, "judged already: out");
     let pod =

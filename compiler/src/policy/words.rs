@@ -28,12 +28,12 @@ pub(super) fn ports(ports: Option<&BTreeSet<PortRange>>) -> String {
 }
 
 /// The other end: `from 10.0.0.0/8 except 10.1.0.0/16`, `to 3 sets of pods`, `from anybody`.
-pub(super) fn peers(direction: Direction, peers: &PeerMatch) -> String {
+pub(super) fn peers(direction: Direction, peers: Option<&PeerMatch>) -> String {
     let word = match direction {
         Direction::Ingress => "from",
         Direction::Egress => "to",
     };
-    let PeerMatch::Some { sets, blocks } = peers else { return format!("{word} anybody") };
+    let Some(PeerMatch::Some { sets, blocks }) = peers else { return format!("{word} anybody") };
     let selected = match sets.len() {
         0 => None,
         1 => Some("the selected pods".to_owned()),

@@ -6,17 +6,18 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use openflow::FlowStats;
 use openflow::connection::BundleError;
 use openflow::io::{Client, ClientError, ClientEvent, Target};
 use openflow::message::{
     CtFlush, CtTuple, FlowStatsRequest, Message, MultipartReplyBody, MultipartRequestBody, NiciraMessage,
 };
-use openflow::{FlowMod, FlowStats};
 use ovsdb::Backoff;
 use tokio::sync::mpsc;
 
 use crate::event::{Event, Observed, Session};
 use crate::owner::{Dump, SwitchCommand};
+use crate::plan::FlowMods;
 use crate::shadow::Shadow;
 
 /// How long the switch may take for everything that it holds, or for a bundle; 100,000 flows take it a second or two.
@@ -175,7 +176,7 @@ async fn version(client: &Client) -> Result<String, ClientError> {
 }
 
 /// All or nothing; then a barrier, so that whoever is told can rely on it.
-async fn apply(client: Client, flows: Vec<FlowMod>) -> Result<(), ClientError> {
+async fn apply(client: Client, flows: FlowMods) -> Result<(), ClientError> {
     let work = async {
         client.apply_bundle(flows.into_iter().map(|flow| Message::FlowMod(Box::new(flow)))).await?;
         client.barrier().await

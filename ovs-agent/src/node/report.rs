@@ -9,9 +9,10 @@ use api::watermark::Watermark;
 use compiler::{Datapath, NodeConfig};
 use network::{Cidr, NodeView};
 
-use super::{Controller, Node, Reasons, Switch};
+use super::{Controller, Node, Switch};
 use crate::attachment::Attachment;
 use crate::event::Database;
+use crate::recipe::Reasons;
 
 /// How far an attachment is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,7 +202,7 @@ impl Node {
             attachments: self.attachments.values().map(|plugged| plugged.attachment.clone()).collect(),
             database: self.database.clone(),
             switch_version: self.switch_version.clone(),
-            reasons: Arc::clone(&self.compiled.reasons),
+            reasons: Arc::new(Reasons::new(self.recipe())),
             flows,
             flow_mods_sent: self.flow_mods_sent,
             in_sync: self.in_sync(),

@@ -232,7 +232,8 @@ fn a_flow_that_the_switch_refuses_takes_its_pod_along_and_nothing_else() {
     let (_, flows) = node.work().flows.unwrap();
     let owner = Owner::Attachment(bad.host_interface.clone());
     let reasons = node.snapshot().reasons;
-    let index = flows.iter().position(|flow| reasons[&flow.cookie].owners.contains(&owner)).unwrap();
+    let mut flows = flows.into_iter();
+    let index = flows.position(|flow| reasons.get(&flow.cookie).unwrap().owners.contains(&owner)).unwrap();
     node.handle(Event::SwitchRefused { index, error: "OFPBMC_BAD_FIELD".into() });
     assert!(settle(&mut node) > 0);
     assert_eq!(node.standing(&good.id), Standing::InForce);

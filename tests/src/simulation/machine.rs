@@ -312,7 +312,7 @@ impl Machine {
             self.rows = Some(rows);
         }
         if let Some((_, flows)) = work.flows.take() {
-            self.bundle = Some(Bundle { flows, model: Arc::clone(&self.model) });
+            self.bundle = Some(Bundle { flows: flows.into_iter().collect(), model: Arc::clone(&self.model) });
         }
         self.retry |= work.retry;
         self.in_sync = work.in_sync;

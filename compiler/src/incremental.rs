@@ -1,0 +1,273 @@
+//! Compiles what a change touches, and nothing else. It keeps of the last compilation what the flows were made from, in a
+//! small form, and never the flows; what differs in it tells which flows may differ. The compilation as a whole
+//! ([`crate::stream`]) is the oracle: after any sequence of changes both say the same, which is tested.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use network::{Node, NodeName, PolicyId};
+
+use crate::input::{LocalPort, NodeConfig, PortRef};
+use crate::pipeline::{self, Context};
+use crate::policy::{self, Kept, Narrow, Now, STAGES, Stage, Subjects, Why};
+use crate::program::{Flow, FlowKey};
+use crate::provenance::Reason;
+use crate::stream::{Input, Keys, Out, Sink};
+
+/// Takes what a change comes to.
+pub trait Changes: Sink {
+    /// Everything comes again: what does not come is no longer. Called first, if at all.
+    fn everything(&mut self);
+
+    /// This flow is no longer.
+    fn gone(&mut self, key: FlowKey);
+}
+
+/// Above this many touched matches it is cheaper to compile everything.
+const TOUCHED: usize = 50_000;
+
+/// Remembers what flows were last made from.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    last: Option<Last>,
+}
+
+#[derive(Debug)]
+struct Last {
+    config: NodeConfig,
+    own: Option<Node>,
+    nodes: BTreeMap<NodeName, Node>,
+    /// With whether they might carry traffic.
+    ports: BTreeMap<String, (LocalPort, bool)>,
+    /// Nothing that makes flows of nodes and ports stood twice.
+    distinct: bool,
+    members: Kept,
+    stages: Vec<Stage>,
+}
+
+impl Compiler {
+    /// Forgets: what comes next is everything.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// Moves to a new state. `renumbered` are ports whose number is another than last time: their flows come again. Gives
+    /// the policies that are refused, and why.
+    pub fn update(
+        &mut self,
+        input: Input<'_>,
+        renumbered: &BTreeSet<PortRef>,
+        out: &mut dyn Changes,
+    ) -> BTreeMap<PolicyId, String> {
+        let context = Context::new(input);
+        let subjects = Subjects::of(&context);
+        let now = Now { view: input.view, subjects: &subjects };
+        let (stages, refused) = policy::stages(&context, &now);
+        let distinct = is_distinct(&context);
+        let incremental = match &self.last {
+            Some(last) if last.allows(&context, distinct, renumbered) => {
+                last.update(&context, &now, &stages, renumbered, out)
+            }
+            _ => false,
+        };
+        if !incremental {
+            out.everything();
+            everything(&context, &now, &stages, &mut Forward(out));
+        }
+        let stages = stages.into_iter().map(|(stage, _)| stage).collect();
+        let mut members = self.last.take().map(|last| last.members).unwrap_or_default();
+        members.follow(input.view, subjects);
+        self.last = Some(Last {
+            config: input.config.clone(),
+            own: context.own.cloned(),
+            nodes: context.nodes.iter().map(|(name, node)| ((*name).clone(), (*node).clone())).collect(),
+            ports: context
+                .ports
+                .iter()
+                .map(|port| (port.interface.clone(), (port.clone(), context.is_admitted(port))))
+                .collect(),
+            distinct,
+            members,
+            stages,
+        });
+        refused
+    }
+}
+
+/// Compiles everything, and hands it on flow by flow. Gives the policies that are refused, and why.
+pub fn stream(input: Input<'_>, sink: &mut dyn Sink) -> BTreeMap<PolicyId, String> {
+    let context = Context::new(input);
+    let subjects = Subjects::of(&context);
+    let now = Now { view: input.view, subjects: &subjects };
+    let (stages, refused) = policy::stages(&context, &now);
+    everything(&context, &now, &stages, sink);
+    refused
+}
+
+fn everything(context: &Context<'_>, now: &Now<'_>, stages: &[(Stage, Why<'_>)], sink: &mut dyn Sink) {
+    let out = &mut Out::new(sink);
+    pipeline::own(context, out);
+    for node in context.nodes.values() {
+        pipeline::node(context, node, out);
+    }
+    for port in context.ports {
+        pipeline::port(port, context.is_admitted(port), out);
+    }
+    policy::not_pods(out);
+    for (own, isolation) in &now.subjects.isolated {
+        policy::isolated(context, *own, *isolation, out);
+    }
+    for (stage, why) in stages {
+        stage.all(why, now, out);
+    }
+}
+
+/// Whether every address and range belongs to one node or port: then no two of them make the same flow.
+fn is_distinct(context: &Context<'_>) -> bool {
+    let mut seen = HashSet::new();
+    let host = |address: &std::net::IpAddr| network::Cidr::host(*address);
+    let nodes = context.nodes.values();
+    let mut ranges = nodes.clone().flat_map(|node| node.pod_cidrs.iter().copied());
+    let addresses = nodes.flat_map(|node| node.addresses.iter().map(host));
+    let mut hosts = addresses.chain(context.ports.iter().flat_map(|port| port.addresses.iter().map(host)));
+    ranges.all(|range| seen.insert(range)) && hosts.all(|host| seen.insert(host))
+}
+
+impl Last {
+    /// Whether the difference can be told node by node and port by port.
+    fn allows(&self, context: &Context<'_>, distinct: bool, renumbered: &BTreeSet<PortRef>) -> bool {
+        let everybody = renumbered.iter().any(|port| !matches!(port, PortRef::Interface(_)));
+        let interfaces: HashSet<&str> = context.ports.iter().map(|port| port.interface.as_str()).collect();
+        !everybody
+            && self.config == *context.config
+            && self.own.as_ref() == context.own
+            && self.distinct
+            && distinct
+            && interfaces.len() == context.ports.len()
+    }
+
+    /// False, and nothing handed on, when so much is touched that everything should come.
+    fn update(
+        &self,
+        context: &Context<'_>,
+        now: &Now<'_>,
+        stages: &[(Stage, Why<'_>)],
+        renumbered: &BTreeSet<PortRef>,
+        out: &mut dyn Changes,
+    ) -> bool {
+        let mut sets = BTreeSet::new();
+        self.members.changed(now.view, |member| {
+            sets.insert(Narrow::other(member));
+        });
+        let subjects = self.changed_subjects(now.subjects);
+        let mut touched = Vec::with_capacity(STAGES.len());
+        for ((stage, _), before) in stages.iter().zip(&self.stages) {
+            let changes = stage.changes(before);
+            let mut narrow = sets.clone();
+            narrow.extend(&subjects);
+            before.touch(&changes.gone, &self.members, &mut narrow);
+            stage.touch(&changes.come, now, &mut narrow);
+            touched.push((changes, narrow));
+        }
+        if touched.iter().map(|(_, narrow)| narrow.len()).sum::<usize>() > TOUCHED {
+            return false;
+        }
+
+        let mut before = Keys::default();
+        let mut come = Come { out, keys: BTreeSet::new() };
+        self.nodes(context, &mut before, &mut come);
+        self.ports(context, renumbered, &mut before, &mut come);
+        self.isolated(context, now.subjects, &mut before, &mut come);
+        for (((stage, why), old), (changes, narrow)) in stages.iter().zip(&self.stages).zip(&touched) {
+            old.keys(&self.members, &changes.gone, narrow, &mut before.0);
+            stage.some(why, now, &changes.come, narrow, &mut Out::new(&mut come));
+        }
+        let Come { out, keys } = come;
+        before.0.into_iter().filter(|key| !keys.contains(key)).for_each(|key| out.gone(key));
+        true
+    }
+
+    fn changed_subjects(&self, now: &Subjects) -> BTreeSet<Narrow> {
+        let old = &self.members.subjects.addresses;
+        let sets: BTreeSet<_> = old.keys().chain(now.addresses.keys()).collect();
+        let mut changed = BTreeSet::new();
+        for set in sets {
+            let of = |subjects: &BTreeMap<_, BTreeSet<_>>| subjects.get(set).cloned().unwrap_or_default();
+            if old.get(set) != now.addresses.get(set) {
+                changed.extend(
+                    of(old).symmetric_difference(&of(&now.addresses)).map(|own| Narrow::subject(*own)),
+                );
+            }
+        }
+        changed
+    }
+
+    fn nodes(&self, context: &Context<'_>, before: &mut Keys, come: &mut Come<'_>) {
+        let names: BTreeSet<&NodeName> = self.nodes.keys().chain(context.nodes.keys().copied()).collect();
+        for name in names {
+            let (old, new) = (self.nodes.get(name), context.nodes.get(name).copied());
+            if old == new {
+                continue;
+            }
+            // What a node's flows depend on beside it (which is this one) is as it was.
+            old.into_iter().for_each(|node| pipeline::node(context, node, &mut Out::new(before)));
+            new.into_iter().for_each(|node| pipeline::node(context, node, &mut Out::new(come)));
+        }
+    }
+
+    fn ports(
+        &self,
+        context: &Context<'_>,
+        renumbered: &BTreeSet<PortRef>,
+        before: &mut Keys,
+        come: &mut Come<'_>,
+    ) {
+        let new: BTreeMap<&str, (&LocalPort, bool)> = context
+            .ports
+            .iter()
+            .map(|port| (port.interface.as_str(), (port, context.is_admitted(port))))
+            .collect();
+        let names: BTreeSet<&str> =
+            self.ports.keys().map(String::as_str).chain(new.keys().copied()).collect();
+        for name in names {
+            let old = self.ports.get(name).map(|(port, admitted)| (port, *admitted));
+            let new = new.get(name).copied();
+            if old == new && !renumbered.contains(&PortRef::Interface(name.to_owned())) {
+                continue;
+            }
+            old.into_iter().for_each(|(port, ok)| pipeline::port(port, ok, &mut Out::new(before)));
+            new.into_iter().for_each(|(port, ok)| pipeline::port(port, ok, &mut Out::new(come)));
+        }
+    }
+
+    fn isolated(&self, context: &Context<'_>, subjects: &Subjects, before: &mut Keys, come: &mut Come<'_>) {
+        let (old, new) = (&self.members.subjects.isolated, &subjects.isolated);
+        for own in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+            let (was, is) = (old.get(own), new.get(own));
+            if was != is {
+                was.into_iter().for_each(|i| policy::isolated(context, *own, *i, &mut Out::new(before)));
+                is.into_iter().for_each(|i| policy::isolated(context, *own, *i, &mut Out::new(come)));
+            }
+        }
+    }
+}
+
+/// Hands flows on and remembers their keys.
+struct Come<'o> {
+    out: &'o mut dyn Changes,
+    keys: BTreeSet<FlowKey>,
+}
+
+impl Sink for Come<'_> {
+    fn flow(&mut self, key: FlowKey, flow: Flow, why: &dyn Fn() -> Reason) {
+        self.keys.insert(key.clone());
+        self.out.flow(key, flow, why);
+    }
+}
+
+struct Forward<'o>(&'o mut dyn Changes);
+
+impl Sink for Forward<'_> {
+    fn flow(&mut self, key: FlowKey, flow: Flow, why: &dyn Fn() -> Reason) {
+        self.0.flow(key, flow, why);
+    }
+}

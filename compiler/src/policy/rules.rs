@@ -1,0 +1,288 @@
+//! The rules of one tier in one direction, without an address in sight: which are the same conjunction, at which priority
+//! each stands, which cannot be expressed. Costs what there are of rules, whatever they select.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+
+use network::{Action, Direction, PeerMatch, PolicyId, PortRange, SetId, Tier, ViewPolicy};
+
+use super::parts::{Members, Part};
+use super::{Refused, closed, conjunction, tables, words};
+use crate::table::Table;
+
+/// The priority of rules in the NetworkPolicy tables; all allow, so their order means nothing.
+const RULES: u16 = 1_000;
+/// The highest priority in the ordered tiers. 1,001 priorities of 25 rules and one place for what does
+/// not fit stand below it, two flow priorities each.
+const ORDERED: u16 = 52_100;
+/// Rules per priority and direction in the ordered tiers: as many as one ClusterNetworkPolicy (v1alpha2) may have, shared by
+/// policies of equal priority.
+const RULES_PER_PRIORITY: u32 = 25;
+/// `conjunction()` actions of one flow: 16 bytes each, and a flow-mod is at most 64 KiB (measured: 4,085 fit).
+const CONJUNCTIONS_PER_FLOW: usize = 4_000;
+/// How many priorities the rules of one are spread over at most: at 4,000 each a million rules, far past any node's budget.
+const LEVELS: u64 = 256;
+/// Rules with the same other end stay on one level, so that its addresses stand once; more rules than these are spread.
+const TOGETHER: usize = 500;
+/// A rule takes at most this many matches; more is refused, naming the policy.
+const MATCHES_PER_RULE: usize = 200_000;
+
+/// What makes two rules the same conjunction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct RuleKey<'v> {
+    table: Table,
+    pub(super) priority: u16,
+    pub(super) next: Table,
+    pub(super) subject: SetId,
+    /// `None`: everybody.
+    pub(super) peers: Option<&'v PeerMatch>,
+    /// `None`: every protocol and port.
+    pub(super) ports: Option<&'v BTreeSet<PortRange>>,
+}
+
+impl RuleKey<'_> {
+    /// The subject alone decides.
+    pub(super) fn is_unconditional(&self) -> bool {
+        self.peers.is_none() && self.ports.is_none()
+    }
+
+    /// What its deciding flow does, for people.
+    pub(super) fn sentence(&self, direction: Direction) -> String {
+        let (ports, peers) = (words::ports(self.ports), words::peers(direction, self.peers));
+        format!("{}: {ports} {peers}", words::verdict(self.next))
+    }
+}
+
+/// One conjunction, and whose it is.
+#[derive(Clone, Debug)]
+pub(super) struct Numbered<'v> {
+    pub(super) key: RuleKey<'v>,
+    /// Tells keys apart.
+    pub(super) print: u64,
+    pub(super) id: u32,
+    /// Where it stands, levels counted in.
+    pub(super) priority: u16,
+    /// The rules that it came from.
+    pub(super) owners: Vec<(&'v PolicyId, u32)>,
+}
+
+/// A rule as far as it matters here; of a closed policy there is no original.
+struct Plain<'v> {
+    index: u32,
+    action: Action,
+    subject: SetId,
+    peers: Option<&'v PeerMatch>,
+    ports: Option<&'v BTreeSet<PortRange>>,
+}
+
+fn plain_rules<'v>(policy: &'v ViewPolicy, direction: Direction, is_closed: bool) -> Vec<Plain<'v>> {
+    if is_closed {
+        let denial =
+            Plain { index: 0, action: Action::Deny, subject: policy.subject, peers: None, ports: None };
+        return closed::guarded(policy).contains(&direction).then_some(denial).into_iter().collect();
+    }
+    let plain = |rule: &'v network::ViewRule| Plain {
+        index: rule.index,
+        action: rule.action,
+        subject: rule.subject,
+        peers: Some(&rule.peers).filter(|peers| **peers != PeerMatch::Any),
+        ports: rule.ports.as_ref(),
+    };
+    policy.rules.iter().filter(|rule| rule.direction == direction).map(plain).collect()
+}
+
+/// The conjunctions of one tier in one direction, ordered by their keys.
+pub(super) fn number<'v>(
+    policies: &[(&'v ViewPolicy, bool)],
+    direction: Direction,
+    tier: Tier,
+    members: &dyn Members,
+    refused: &mut Refused,
+) -> Vec<Numbered<'v>> {
+    let (tiers, pass) = tables(direction);
+    let place = tiers.iter().position(|(t, _)| *t == tier).unwrap_or(1);
+    let table = tiers[place].1;
+    let after = tiers.get(place + 1).map_or(pass, |(_, table)| *table);
+    let rules: Vec<(&ViewPolicy, Vec<Plain<'_>>)> = policies
+        .iter()
+        .map(|(policy, is_closed)| (*policy, plain_rules(policy, direction, *is_closed)))
+        .collect();
+    let ranks = if tier == Tier::NetworkPolicy { BTreeMap::new() } else { ranks(&rules) };
+    let mut counts = Counts { members, known: HashMap::new() };
+    let mut keys: BTreeMap<RuleKey<'v>, Vec<(&'v PolicyId, u32)>> = BTreeMap::new();
+    for (policy, rules) in &rules {
+        for rule in rules {
+            let next = match rule.action {
+                Action::Accept => pass,
+                Action::Deny => Table::Block,
+                Action::Pass => after,
+            };
+            let (subject, peers, ports) = (rule.subject, rule.peers, rule.ports);
+            if members.subject(subject).is_empty() || ports.is_some_and(BTreeSet::is_empty) {
+                continue;
+            }
+            let mut key = RuleKey { table, priority: RULES, next, subject, peers, ports };
+            if tier != Tier::NetworkPolicy {
+                let rank = ranks.get(&(policy.priority, &policy.id, rule.index)).copied().unwrap_or(0);
+                match ordered(policy.priority, rank) {
+                    Ok(priority) => key.priority = priority,
+                    Err(NoRoom { lowest }) => {
+                        let reason = format!(
+                            "more than {RULES_PER_PRIORITY} {direction:?} rules at priority {}, or a priority above 1000: \
+                             spread the policies over priorities",
+                            policy.priority
+                        );
+                        refused.insert(policy.id.clone(), reason);
+                        key = denial(key, lowest);
+                    }
+                }
+            }
+            match counts.peers(key.peers) {
+                // It can match nothing.
+                Ok(Some(0)) => continue,
+                Ok(_) => {}
+                Err(TooMany { what }) => {
+                    let reason = format!("too many {what}: at most {MATCHES_PER_RULE} in a rule");
+                    refused.insert(policy.id.clone(), reason);
+                    // In the NetworkPolicy tier a rule that is missing allows nothing; in the others it might deny.
+                    if tier == Tier::NetworkPolicy {
+                        continue;
+                    }
+                    key = denial(key, key.priority);
+                }
+            }
+            keys.entry(key).or_default().push((&policy.id, rule.index));
+        }
+    }
+    numbered(keys, tier)
+}
+
+fn numbered<'v>(keys: BTreeMap<RuleKey<'v>, Vec<(&'v PolicyId, u32)>>, tier: Tier) -> Vec<Numbered<'v>> {
+    let prints: Vec<u64> = keys.keys().map(conjunction::print).collect();
+    let ids = conjunction::assign(prints.iter().copied(), 32);
+    let mut all: Vec<Numbered<'v>> = keys
+        .into_iter()
+        .zip(prints.into_iter().zip(ids))
+        .map(|((key, mut owners), (print, id))| {
+            owners.sort_unstable();
+            owners.dedup();
+            Numbered { key, print, id, priority: key.priority, owners }
+        })
+        .collect();
+    // In the ordered tiers every rule has a priority of its own.
+    if tier == Tier::NetworkPolicy {
+        spread(&mut all);
+    }
+    all
+}
+
+/// Spreads conjunctions over several priorities when there are more than one clause flow can carry, so that none ever does.
+/// By their other end, so that its addresses stand on one level only; two steps per level, as the step above each is for
+/// rules without clauses.
+fn spread(all: &mut [Numbered<'_>]) {
+    let conditional = all.iter().filter(|one| !one.key.is_unconditional());
+    if conditional.clone().count() <= CONJUNCTIONS_PER_FLOW {
+        return;
+    }
+    let mut together: HashMap<Option<&PeerMatch>, usize> = HashMap::new();
+    for one in conditional.clone() {
+        *together.entry(one.key.peers).or_default() += 1;
+    }
+    let places: Vec<u64> = all
+        .iter()
+        .map(|one| match together.get(&one.key.peers) {
+            Some(count) if *count <= TOGETHER => conjunction::print(&one.key.peers),
+            _ => one.print,
+        })
+        .collect();
+    let mut levels = 2;
+    loop {
+        let mut counts = vec![0; levels as usize];
+        for (_, place) in all.iter().zip(&places).filter(|(one, _)| !one.key.is_unconditional()) {
+            counts[(place % levels) as usize] += 1;
+        }
+        if levels >= LEVELS || counts.iter().all(|count| *count <= CONJUNCTIONS_PER_FLOW) {
+            break;
+        }
+        levels *= 2;
+    }
+    for (one, place) in all.iter_mut().zip(places) {
+        if !one.key.is_unconditional() {
+            one.priority -= 2 * (place % levels) as u16;
+        }
+    }
+}
+
+/// The place of every rule among those of its priority: by policy, then by index. A policy more renumbers the rules of its
+/// own priority and no others.
+fn ranks<'p>(rules: &[(&'p ViewPolicy, Vec<Plain<'p>>)]) -> BTreeMap<(u32, &'p PolicyId, u32), u32> {
+    let mut all: BTreeSet<(u32, &PolicyId, u32)> = BTreeSet::new();
+    for (policy, rules) in rules {
+        all.extend(rules.iter().map(|rule| (policy.priority, &policy.id, rule.index)));
+    }
+    let mut ranks = BTreeMap::new();
+    let mut last = None;
+    let mut rank = 0;
+    for key in all {
+        rank = if last == Some(key.0) { rank + 1 } else { 0 };
+        last = Some(key.0);
+        ranks.insert(key, rank);
+    }
+    ranks
+}
+
+/// A rule has no flow priority of its own; `lowest` is the last of its slot.
+struct NoRoom {
+    lowest: u16,
+}
+
+fn ordered(priority: u32, rank: u32) -> Result<u16, NoRoom> {
+    let at = |place: u32| ORDERED.saturating_sub(u16::try_from(2 * place).unwrap_or(u16::MAX)).max(2);
+    let slot = priority.min(1_000) * (RULES_PER_PRIORITY + 1);
+    if priority > 1_000 || rank >= RULES_PER_PRIORITY {
+        return Err(NoRoom { lowest: at(slot + RULES_PER_PRIORITY) });
+    }
+    Ok(at(slot + rank))
+}
+
+/// What stands for a rule that cannot be expressed: it denies its subject rather than letting pass what it might deny.
+fn denial(key: RuleKey<'_>, priority: u16) -> RuleKey<'_> {
+    RuleKey { priority, next: Table::Block, peers: None, ports: None, ..key }
+}
+
+/// The rule cannot be expressed within the limit.
+#[derive(Clone, Copy)]
+struct TooMany {
+    what: &'static str,
+}
+
+/// How many matches other ends come to; many rules name the same.
+struct Counts<'m, 'v> {
+    members: &'m dyn Members,
+    known: HashMap<&'v PeerMatch, Result<usize, TooMany>>,
+}
+
+impl<'v> Counts<'_, 'v> {
+    /// `None` for everybody.
+    fn peers(&mut self, peers: Option<&'v PeerMatch>) -> Result<Option<usize>, TooMany> {
+        let Some(peers) = peers else { return Ok(None) };
+        if let Some(known) = self.known.get(peers) {
+            return (*known).map(Some);
+        }
+        let count = self.count(peers);
+        self.known.insert(peers, count);
+        count.map(Some)
+    }
+
+    fn count(&self, peers: &PeerMatch) -> Result<usize, TooMany> {
+        let PeerMatch::Some { sets, blocks } = peers else { return Ok(0) };
+        let mut count: usize = sets.iter().map(|set| self.members.count(*set)).sum();
+        for block in blocks {
+            let room = MATCHES_PER_RULE.saturating_sub(count);
+            let part = Part::Block(block.clone());
+            count +=
+                part.count(self.members, room).ok_or(TooMany { what: "address blocks with exceptions" })?;
+        }
+        if count > MATCHES_PER_RULE { Err(TooMany { what: "peers" }) } else { Ok(count) }
+    }
+}
