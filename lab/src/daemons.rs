@@ -140,7 +140,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Written beside and moved into place: never half, and never for a moment for others to read.
-pub(crate) fn write_secret(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
+pub fn write_secret(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
     let beside = path.with_extension("new");
     // What a crash may have left.
     let _ = std::fs::remove_file(&beside);

@@ -41,7 +41,7 @@ pub enum Error {
         state: PathBuf,
     },
     /// Another command works on the same lab.
-    #[error("another `ferrule lab` command is at work on {state}: wait for it, or end it, and try again")]
+    #[error("another command is at work on {state}: wait for it, or end it, and try again")]
     Busy {
         /// The state directory.
         state: PathBuf,

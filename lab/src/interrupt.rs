@@ -3,13 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::error::{Context, Error, Result};
 
 /// Set once, from a signal; seen by all clones.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
+    /// Set by Ctrl-C and termination. Call before any other thread is made: they inherit that these signals wait for ours.
+    pub fn on_signals() -> Result<Self> {
+        let mut signals = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            signals.add(signal);
+        }
+        signals.thread_block().context(|| "take over signals".to_owned())?;
+        let interrupt = Self::default();
+        let flag = interrupt.clone();
+        std::thread::spawn(move || {
+            while signals.wait().is_ok() {
+                flag.set();
+            }
+        });
+        Ok(interrupt)
+    }
+
     /// Asks everybody to stop.
     pub fn set(&self) {
         self.0.store(true, Ordering::Release);

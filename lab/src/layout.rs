@@ -128,6 +128,11 @@ impl Layout {
         &self.id
     }
 
+    /// The octet that tells its underlay from those of other labs.
+    pub fn octet(&self) -> u8 {
+        self.octet
+    }
+
     /// What every namespace of this lab begins with.
     pub fn namespace_prefix(&self) -> String {
         format!("ferrule-{}-", self.id)

@@ -22,11 +22,7 @@ pub type Progress<'a> = dyn Fn(Event<'_>) + Sync + 'a;
 pub fn silent(_: Event<'_>) {}
 
 /// Tells when a step begins, and how long it took when it succeeds.
-pub(crate) fn step<T, E>(
-    progress: &Progress<'_>,
-    name: &str,
-    work: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
+pub fn step<T, E>(progress: &Progress<'_>, name: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let began = Instant::now();
     progress(Event::Began(name));
     let result = work()?;

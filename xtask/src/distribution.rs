@@ -28,6 +28,12 @@ pub const LAB: &[Requirement] = &[
     Requirement { program: "ping", package: "iputils-ping" },
 ];
 
+/// Needed by a cluster; Go builds the rest.
+pub const CLUSTER: &[Requirement] = &[
+    Requirement { program: "ip", package: "iproute2" },
+    Requirement { program: "setsid", package: "util-linux" },
+];
+
 /// Needed besides by the benchmarks: the reference plugins that Ferrule's are measured against.
 pub const BENCH: &[Requirement] =
     &[Requirement { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" }];

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod cluster;
 mod codegen;
 mod distribution;
 mod lab;
@@ -26,6 +27,12 @@ enum Task {
     /// Two nodes on real Open vSwitch in network namespaces: pods plugged, a policy enforced, flows on screen
     Lab {
         /// Options for the demonstration (`ferrule lab demo`), or any other `ferrule lab` command
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// A real Kubernetes control plane on this machine: up, build, status, kubectl, down
+    Cluster {
+        /// A command and its options (`cargo xtask cluster -- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -52,6 +59,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Task::Lab { arguments } => lab::run(&arguments),
+        Task::Cluster { arguments } => cluster::run(&arguments),
         Task::Test { tiers } => test::run(&tiers),
         Task::Bench { names } => bench::run(&names),
         Task::Tidy => tidy::run(),

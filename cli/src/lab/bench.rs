@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lab::{Error, Lab};
+use lab::{Error, Interrupt, Lab};
 
-use super::{bring_up, interrupt, report};
+use super::{bring_up, report};
 use crate::arguments::{Bench, Up};
 use crate::fail::{Fail, Outcome};
 use crate::lab::progress::Reporter;
@@ -17,7 +17,7 @@ const MEMORY_GOAL: u64 = 30 << 20;
 const EDIT_GOAL: Duration = Duration::from_millis(50);
 
 pub fn run(state: &Path, bench: &Bench) -> Result<Outcome, Fail> {
-    let interrupt = interrupt::on_signals()?;
+    let interrupt = Interrupt::on_signals()?;
     let state = beside(state);
     let up = Up { manifests: None, nodes: bench.nodes, family: bench.family, bin_dir: bench.bin_dir.clone() };
     let began = Instant::now();

@@ -10,7 +10,7 @@ use lab::http::Endpoint;
 use lab::{Interrupt, Lab};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{bring_up, how_to_go_on, interrupt, measure, report};
+use super::{bring_up, how_to_go_on, measure, report};
 use crate::arguments::{Demo, Output};
 use crate::fail::{Fail, Outcome};
 use crate::flows;
@@ -18,7 +18,7 @@ use crate::lab::progress::Reporter;
 use crate::paint::Paint;
 
 pub fn run(state: &Path, demo: &Demo) -> Result<Outcome, Fail> {
-    let interrupt = interrupt::on_signals()?;
+    let interrupt = Interrupt::on_signals()?;
     let lab = bring_up(state, &demo.up, &interrupt)?;
     let shown = show(&lab, demo, &interrupt);
     if demo.keep && !interrupt.is_set() {

@@ -2,7 +2,6 @@
 
 mod bench;
 mod demo;
-mod interrupt;
 mod progress;
 mod responder;
 mod status;
@@ -41,7 +40,7 @@ pub fn run(arguments: arguments::Lab) -> Result<Outcome, Fail> {
 }
 
 fn up(state: &Path, up: &Up) -> Result<Outcome, Fail> {
-    let interrupt = interrupt::on_signals()?;
+    let interrupt = Interrupt::on_signals()?;
     let lab = bring_up(state, up, &interrupt)?;
     let outcome = report(&lab.problems());
     println!("\nGo on with:\n{}", how_to_go_on(&lab));
@@ -150,7 +149,7 @@ fn exec(state: &Path, place: &str, command: &[std::ffi::OsString]) -> Result<Out
 }
 
 fn matrix(state: &Path, output: Output) -> Result<Outcome, Fail> {
-    let interrupt = interrupt::on_signals()?;
+    let interrupt = Interrupt::on_signals()?;
     let mut lab = Lab::open(state)?.interrupted_by(&interrupt);
     if lab.is_behind()? {
         let reporter = Reporter::new();
@@ -210,7 +209,7 @@ fn measure(lab: &Lab, output: Output) -> Result<Outcome, Fail> {
 }
 
 fn sync(state: &Path) -> Result<Outcome, Fail> {
-    let interrupt = interrupt::on_signals()?;
+    let interrupt = Interrupt::on_signals()?;
     let mut lab = Lab::open(state)?.interrupted_by(&interrupt);
     let reporter = Reporter::new();
     let (unplugged, plugged) = lab.sync(&|event| reporter.hear(event))?;
@@ -226,7 +225,7 @@ enum Verb {
 }
 
 fn control(state: &Path, component: &arguments::Component, verb: Verb) -> Result<Outcome, Fail> {
-    let interrupt = interrupt::on_signals()?;
+    let interrupt = Interrupt::on_signals()?;
     let lab = Lab::open(state)?.interrupted_by(&interrupt);
     let (node, component, signal) = parse_component(&lab, component)?;
     let reporter = Reporter::new();

@@ -53,10 +53,22 @@ const EDGES: &[Edges] = &[
     free("cni", &["api", "network"]),
     free("cli", &["api", "network", "objects", "compiler", "openflow", "ovsdb", "lab"]),
     free("lab", &["api", "network", "objects", "compiler"]),
+    free("cluster", &["lab"]),
     // What crosses crates may use them all; nothing uses it.
     free(
         "tests",
-        &["api", "compiler", "controller", "lab", "network", "objects", "openflow", "ovs-agent", "ovsdb"],
+        &[
+            "api",
+            "cluster",
+            "compiler",
+            "controller",
+            "lab",
+            "network",
+            "objects",
+            "openflow",
+            "ovs-agent",
+            "ovsdb",
+        ],
     ),
     // What the fuzzer and the bounded run share.
     pure("fuzz-targets", &["openflow", "ovsdb"], &["bytes", "serde_json"]),

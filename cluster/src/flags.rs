@@ -1,0 +1,99 @@
+//! The command lines of a control plane's components: which flags matter, and what goes with them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::control_plane::{Component, ControlPlane};
+
+/// Where etcd listens, on loopback of the namespace.
+pub(crate) const ETCD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
+
+/// The range of ClusterIPs, and the address of the Service `kubernetes` in it.
+const SERVICES: &str = "10.96.0.0/16";
+pub(crate) const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
+/// Where `--allocate-node-cidrs` takes the pod ranges of nodes from.
+const PODS: &str = "10.244.0.0/16";
+
+/// Who issues the tokens of service accounts.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+impl ControlPlane {
+    pub(crate) fn flags(&self, component: Component) -> Vec<String> {
+        match component {
+            Component::Etcd => self.etcd(),
+            Component::ApiServer => self.api_server(),
+            Component::ControllerManager => self.controller_manager(),
+        }
+    }
+
+    fn etcd(&self) -> Vec<String> {
+        let (client, peer) = (format!("http://{ETCD}"), "http://127.0.0.1:2380");
+        vec![
+            format!("--data-dir={}", self.etcd_data().display()),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            // A cluster that goes with its directory need not survive the machine.
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=warn".to_owned(),
+        ]
+    }
+
+    fn api_server(&self) -> Vec<String> {
+        let file = |name: &str| self.pki().file(name).display().to_string();
+        let address = self.address();
+        vec![
+            format!("--etcd-servers=http://{ETCD}"),
+            format!("--advertise-address={}", address.ip()),
+            format!("--secure-port={}", address.port()),
+            format!("--tls-cert-file={}", file("apiserver.crt")),
+            format!("--tls-private-key-file={}", file("apiserver.key")),
+            format!("--client-ca-file={}", file("ca.crt")),
+            format!("--cert-dir={}", self.certificate_directory().display()),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            "--allow-privileged=true".to_owned(),
+            format!("--service-cluster-ip-range={SERVICES}"),
+            format!("--service-account-issuer={ISSUER}"),
+            format!("--service-account-key-file={}", file("sa.pub")),
+            format!("--service-account-signing-key-file={}", file("sa.key")),
+            format!("--kubelet-client-certificate={}", file("apiserver-kubelet.crt")),
+            format!("--kubelet-client-key={}", file("apiserver-kubelet.key")),
+            format!("--kubelet-certificate-authority={}", file("ca.crt")),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
+            "--requestheader-allowed-names=front-proxy-client".to_owned(),
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+            "--requestheader-group-headers=X-Remote-Group".to_owned(),
+            "--requestheader-username-headers=X-Remote-User".to_owned(),
+            format!("--proxy-client-cert-file={}", file("front-proxy.crt")),
+            format!("--proxy-client-key-file={}", file("front-proxy.key")),
+            "--enable-aggregator-routing=true".to_owned(),
+        ]
+    }
+
+    fn controller_manager(&self) -> Vec<String> {
+        let file = |name: &str| self.pki().file(name).display().to_string();
+        let kubeconfig = file("kube-controller-manager.kubeconfig");
+        vec![
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            "--leader-elect=false".to_owned(),
+            "--allocate-node-cidrs=true".to_owned(),
+            format!("--cluster-cidr={PODS}"),
+            format!("--service-cluster-ip-range={SERVICES}"),
+            "--node-cidr-mask-size=24".to_owned(),
+            "--use-service-account-credentials=true".to_owned(),
+            format!("--service-account-private-key-file={}", file("sa.key")),
+            format!("--root-ca-file={}", file("ca.crt")),
+            format!("--cluster-signing-cert-file={}", file("ca.crt")),
+            format!("--cluster-signing-key-file={}", file("ca.key")),
+            format!("--client-ca-file={}", file("ca.crt")),
+            format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
+            // No kubelet says that its node lives: nodes would be tainted and their pods removed.
+            "--controllers=*,bootstrapsigner,tokencleaner,-node-lifecycle-controller".to_owned(),
+            format!("--cert-dir={}", self.certificate_directory().display()),
+        ]
+    }
+}
