@@ -1,4 +1,4 @@
-//! More rules at one priority of an ordered tier than fit: what does not fit denies, says so, and disturbs nobody else.
+//! More rules at one priority of an ordered tier than one policy may have: their order holds, and nobody is refused.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,7 @@ use compiler::simulate::matrix::{compile_all, predict_grid};
 use network::matrix::{Entry, Grid, ServedPort, pods_of};
 use network::{
     Action, Direction, Isolation, LabelSelector, Labels, NamedPort, NamespacedName, Network, Node, NodeName,
-    Peers, Pod, Policy, PolicyId, PolicyKind, Ports, Protocol, Rule, Selector, Tier,
+    Peers, Pod, Policy, PolicyId, PolicyKind, PortMatch, PortRange, Ports, Protocol, Rule, Selector, Tier,
 };
 
 fn pod(namespace: &str, host: u8) -> Pod {
@@ -24,14 +24,14 @@ fn pod(namespace: &str, host: u8) -> Pod {
     }
 }
 
-fn accept_all(network: &mut Network, name: &str, priority: u32, namespace: &str, rules: u32) {
+fn add(network: &mut Network, name: &str, priority: u32, namespace: &str, actions: &[Action]) {
     let subject = network.intern(Selector::pods_in(namespace, LabelSelector::everything()));
-    let rule = |index| Rule {
-        index,
+    let rule = |(index, action): (usize, &Action)| Rule {
+        index: index as u32,
         direction: Direction::Ingress,
-        action: Action::Accept,
+        action: *action,
         peers: Peers::Any,
-        ports: Ports::Any,
+        ports: Ports::Some([PortMatch::Range(PortRange::single(Protocol::Tcp, 80))].into()),
     };
     let id = PolicyId { kind: PolicyKind::ClusterNetworkPolicy, namespace: String::new(), name: name.into() };
     let policy = Policy {
@@ -41,13 +41,13 @@ fn accept_all(network: &mut Network, name: &str, priority: u32, namespace: &str,
         priority,
         subject,
         isolates: Isolation::default(),
-        rules: (0..rules).map(rule).collect(),
+        rules: actions.iter().enumerate().map(rule).collect(),
     };
     network.policies.insert(id, policy);
 }
 
 #[test]
-fn the_twenty_sixth_rule_of_a_priority_denies_and_is_reported() {
+fn policies_of_one_priority_may_have_more_rules_than_one_policy() {
     let mut network = Network::default();
     let node = Node {
         name: NodeName::new("node-1"),
@@ -59,20 +59,30 @@ fn the_twenty_sixth_rule_of_a_priority_denies_and_is_reported() {
     for pod in [pod("a", 2), pod("b", 3), pod("c", 4)] {
         network.pods.insert(pod.key.clone(), pod);
     }
-    accept_all(&mut network, "first", 7, "a", 25);
-    accept_all(&mut network, "second", 7, "b", 1);
-    accept_all(&mut network, "next", 8, "b", 1);
-    accept_all(&mut network, "far", 1_001, "c", 1);
+    // Of equal priority: the smaller name first, whatever the rules behind it say.
+    add(&mut network, "p-1", 7, "a", &[Action::Accept; 25]);
+    add(&mut network, "p-2", 7, "a", &[Action::Deny; 25]);
+    add(&mut network, "p-2b", 7, "b", &[Action::Deny; 25]);
+    add(&mut network, "p-3", 7, "b", &[Action::Accept; 25]);
+    // Before and behind the crowd.
+    add(&mut network, "q", 6, "c", &[Action::Accept]);
+    add(&mut network, "r", 7, "c", &[Action::Deny; 20]);
+    add(&mut network, "s", 8, "a", &[Action::Deny]);
 
-    let sites = compile_all(&network);
-    let refused: Vec<&str> = sites[0].program.refused.keys().map(|id| id.name.as_str()).collect();
-    assert_eq!(refused, ["far", "second"]);
-    let matrix = predict_grid(&network, &pods_of(&network), Grid::Combined);
+    for site in compile_all(&network) {
+        assert!(site.program.refused.is_empty(), "{:?}", site.program.refused);
+    }
+    let participants = pods_of(&network);
+    let matrix = predict_grid(&network, &participants, Grid::Combined);
+    assert_eq!(
+        matrix.differences(&network::matrix::predict(&network, &participants).only(Grid::Combined)),
+        []
+    );
     let cell = |to: &str| {
         let entry = |name: &str| Entry::Pod(name.parse().unwrap());
         let from = if to == "a/pod-2" { entry("b/pod-3") } else { entry("a/pod-2") };
         let port = ServedPort { protocol: Protocol::Tcp, port: 80 };
         matrix.cell(port, Grid::Combined, &from, &entry(to)).unwrap().symbol()
     };
-    assert_eq!([cell("a/pod-2"), cell("b/pod-3"), cell("c/pod-4")], ['.', 'X', 'X']);
+    assert_eq!([cell("a/pod-2"), cell("b/pod-3"), cell("c/pod-4")], ['.', 'X', '.']);
 }

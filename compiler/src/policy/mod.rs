@@ -3,6 +3,7 @@
 
 mod closed;
 mod conjunction;
+mod order;
 mod parts;
 mod prefixes;
 mod rules;

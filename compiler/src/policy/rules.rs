@@ -7,17 +7,11 @@ use std::hash::Hash;
 use network::{Action, Direction, PeerMatch, PolicyId, PortRange, SetId, Tier, ViewPolicy};
 
 use super::parts::{Members, Part};
-use super::{Refused, closed, conjunction, tables, words};
+use super::{Refused, closed, conjunction, order, tables, words};
 use crate::table::Table;
 
 /// The priority of rules in the NetworkPolicy tables; all allow, so their order means nothing.
 const RULES: u16 = 1_000;
-/// The highest priority in the ordered tiers. 1,001 priorities of 25 rules and one place for what does
-/// not fit stand below it, two flow priorities each.
-const ORDERED: u16 = 52_100;
-/// Rules per priority and direction in the ordered tiers: as many as one ClusterNetworkPolicy (v1alpha2) may have, shared by
-/// policies of equal priority.
-const RULES_PER_PRIORITY: u32 = 25;
 /// `conjunction()` actions of one flow: 16 bytes each, and a flow-mod is at most 64 KiB (measured: 4,085 fit).
 const CONJUNCTIONS_PER_FLOW: usize = 4_000;
 /// How many priorities the rules of one are spread over at most: at 4,000 each a million rules, far past any node's budget.
@@ -107,7 +101,10 @@ pub(super) fn number<'v>(
         .iter()
         .map(|(policy, is_closed)| (*policy, plain_rules(policy, direction, *is_closed)))
         .collect();
-    let ranks = if tier == Tier::NetworkPolicy { BTreeMap::new() } else { ranks(&rules) };
+    let each = rules
+        .iter()
+        .flat_map(|(policy, rules)| rules.iter().map(|rule| (policy.priority, &policy.id, rule.index)));
+    let order = if tier == Tier::NetworkPolicy { BTreeMap::new() } else { order::of(each) };
     let mut counts = Counts { members, known: HashMap::new() };
     let mut keys: BTreeMap<RuleKey<'v>, Vec<(&'v PolicyId, u32)>> = BTreeMap::new();
     for (policy, rules) in &rules {
@@ -123,17 +120,13 @@ pub(super) fn number<'v>(
             }
             let mut key = RuleKey { table, priority: RULES, next, subject, peers, ports };
             if tier != Tier::NetworkPolicy {
-                let rank = ranks.get(&(policy.priority, &policy.id, rule.index)).copied().unwrap_or(0);
-                match ordered(policy.priority, rank) {
-                    Ok(priority) => key.priority = priority,
-                    Err(NoRoom { lowest }) => {
-                        let reason = format!(
-                            "more than {RULES_PER_PRIORITY} {direction:?} rules at priority {}, or a priority above 1000: \
-                             spread the policies over priorities",
-                            policy.priority
-                        );
+                match order.get(&(policy.priority, &policy.id, rule.index)).copied().flatten() {
+                    Some(priority) => key.priority = priority,
+                    None => {
+                        let most = order::MOST_RULES;
+                        let reason = format!("more than {most} {direction:?} rules of one tier on one node");
                         refused.insert(policy.id.clone(), reason);
-                        key = denial(key, lowest);
+                        key = denial(key, order::LAST);
                     }
                 }
             }
@@ -211,38 +204,6 @@ fn spread(all: &mut [Numbered<'_>]) {
             one.priority -= 2 * (place % levels) as u16;
         }
     }
-}
-
-/// The place of every rule among those of its priority: by policy, then by index. A policy more renumbers the rules of its
-/// own priority and no others.
-fn ranks<'p>(rules: &[(&'p ViewPolicy, Vec<Plain<'p>>)]) -> BTreeMap<(u32, &'p PolicyId, u32), u32> {
-    let mut all: BTreeSet<(u32, &PolicyId, u32)> = BTreeSet::new();
-    for (policy, rules) in rules {
-        all.extend(rules.iter().map(|rule| (policy.priority, &policy.id, rule.index)));
-    }
-    let mut ranks = BTreeMap::new();
-    let mut last = None;
-    let mut rank = 0;
-    for key in all {
-        rank = if last == Some(key.0) { rank + 1 } else { 0 };
-        last = Some(key.0);
-        ranks.insert(key, rank);
-    }
-    ranks
-}
-
-/// A rule has no flow priority of its own; `lowest` is the last of its slot.
-struct NoRoom {
-    lowest: u16,
-}
-
-fn ordered(priority: u32, rank: u32) -> Result<u16, NoRoom> {
-    let at = |place: u32| ORDERED.saturating_sub(u16::try_from(2 * place).unwrap_or(u16::MAX)).max(2);
-    let slot = priority.min(1_000) * (RULES_PER_PRIORITY + 1);
-    if priority > 1_000 || rank >= RULES_PER_PRIORITY {
-        return Err(NoRoom { lowest: at(slot + RULES_PER_PRIORITY) });
-    }
-    Ok(at(slot + rank))
 }
 
 /// What stands for a rule that cannot be expressed: it denies its subject rather than letting pass what it might deny.
