@@ -5,6 +5,7 @@
 //! a source does go back (a store restored from a backup, a counter that was lost) the controllers start a greater epoch:
 //! it is admitted whatever its revisions are. A smaller epoch is never admitted.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -54,6 +55,22 @@ impl Watermark {
     /// The revision of a source that the state contains.
     pub fn revision(&self, source: &str) -> u64 {
         self.revisions.get(source).copied().unwrap_or(0)
+    }
+
+    /// Everything that either contains; of different epochs only the greater one counts.
+    #[must_use]
+    pub fn join(&self, mut other: Self) -> Self {
+        match self.epoch.cmp(&other.epoch) {
+            Ordering::Greater => self.clone(),
+            Ordering::Less => other,
+            Ordering::Equal => {
+                for (source, revision) in &self.revisions {
+                    let held = other.revisions.entry(source.clone()).or_default();
+                    *held = (*held).max(*revision);
+                }
+                other
+            }
+        }
     }
 
     /// Whether this state is of the same epoch and contains everything that `other` contains.
@@ -121,6 +138,15 @@ mod tests {
         assert!(!at(7, &[("manifests", 9)]).dominates(&held));
         assert!(!at(8, &[("manifests", 9), ("bindings/node-1", 9)]).dominates(&held));
         assert!(held.dominates(&at(7, &[("x", 0)])));
+    }
+
+    #[test]
+    fn a_join_is_the_least_that_dominates_both() {
+        let (a, b) = (at(7, &[("pods", 4), ("nodes", 9)]), at(7, &[("pods", 5)]));
+        assert_eq!(a.join(b.clone()), at(7, &[("nodes", 9), ("pods", 5)]));
+        assert!(a.join(b.clone()).dominates(&a) && a.join(b.clone()).dominates(&b));
+        assert_eq!(a.join(at(8, &[])), at(8, &[]));
+        assert_eq!(at(8, &[]).join(a), at(8, &[]));
     }
 
     #[test]

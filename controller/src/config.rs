@@ -4,15 +4,28 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 /// The Ferrule controller: turns Kubernetes objects into what every node's agent has to know.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ferrule-controller", version)]
 pub struct Config {
-    /// Directory with Kubernetes YAML or JSON, watched. May be given several times.
-    #[arg(long, env = "FERRULE_MANIFESTS", value_name = "DIR", value_delimiter = ',', required = true)]
-    pub manifests: Vec<PathBuf>,
+    /// Where the objects come from.
+    #[command(flatten)]
+    pub source: SourceFlags,
+
+    /// The API server's own address (https://HOST:PORT), in place of the one that the kubeconfig or the pod's environment
+    /// names: nothing needs a Service to start.
+    #[arg(long, env = "FERRULE_API_SERVER", value_name = "URL", conflicts_with = "manifests")]
+    pub api_server: Option<String>,
+
+    /// Namespace of the controller's own objects in the API; that of its pod, or kube-system with a kubeconfig.
+    #[arg(long, env = "FERRULE_NAMESPACE", value_name = "NAME", conflicts_with = "manifests")]
+    pub namespace: Option<String>,
+
+    /// How first lists are asked for: as streams where the API server has them, or in pages always.
+    #[arg(long, env = "FERRULE_LISTS", value_enum, default_value = "streams")]
+    pub lists: Lists,
 
     /// Address for the agents' streams (gRPC over TLS). May be given several times.
     #[arg(
@@ -77,6 +90,32 @@ pub struct Config {
     pub log: String,
 }
 
+/// Where the objects come from: one of these.
+#[derive(Clone, Debug, Default, Args)]
+#[group(required = true, multiple = false)]
+pub struct SourceFlags {
+    /// Directory with Kubernetes YAML or JSON, watched. May be given several times.
+    #[arg(long, env = "FERRULE_MANIFESTS", value_name = "DIR", value_delimiter = ',')]
+    pub manifests: Vec<PathBuf>,
+
+    /// A Kubernetes API server, reached by this kubeconfig.
+    #[arg(long, env = "FERRULE_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The Kubernetes API server of the cluster that the controller is a pod of.
+    #[arg(long, env = "FERRULE_IN_CLUSTER")]
+    pub in_cluster: bool,
+}
+
+/// How first lists are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Lists {
+    /// As streams, where the API server has them.
+    Streams,
+    /// In pages.
+    Pages,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -109,10 +148,13 @@ mod tests {
     fn flags_repeat_and_what_is_wrong_is_said() {
         let config =
             Config::try_parse_from(["x", "--manifests", "a", "--manifests", "b", "--api", "unix:s"]).unwrap();
-        assert_eq!(config.manifests, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(config.source.manifests, [PathBuf::from("a"), PathBuf::from("b")]);
         assert_eq!(config.api, UnixAddress("s".into()));
         let error = |args: &[&str]| Config::try_parse_from(args).unwrap_err().to_string();
-        assert!(error(&["x"]).contains("--manifests"));
+        assert!(error(&["x"]).contains("--manifests") && error(&["x"]).contains("--kubeconfig"));
+        assert!(error(&["x", "--manifests", "a", "--in-cluster"]).contains("--in-cluster"));
+        assert!(error(&["x", "--kubeconfig", "a", "--in-cluster"]).contains("cannot be used with"));
+        assert!(error(&["x", "--manifests", "a", "--api-server", "https://b"]).contains("--api-server"));
         assert!(error(&["x", "--manifests", "a", "--api", "/s"]).contains("unix:PATH"));
         assert!(error(&["x", "--manifests", "a", "--listen", "7470"]).contains("--listen"));
     }

@@ -31,6 +31,7 @@ type Parameters = Query<BTreeMap<String, String>>;
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
+        .route("/readyz", get(healthz))
         .route("/metrics", get(metrics))
         .route("/v1alpha1/nodes", get(nodes))
         .route("/v1alpha1/pods", get(pods))
@@ -101,10 +102,13 @@ fn filter(parameters: &BTreeMap<String, String>) -> Result<Filter, Failure> {
 }
 
 async fn healthz(Shared(api): Shared<Api>) -> Answer {
-    if api.owner.read(|state| state.is_ready()).await? {
-        Ok("ok\n".into_response())
-    } else {
-        Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the manifests have not been read yet"))
+    match api.owner.read(|state| (state.is_ready(), state.waiting().join("; "))).await? {
+        (true, _) => Ok("ok\n".into_response()),
+        (false, waiting) => {
+            let waiting =
+                if waiting.is_empty() { "the source has not been read yet".to_owned() } else { waiting };
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, waiting))
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod config;
 pub mod http;
 pub mod identity;
 pub mod index;
+pub mod kube;
 pub mod manifests;
 pub mod metrics;
 pub mod owner;

@@ -20,7 +20,10 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use objects::directory::{self, MAX_FILE_BYTES};
 
 use crate::owner::{Event, Owner};
-use crate::source::{Problem, Snapshot};
+use crate::source::{Problem, Revision, Snapshot};
+
+/// What the source is called in the watermark.
+pub const MANIFESTS: &str = "manifests";
 
 /// No event for this long: the change is complete.
 const QUIET: Duration = Duration::from_millis(5);
@@ -46,6 +49,7 @@ pub struct Manifests<T> {
     files: BTreeMap<String, Arc<str>>,
     sums: BTreeMap<String, (Arc<str>, String)>,
     last: Snapshot,
+    revision: u64,
 }
 
 impl<T: Translate> Manifests<T> {
@@ -57,6 +61,7 @@ impl<T: Translate> Manifests<T> {
             files: BTreeMap::new(),
             sums: BTreeMap::new(),
             last: Snapshot::default(),
+            revision: 0,
         }
     }
 
@@ -104,7 +109,7 @@ impl<T: Translate> Manifests<T> {
         problems.sort();
         problems.dedup();
         let files = self.sums();
-        if self.last.revision > 0
+        if self.revision > 0
             && self.last.network == network
             && self.last.problems == problems
             && self.last.files == files
@@ -114,7 +119,9 @@ impl<T: Translate> Manifests<T> {
         for problem in problems.iter().filter(|problem| !self.last.problems.contains(problem)) {
             tracing::warn!(object = %problem.object, source = %problem.source, error = %problem.message, "problem in the manifests");
         }
-        self.last = Snapshot { revision: self.last.revision + 1, network, problems, files };
+        self.revision += 1;
+        let revisions = [(MANIFESTS.to_owned(), Revision::at(self.revision))].into();
+        self.last = Snapshot { epoch: None, revisions, network, problems, files };
         Some(self.last.clone())
     }
 

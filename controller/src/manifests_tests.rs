@@ -125,7 +125,7 @@ fn the_watch_sees_writes_renames_and_removals_once_each() {
 
     std::fs::write(file("b.yaml"), "b1\n").unwrap();
     let snapshot = watching.next();
-    assert_eq!((snapshot.revision, names(&snapshot)), (2, vec!["a1", "b1"]));
+    assert_eq!((snapshot.revisions[MANIFESTS].changed, names(&snapshot)), (2, vec!["a1", "b1"]));
 
     // As editors and `mv` replace a file.
     std::fs::write(file(".b.yaml.swp"), "b2\n").unwrap();

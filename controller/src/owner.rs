@@ -7,7 +7,7 @@ use network::NodeName;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::{Hello, Link, SessionId};
-use crate::source::Snapshot;
+use crate::source::{Progress, Snapshot};
 use crate::state::{Asked, Said, State};
 use crate::store::{Saving, Store};
 
@@ -25,6 +25,8 @@ pub type Reading = Box<dyn FnOnce(&State) + Send>;
 pub enum Event {
     /// A source read its objects again.
     Snapshot(Snapshot),
+    /// How the source stands.
+    Progress(Progress),
     /// An agent connected and said Hello.
     Attach(NodeName, Link, Box<Hello>),
     /// It said something else.
@@ -47,7 +49,8 @@ pub enum Event {
 impl std::fmt::Debug for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Snapshot(snapshot) => write!(f, "Snapshot({})", snapshot.revision),
+            Self::Snapshot(snapshot) => write!(f, "Snapshot({:?})", snapshot.revisions),
+            Self::Progress(progress) => write!(f, "Progress({progress:?})"),
             Self::Attach(node, link, _) => write!(f, "Attach({node}, {:?})", link.session),
             Self::Said(node, session, said) => write!(f, "Said({node}, {session:?}, {said:?})"),
             Self::Detach(node, session) => write!(f, "Detach({node}, {session:?})"),
@@ -177,6 +180,7 @@ pub async fn run(
 fn take(state: &mut State, event: Event, reads: &mut Vec<Reading>) {
     match event {
         Event::Snapshot(snapshot) => state.snapshot(snapshot),
+        Event::Progress(progress) => state.progress(progress),
         Event::Attach(node, link, hello) => state.attach(&node, link, *hello),
         Event::Said(node, session, said) => state.said(&node, session, said, Instant::now()),
         Event::Detach(node, session) => state.detach(&node, session),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use api::client::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use api::generated::ferrule::v1alpha1::agents_server::AgentsServer;
 use api::stream::{MAX_FROM_AGENT_BYTES, MAX_FROM_CONTROLLER_BYTES};
+use api::watermark::Watermark;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -15,9 +16,13 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::attach::Service;
-use crate::config::Config;
+use crate::config::{Config, Lists};
 use crate::http::{self, Api};
 use crate::identity::Identity;
+use crate::kube::{
+    self,
+    client::{Access, AccessError},
+};
 use crate::manifests::{Manifests, Translate};
 use crate::metrics::Metrics;
 use crate::owner::{self, Event, Owner, Saver};
@@ -41,6 +46,9 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// The way to the API server.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -97,9 +105,9 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts everything; the manifests have been read once when this returns.
+    /// Starts everything; manifests have been read once when this returns, an API server is asked from then on.
     pub async fn start(config: &Config, translate: impl Translate) -> Result<Self, RunError> {
-        for path in &config.manifests {
+        for path in &config.source.manifests {
             let directory = |source| RunError::Directory { flag: "--manifests", path: path.clone(), source };
             std::fs::read_dir(path).map_err(directory)?;
         }
@@ -107,6 +115,15 @@ impl Controller {
             |source| RunError::Directory { flag: "--node-tokens", path: config.node_tokens.clone(), source };
         std::fs::create_dir_all(&config.node_tokens).map_err(tokens)?;
         std::fs::read_dir(&config.node_tokens).map_err(tokens)?;
+        let kube = match (&config.source.kubeconfig, config.source.in_cluster) {
+            (Some(kubeconfig), _) => Some(Access::Kubeconfig(kubeconfig.clone())),
+            (None, true) => Some(Access::InCluster),
+            (None, false) => None,
+        };
+        let kube = match kube {
+            Some(access) => Some(kube::client::Api::open(&access, config.api_server.as_deref()).await?),
+            None => None,
+        };
         let store = Store::open(&config.state_dir)?;
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let epoch = store.next_epoch(u64::try_from(now_ms).unwrap_or(0))?;
@@ -139,21 +156,44 @@ impl Controller {
 
         let metrics = Metrics::default();
         let (owner, events) = Owner::channel();
-        let state = State::new(epoch, store.bindings()?, metrics.clone(), Instant::now());
+        let mut state = State::new(epoch, store.bindings()?, metrics.clone(), Instant::now());
         let (writer, store_thread) = store.writer()?;
+        let (tell_ahead, ahead) = watch::channel(Watermark::default());
+        if kube.is_some() {
+            state.follow(tell_ahead);
+        }
         let (stop_owner, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             owner::run(state, events, Some(Saver { store, writer }), stopped).await;
             Ok(())
         });
-        let mut manifests = Manifests::new(config.manifests.clone(), translate);
-        if let Some(snapshot) = manifests.read() {
-            let told = owner.tell(Event::Snapshot(snapshot)).await;
-            told.map_err(|gone| RunError::Ended { part: "the owner".into(), error: gone.to_string() })?;
+        match &kube {
+            None => {
+                let mut manifests = Manifests::new(config.source.manifests.clone(), translate);
+                if let Some(snapshot) = manifests.read() {
+                    let told = owner.tell(Event::Snapshot(snapshot)).await;
+                    told.map_err(|gone| RunError::Ended {
+                        part: "the owner".into(),
+                        error: gone.to_string(),
+                    })?;
+                }
+                // Its thread sees that the owner is gone.
+                let _watching = manifests.watch(owner.clone())?;
+            }
+            Some(api) => {
+                let namespace = config.namespace.as_deref().or(api.namespace()).unwrap_or("kube-system");
+                let settings = kube::source::Settings {
+                    namespace: namespace.to_owned(),
+                    streams: config.lists == Lists::Streams,
+                };
+                let following = kube::source::run(api.clone(), settings, owner.clone(), ahead);
+                tasks.spawn(async move {
+                    following.await;
+                    Ok(())
+                });
+            }
         }
-        // Its thread sees that the owner is gone.
-        let _watching = manifests.watch(owner.clone())?;
 
         let (stop, stopping) = watch::channel(false);
         let identity_of_nodes = Identity::Tokens(config.node_tokens.clone());
@@ -238,7 +278,7 @@ fn ended(part: String, error: &dyn std::error::Error) -> RunError {
 }
 
 /// An error with what caused it; tonic keeps the reason out of its own text.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

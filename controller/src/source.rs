@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::insight::ProblemItem;
+use api::watermark::Epoch;
 use network::Network;
 
 /// Something that was read and could not be used.
@@ -16,21 +17,52 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Revision {
+    /// Of a source whose every revision is a change.
+    pub fn at(revision: u64) -> Self {
+        Self { changed: revision, contained: revision }
+    }
+}
+
 impl From<Problem> for ProblemItem {
     fn from(problem: Problem) -> Self {
         Self { object: problem.object, source: problem.source, message: problem.message }
     }
 }
 
+/// How much of one kind of objects a state contains, in revisions of the source. Between the two nothing changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// Where it changed last: what others have to contain too.
+    pub changed: u64,
+    /// Up to where it is known.
+    pub contained: u64,
+}
+
 /// The whole of a source at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The revision of the source: greater than that of every earlier snapshot of this run.
-    pub revision: u64,
+    /// The epoch, where the source keeps it.
+    pub epoch: Option<Epoch>,
+    /// How much of each kind of objects it contains, by the name that the kind has in the watermark.
+    pub revisions: BTreeMap<String, Revision>,
     /// What it says.
     pub network: Network,
     /// What of it could not be used.
     pub problems: Vec<Problem>,
     /// The files it was read from, where there are any, with the SHA-256 of the text that was used.
     pub files: BTreeMap<String, String>,
+}
+
+/// How a source stands, beside what it says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The epoch of the snapshots, once there was one.
+    pub epoch: Option<Epoch>,
+    /// Up to where each kind is known by now.
+    pub contained: BTreeMap<String, Revision>,
+    /// What is waited for before the first snapshot.
+    pub waiting: Vec<String>,
+    /// What is in the way of knowing more.
+    pub problems: Vec<Problem>,
 }

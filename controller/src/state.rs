@@ -8,22 +8,19 @@ use api::role::Holding;
 use api::stream::{Binding, Rejection};
 use api::watermark::{Epoch, Watermark};
 use network::{Network, NodeName};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::agent::{Agent, Held, Hello, Link, Offer, SessionId};
 use crate::bindings::{Bindings, Change, NodeBindings};
 use crate::index::Index;
 use crate::metrics::Metrics;
-use crate::source::{Problem, Snapshot};
+use crate::source::{Problem, Progress, Snapshot};
 
 /// How long after the start an agent that has a state may be kept waiting for nodes of which no bindings are known.
 pub const SETTLE: Duration = Duration::from_secs(3);
 
 /// An agent may push the epoch by this much at most, so that none can use it up.
 const EPOCH_STRIDE: u64 = 1 << 32;
-
-/// The source that the manifests are.
-pub const MANIFESTS: &str = "manifests";
 
 /// What an agent says after its Hello.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +75,8 @@ pub struct State {
     epoch_started: bool,
     /// The network as the sources give it; `None` until the first snapshot.
     source: Option<Snapshot>,
+    /// How it stands.
+    progress: Progress,
     bindings: Bindings,
     unsaved: BTreeSet<NodeName>,
     index: Index,
@@ -89,6 +88,8 @@ pub struct State {
     settled_at: Instant,
     stale: bool,
     metrics: Metrics,
+    /// Where a source that keeps the epoch itself hears what agents acknowledged and we lack.
+    ahead: Option<watch::Sender<Watermark>>,
 }
 
 /// One node's share of a question: the answer to come, or why there will be none.
@@ -106,6 +107,7 @@ impl State {
             epoch,
             epoch_started: false,
             source: None,
+            progress: Progress::default(),
             bindings: Bindings::restore(bindings),
             unsaved: BTreeSet::new(),
             index: Index::default(),
@@ -117,21 +119,35 @@ impl State {
             settled_at: now + SETTLE,
             stale: false,
             metrics,
+            ahead: None,
         }
+    }
+
+    /// The source keeps the epoch; it hears here what agents have acknowledged and we lack.
+    pub fn follow(&mut self, ahead: watch::Sender<Watermark>) {
+        self.ahead = Some(ahead);
     }
 
     /// A source read its objects again.
     pub fn snapshot(&mut self, snapshot: Snapshot) {
-        tracing::info!(
-            revision = snapshot.revision,
+        tracing::debug!(
+            revisions = ?snapshot.revisions.iter().map(|(kind, at)| (kind, at.changed)).collect::<BTreeMap<_, _>>(),
             nodes = snapshot.network.nodes.len(),
             pods = snapshot.network.pods.len(),
             policies = snapshot.network.policies.len(),
             problems = snapshot.problems.len(),
             "the source has changed"
         );
+        if let Some(epoch) = snapshot.epoch {
+            self.epoch = epoch;
+        }
         self.source = Some(snapshot);
         self.stale = true;
+    }
+
+    /// How the source stands.
+    pub fn progress(&mut self, progress: Progress) {
+        self.progress = progress;
     }
 
     /// An agent connected and said Hello.
@@ -152,6 +168,11 @@ impl State {
         let Some(agent) = self.agents.get(node).filter(|agent| agent.is_asking()) else { return };
         let acknowledged = agent.acknowledged(node);
         if let Err(behind) = acknowledged.admits(&self.watermark()) {
+            if let Some(ahead) = &self.ahead {
+                tracing::info!(%node, error = %behind, "the agent has acknowledged more than we have; looking for it");
+                ahead.send_modify(|known| *known = acknowledged.join(std::mem::take(known)));
+                return;
+            }
             tracing::warn!(%node, error = %behind, "the agent has acknowledged more than we have: a new epoch starts");
             self.start_epoch(acknowledged.epoch);
         }
@@ -320,7 +341,8 @@ impl State {
     pub fn watermark(&self) -> Watermark {
         let mut revisions: BTreeMap<String, u64> = self.bindings.revisions().collect();
         if let Some(source) = &self.source {
-            revisions.insert(MANIFESTS.into(), source.revision);
+            let changed = source.revisions.iter().map(|(kind, revision)| (kind.clone(), revision.changed));
+            revisions.extend(changed.filter(|(_, revision)| *revision > 0));
         }
         Watermark { epoch: self.epoch, revisions }
     }
@@ -374,6 +396,11 @@ impl State {
         self.source.is_some()
     }
 
+    /// What is waited for until then.
+    pub fn waiting(&self) -> &[String] {
+        &self.progress.waiting
+    }
+
     /// The files that the source was read from, with the SHA-256 of what is used of them.
     pub fn files(&self) -> Option<&BTreeMap<String, String>> {
         self.source.as_ref().map(|source| &source.files)
@@ -400,6 +427,7 @@ impl State {
             .source
             .iter()
             .flat_map(|source| source.problems.iter())
+            .chain(&self.progress.problems)
             .chain(&self.refused)
             .cloned()
             .collect();
@@ -438,7 +466,10 @@ impl State {
         );
         let source = self.source.as_ref().map_or(0, |source| source.problems.len());
         let agents: usize = self.agents.values().map(|agent| agent.rejected().count()).sum();
-        gauge(&self.metrics.problems, source + self.refused.len() + agents + self.garbage.len());
+        gauge(
+            &self.metrics.problems,
+            source + self.progress.problems.len() + self.refused.len() + agents + self.garbage.len(),
+        );
     }
 }
 

@@ -10,6 +10,7 @@ use tonic::Status;
 
 use super::*;
 use crate::agent::{QUEUE, WINDOW};
+use crate::source::Revision;
 use crate::status::{self, Filter};
 use api::delta;
 use api::role::{Holding, Role};
@@ -108,7 +109,8 @@ impl World {
 
     fn network(&mut self, network: Network) {
         self.revision += 1;
-        self.state.snapshot(Snapshot { revision: self.revision, network, ..Snapshot::default() });
+        let revisions = [("manifests".to_owned(), Revision::at(self.revision))].into();
+        self.state.snapshot(Snapshot { revisions, network, ..Snapshot::default() });
         self.state.settle(self.now);
     }
 

@@ -40,7 +40,8 @@ impl Translate for Objects {
     }
 }
 
-fn told(problem: &objects::Problem) -> Problem {
+/// A problem of objects for people.
+pub(crate) fn told(problem: &objects::Problem) -> Problem {
     let source = problem.source.as_ref().map(ToString::to_string).unwrap_or_default();
     let field = problem.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
     Problem {

@@ -390,7 +390,7 @@ async fn what_is_wrong_with_a_flag_is_said_at_once() {
         spoil(&mut config, world.directory.path());
         Controller::start(&config, Objects).await.unwrap_err().to_string()
     };
-    let error = refused(&|config, path| config.manifests = vec![path.join("none")]).await;
+    let error = refused(&|config, path| config.source.manifests = vec![path.join("none")]).await;
     assert!(error.starts_with("--manifests") && error.contains("none"), "{error}");
     let error = refused(&|config, path| config.node_tokens = path.join("manifests/nodes.yaml")).await;
     assert!(error.starts_with("--node-tokens"), "{error}");

@@ -11,6 +11,7 @@ pub mod defaulting;
 pub mod directory;
 mod expand;
 mod lenient;
+pub mod live;
 mod located;
 pub mod made_up;
 pub mod offline;

@@ -42,7 +42,7 @@ pub fn place(objects: &ObjectSet, nodes: &[Node]) -> Placement {
     }
     let source = |key: &NamespacedName| sources.get(key).cloned().flatten();
     let mut check = Check::new(nodes);
-    pods.retain_mut(|pod| match check.admit(pod, "the pod is left out") {
+    pods.retain_mut(|pod| match check.admit_whole(pod, "the pod is left out") {
         faults if faults.is_empty() => true,
         faults => {
             problems.extend(faults.into_iter().map(|fault| problem(pod, source(&pod.key), fault)));
@@ -67,9 +67,65 @@ pub(crate) fn problem(pod: &Pod, source: Option<Source>, (field, fault): FieldFa
 
 pub(crate) type FieldFault = (&'static str, Fault);
 
+/// What a pod is checked against: the nodes, and who has an address already.
+pub(crate) trait Neighbours {
+    fn node(&self, name: &NodeName) -> Option<&Node>;
+    fn is_empty(&self) -> bool;
+    /// The nodes there are, for messages.
+    fn names(&self) -> Vec<&NodeName>;
+    /// Whose an address is, when it is another's than the pod's.
+    fn owner(&self, address: IpAddr, pod: &NamespacedName) -> Option<ObjectRef>;
+}
+
+/// Names in a message; of many, only the first.
+const NAMES_IN_MESSAGE: usize = 10;
+
+/// What is wrong with a pod here. A host-network pod gets its node's addresses; addresses that others have are taken from
+/// the pod. A fault of `spec.nodeName` says that there is no place for it.
+pub(crate) fn admit(
+    pod: &mut Pod,
+    neighbours: &impl Neighbours,
+    consequence: &'static str,
+) -> Vec<FieldFault> {
+    let node = match &pod.node {
+        None if neighbours.is_empty() => return vec![("spec.nodeName", Fault::NoNodes)],
+        None => None,
+        Some(name) => match neighbours.node(name) {
+            Some(node) => Some(node),
+            None => {
+                let names = neighbours.names();
+                let mut known: Vec<&str> =
+                    names.iter().take(NAMES_IN_MESSAGE).map(|name| name.as_str()).collect();
+                if names.len() > known.len() {
+                    known.push("…");
+                }
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return vec![("spec.nodeName", Fault::UnknownNode { node: name.to_string(), known })];
+            }
+        },
+    };
+    if pod.host_network {
+        pod.addresses = node.map(|node| node.addresses.clone()).unwrap_or_default();
+        return Vec::new();
+    }
+    if pod.completed {
+        return Vec::new();
+    }
+    let mut faults = Vec::new();
+    let key = pod.key.clone();
+    pod.addresses.retain(|address| match neighbours.owner(*address, &key) {
+        None => true,
+        Some(owner) => {
+            faults.push(("status.podIPs", Fault::AddressTaken { address: *address, owner, consequence }));
+            false
+        }
+    });
+    faults
+}
+
 /// Checks pods against the nodes and against the pods before them.
 pub(crate) struct Check<'a> {
-    nodes: &'a [Node],
+    nodes: BTreeMap<&'a NodeName, &'a Node>,
     taken: BTreeMap<IpAddr, ObjectRef>,
 }
 
@@ -81,46 +137,49 @@ impl<'a> Check<'a> {
                 taken.entry(address).or_insert_with(|| ObjectRef::cluster("Node", node.name.as_str()));
             }
         }
-        Self { nodes, taken }
+        Self { nodes: nodes.iter().map(|node| (&node.name, node)).collect(), taken }
     }
 
-    /// What is wrong with a pod here. A host-network pod gets its node's addresses; addresses that others have are taken
-    /// from the pod.
+    /// Checks a pod; the addresses that it keeps are its own from now on.
     pub(crate) fn admit(&mut self, pod: &mut Pod, consequence: &'static str) -> Vec<FieldFault> {
-        let node = match &pod.node {
-            None if self.nodes.is_empty() => return vec![("spec.nodeName", Fault::NoNodes)],
-            None => None,
-            Some(name) => match self.nodes.iter().find(|node| node.name == *name) {
-                Some(node) => Some(node),
-                None => {
-                    let known: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
-                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                    return vec![("spec.nodeName", Fault::UnknownNode { node: name.to_string(), known })];
-                }
-            },
-        };
-        if pod.host_network {
-            pod.addresses = node.map(|node| node.addresses.clone()).unwrap_or_default();
-            return Vec::new();
-        }
-        if pod.completed {
-            return Vec::new();
-        }
-        let mut faults = Vec::new();
-        pod.addresses.retain(|address| match self.taken.get(address) {
-            None => true,
-            Some(owner) => {
-                let (address, owner) = (*address, owner.clone());
-                faults.push(("status.podIPs", Fault::AddressTaken { address, owner, consequence }));
-                false
-            }
-        });
-        if faults.is_empty() {
-            for address in &pod.addresses {
-                let object = ObjectRef::namespaced("Pod", &pod.key.namespace, &pod.key.name);
-                self.taken.insert(*address, object);
-            }
+        let faults = admit(pod, self, consequence);
+        if !faults.iter().any(|(field, _)| *field == "spec.nodeName") {
+            self.take(pod);
         }
         faults
+    }
+
+    /// The same for a pod that goes in whole or not at all.
+    fn admit_whole(&mut self, pod: &mut Pod, consequence: &'static str) -> Vec<FieldFault> {
+        let faults = admit(pod, self, consequence);
+        if faults.is_empty() {
+            self.take(pod);
+        }
+        faults
+    }
+
+    fn take(&mut self, pod: &Pod) {
+        for address in pod.addresses.iter().filter(|_| pod.is_policed()) {
+            let object = ObjectRef::namespaced("Pod", &pod.key.namespace, &pod.key.name);
+            self.taken.insert(*address, object);
+        }
+    }
+}
+
+impl Neighbours for Check<'_> {
+    fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.get(name).copied()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    fn names(&self) -> Vec<&NodeName> {
+        self.nodes.keys().copied().collect()
+    }
+
+    fn owner(&self, address: IpAddr, _: &NamespacedName) -> Option<ObjectRef> {
+        self.taken.get(&address).cloned()
     }
 }

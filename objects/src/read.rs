@@ -97,16 +97,16 @@ fn recognise(kind: &str, version: &str) -> Recognised {
     Recognised::Skipped
 }
 
-struct Reader {
-    set: ObjectSet,
-    problems: Vec<Problem>,
+pub(crate) struct Reader {
+    pub(crate) set: ObjectSet,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// Kind and version that the items of a typed list (`PodList`) leave out.
 type Inherited<'a> = Option<(&'a str, &'a str)>;
 
 impl Reader {
-    fn document(&mut self, file: &Arc<str>, root: &Located, inherited: Inherited<'_>) {
+    pub(crate) fn document(&mut self, file: &Arc<str>, root: &Located, inherited: Inherited<'_>) {
         if root.is_null() {
             return;
         }
@@ -202,6 +202,10 @@ impl Reader {
     fn decode(&mut self, kind: Kind, source: Source, root: &Located, names: Names, object: ObjectRef) {
         let mut value = root.value();
         names.write_into(&mut value);
+        if let Value::Object(fields) = &mut value {
+            // The items of a typed list do not say what they are.
+            fields.insert("kind".into(), Value::String(object.kind.clone()));
+        }
         let keep_positions = matches!(kind, Kind::NetworkPolicy | Kind::ClusterNetworkPolicy | Kind::Node);
         let positions = if keep_positions { root.positions() } else { BTreeMap::new() };
         let mut origin = Origin { source: source.clone(), positions, reported: [].into() };

@@ -9,7 +9,7 @@ pub mod service;
 
 use k8s_openapi::api::core::v1::Namespace;
 use network::service::{Claim, Frontend, claims};
-use network::{Labels, Network, Node, Pod};
+use network::{Labels, Network, Node, Pod, Service};
 
 use crate::defaulting::NAMESPACE_NAME_LABEL;
 use crate::made_up;
@@ -62,8 +62,8 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
     for service in services {
         network.services.insert(service.key.clone(), service);
     }
-    problems.extend(contested(&network));
-    let named = network.pods.keys().map(|key| key.namespace.clone());
+    problems.extend(contested(network.services.values()));
+    let named = pods.iter().map(|pod| pod.key.namespace.clone());
     let named: Vec<String> = named.chain(network.policies.keys().map(|id| id.namespace.clone())).collect();
     for name in named.into_iter().filter(|name| !name.is_empty()) {
         let labels = namespace_labels(&name, None);
@@ -73,8 +73,8 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
 }
 
 /// Frontends that several Services claim; the one with the smallest name has it.
-pub fn contested(network: &Network) -> Vec<Problem> {
-    let lost = claims(network.services.values()).1;
+pub fn contested<'a>(services: impl Iterator<Item = &'a Service>) -> Vec<Problem> {
+    let lost = claims(services).1;
     let told = lost.into_iter().map(|lost| Problem {
         object: Some(ObjectRef::namespaced("Service", &lost.service.namespace, &lost.service.name)),
         source: None,

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use network::{Cidr, Node, NodeName};
 
 use crate::problem::{Fault, ObjectRef, Problem};
-use crate::set::{ObjectSet, Origin, Report};
+use crate::set::{Object, ObjectSet, Origin, Report};
 use crate::translate::pod::unusable;
 
 /// Marks the nodes there really are, with the value `true`. Once one node carries it, Node objects without it are of another
@@ -16,11 +16,15 @@ pub const THIS_CLUSTER: &str = "ferrule.io/this-cluster";
 
 /// The nodes of a set, by name. Of two nodes with one address, or with overlapping pod ranges, the first keeps it.
 pub fn nodes(objects: &ObjectSet) -> (Vec<Node>, Vec<Problem>) {
+    nodes_of(&objects.nodes)
+}
+
+pub(crate) fn nodes_of(objects: &BTreeMap<String, Object<core::Node>>) -> (Vec<Node>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut nodes: Vec<Node> = Vec::new();
     let mut taken: BTreeMap<IpAddr, ObjectRef> = BTreeMap::new();
-    let marked = objects.nodes.values().any(|object| is_marked(&object.value));
-    for object in objects.nodes.values() {
+    let marked = objects.values().any(|object| is_marked(&object.value));
+    for object in objects.values() {
         let origin = object.origin.as_ref();
         if marked && !is_marked(&object.value) {
             let name = object.value.metadata.name.clone().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use api::watermark::Epoch;
 use controller::bindings::NodeBindings;
 use controller::metrics::Metrics;
-use controller::source::Snapshot;
+use controller::source::{Revision, Snapshot};
 use controller::state::State;
 use network::{Network, NodeName};
 
@@ -67,7 +67,7 @@ impl Replica {
         if self.read.as_ref() != Some(&network) || self.revision == 0 {
             self.revision += 1;
             state.snapshot(Snapshot {
-                revision: self.revision,
+                revisions: [("manifests".to_owned(), Revision::at(self.revision))].into(),
                 network: network.clone(),
                 ..Snapshot::default()
             });

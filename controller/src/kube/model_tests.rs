@@ -1,0 +1,117 @@
+//! What the kinds come to together.
+
+use serde_json::{Value, json};
+
+use super::super::reflector::Failure;
+use super::*;
+
+fn index(name: &str) -> usize {
+    WATCHED.iter().position(|kind| kind.name == name).unwrap()
+}
+
+fn seen(kind: &str, value: Value) -> Seen {
+    let kind = WATCHED[index(kind)];
+    Seen::of(kind.name, &kind.api_version(), value)
+}
+
+fn node(name: &str, k: u8) -> Seen {
+    let value = json!({
+        "metadata": {"name": name},
+        "spec": {"podCIDRs": [format!("10.244.{k}.0/24")]},
+        "status": {"addresses": [{"type": "InternalIP", "address": format!("192.0.2.{k}")}]},
+    });
+    seen("Node", value)
+}
+
+fn pod(name: &str, labels: Value) -> Seen {
+    let value = json!({"metadata": {"name": name, "namespace": "shop", "uid": name, "labels": labels},
+        "spec": {"nodeName": "node-1"}});
+    seen("Pod", value)
+}
+
+fn complete() -> Model {
+    let mut model = Model::default();
+    for (kind, watched) in WATCHED.iter().enumerate() {
+        assert!(!model.is_complete());
+        let objects = match watched.name {
+            "Node" => vec![node("node-1", 1)],
+            "Pod" => vec![pod("a", json!({}))],
+            _ => vec![],
+        };
+        model.learn(kind, if watched.optional { Learnt::NoSuchKind } else { Learnt::All(objects, 10) });
+    }
+    assert_eq!(model.take().unwrap().pods.len(), 1);
+    model
+}
+
+#[test]
+fn nothing_is_told_before_every_kind_was_received() {
+    let mut model = Model::default();
+    model.learn(index("Pod"), Learnt::Receiving(500, Some(2000)));
+    model.learn(index("Node"), Learnt::All(vec![node("node-1", 1)], 10));
+    assert!(model.take().is_none());
+    let waiting = model.waiting();
+    assert!(waiting.contains(&"pods: 500 of 2000 received".to_owned()), "{waiting:?}");
+    assert!(!waiting.iter().any(|line| line.starts_with("nodes")), "{waiting:?}");
+    assert_eq!(complete().waiting(), [""; 0]);
+}
+
+#[test]
+fn a_revision_moves_with_what_changed_and_what_is_contained_with_all() {
+    let (mut model, pods) = (complete(), index("Pod"));
+    let revision = |model: &Model| model.revisions()["pods"];
+    assert_eq!(revision(&model), Revision { changed: 10, contained: 10 });
+    // A heartbeat, a bookmark, a list that says the same.
+    model.learn(pods, Learnt::There(pod("a", json!({})), 12));
+    model.learn(pods, Learnt::UpTo(20));
+    model.learn(pods, Learnt::All(vec![pod("a", json!({}))], 25));
+    assert_eq!((revision(&model), model.take().is_none()), (Revision { changed: 10, contained: 25 }, true));
+    model.learn(pods, Learnt::There(pod("a", json!({"app": "x"})), 30));
+    assert_eq!(revision(&model), Revision { changed: 30, contained: 30 });
+    model.learn(pods, Learnt::Gone(pod("a", json!({})), 31));
+    assert_eq!((revision(&model).changed, model.take().unwrap().pods.len()), (31, 0));
+}
+
+#[test]
+fn a_list_that_is_older_than_what_is_known_is_not_taken() {
+    let (mut model, pods) = (complete(), index("Pod"));
+    let outcome = model.learn(pods, Learnt::All(vec![], 9));
+    assert_eq!(outcome, Outcome::WentBack { known: 10, found: 9 });
+    assert!(model.take().is_none());
+}
+
+#[test]
+fn what_is_forbidden_is_told_with_verb_and_resource_until_it_is_granted() {
+    let mut model = Model::default();
+    let policies = index("NetworkPolicy");
+    let no = || Failure::Forbidden("User \"x\" cannot list resource".into());
+    model.learn(policies, Learnt::Failed("list", no(), 1));
+    let problems = model.failing();
+    assert_eq!(problems[0].object, "networkpolicies.networking.k8s.io");
+    assert!(
+        problems[0].message.contains("grant the verb `list` on networkpolicies.networking.k8s.io"),
+        "{problems:?}"
+    );
+    assert!(model.waiting().iter().any(|line| line.contains("we may not list")), "{:?}", model.waiting());
+    model.learn(policies, Learnt::Succeeded("list"));
+    assert_eq!(model.failing(), []);
+    // What passes by itself is told when it does not.
+    let broken = || Failure::Broken("connection refused".into());
+    model.learn(policies, Learnt::Failed("watch", broken(), 1));
+    assert_eq!(model.failing(), []);
+    model.learn(policies, Learnt::Failed("watch", broken(), TELL_AFTER));
+    assert_eq!(model.failing().len(), 1);
+}
+
+#[test]
+fn a_kind_that_comes_later_is_taken_and_one_that_goes_takes_its_objects_along() {
+    let (mut model, policies) = (complete(), index("ClusterNetworkPolicy"));
+    let policy = seen(
+        "ClusterNetworkPolicy",
+        json!({"metadata": {"name": "p"}, "spec": {"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}}}),
+    );
+    model.learn(policies, Learnt::All(vec![policy], 40));
+    assert_eq!(model.take().unwrap().policies.len(), 1);
+    model.learn(policies, Learnt::NoSuchKind);
+    assert_eq!(model.take().unwrap().policies.len(), 0);
+}
