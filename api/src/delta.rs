@@ -86,6 +86,12 @@ pub fn watermark(delta: &wire::Delta) -> Result<Watermark, Malformed> {
     convert::decode_watermark(delta.watermark.as_ref())
 }
 
+/// The resources that a delta speaks of, as far as they can be understood.
+pub fn named(delta: &wire::Delta) -> impl Iterator<Item = ResourceId> + '_ {
+    let changed = delta.changed.iter().filter_map(|resource| resource.id.as_ref());
+    delta.removed.iter().chain(changed).filter_map(|id| convert::decode_id(id).ok())
+}
+
 /// What applying a delta came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {

@@ -22,6 +22,7 @@ pub mod table;
 
 pub use input::{Datapath, LocalPort, NodeConfig, PortRef};
 pub use page::pipeline_page;
+pub use pipeline::look_again;
 pub use program::{Flow, FlowAction, FlowKey, Program};
 pub use provenance::{COOKIE_MARK, COOKIE_MASK, Owner, Reason};
 pub use stream::{Input, Sink};

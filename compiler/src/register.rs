@@ -34,6 +34,10 @@ slots! {
     JUDGED = REG0[3, 1];
     /// Where the packet goes: 1 a local pod, 2 the gateway, 3 a tunnel.
     DESTINATION = REG0[4, 2];
+    /// Not a packet of anybody but a question of the agent: does policy still allow this connection? It goes nowhere.
+    QUESTION = REG0[6, 1];
+    /// The packet belongs to an SCTP association that a later policy blocked.
+    SCTP_BLOCKED = REG0[7, 1];
     /// OpenFlow port to leave by.
     OUT_PORT = REG1[0, 32];
     /// Scratch of the ARP responder.

@@ -199,3 +199,53 @@ fn a_deny_stops_an_sctp_association() {
     let mut after = fabric(&shut, Some(&before));
     assert!(!after.from_pod(&client, first).unwrap().passed());
 }
+
+/// The agent's question about the connection that this packet opened.
+fn question(mut first: Packet) -> Packet {
+    first.set(openflow::Field::REG0, compiler::register::QUESTION.bits.mask());
+    first
+}
+
+#[test]
+fn a_question_blocks_what_policy_denies_and_touches_nothing_else() {
+    for direction in [Direction::Ingress, Direction::Egress] {
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            let (client, server) = (NamespacedName::new("ns", "pod-1"), NamespacedName::new("ns", "pod-2"));
+            let (open, shut) = (compile_all(&network()), compile_all(&isolated(direction, false)));
+            let first = Packet::first(pod(1).addresses[0], pod(2).addresses[0], protocol, 80);
+            let mut before = fabric(&open, None);
+            assert!(before.from_pod(&client, first.clone()).unwrap().passed());
+            // Where policy allows, a question is answered and goes nowhere.
+            assert!(!before.from_pod(&client, question(first.clone())).unwrap().passed());
+            assert!(before.from_pod(&server, first.reply()).unwrap().passed(), "{direction:?} {protocol}");
+
+            // The client is silent. Each node is asked about what it judges: egress where the client is, ingress where the
+            // server is, as if out of the tunnel.
+            let mut during = fabric(&shut, Some(&before));
+            let place = if direction == Direction::Egress { 1 } else { 2 };
+            assert!(!during.ask(&NodeName::new(format!("node-{place}")), question(first.clone())).passed());
+            assert!(!during.from_pod(&server, first.reply()).unwrap().passed(), "{direction:?} {protocol}");
+        }
+    }
+}
+
+#[test]
+fn a_question_about_a_connection_that_is_gone_opens_nothing() {
+    let sites = compile_all(&isolated(Direction::Ingress, true));
+    let mut fabric = fabric(&sites, None);
+    let server = NamespacedName::new("ns", "pod-2");
+    let first = Packet::first(pod(1).addresses[0], pod(2).addresses[0], Protocol::Tcp, 80);
+    assert!(!fabric.ask(&NodeName::new("node-2"), question(first.clone())).passed());
+    assert!(!fabric.from_pod(&server, first.reply()).unwrap().passed());
+}
+
+#[test]
+fn looking_again_changes_nothing() {
+    let sites = compile_all(&network());
+    let same = compiler::look_again();
+    let stands = sites[0]
+        .program
+        .bind(|_| Some(openflow::PortNo(1)))
+        .find(|flow| (flow.table, flow.priority, &flow.match_) == (same.table, same.priority, &same.match_));
+    assert_eq!(stands.unwrap().instructions, same.instructions);
+}

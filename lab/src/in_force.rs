@@ -36,6 +36,12 @@ pub(crate) struct InForce {
 }
 
 impl Lab {
+    /// Waits until the manifests as they are now are in force on every node, but not for long; whether they are.
+    pub fn is_in_force(&self) -> Result<bool> {
+        let in_force = self.in_force()?;
+        Ok(in_force.is_sure && in_force.remarks.is_empty())
+    }
+
     /// Waits until the controller holds the manifests as they are and every connected agent has confirmed them. Where the
     /// controller keeps an older text of a file (the present one is half-written), that one counts, if it is known here.
     pub(crate) fn in_force(&self) -> Result<InForce> {

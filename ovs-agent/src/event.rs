@@ -49,6 +49,8 @@ pub enum Event {
         /// In the switch's words.
         error: String,
     },
+    /// The connections that were threatened were gone through, or could not be, and why.
+    ConnectionsCut(Session, Result<crate::cut::Outcome, String>),
     /// The switch is out of reach, and why. What it holds is unknown from here on.
     SwitchLost(String),
     /// What became of the wanted state of the host.

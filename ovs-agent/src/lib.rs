@@ -16,6 +16,7 @@
 
 pub mod attachment;
 pub mod cni;
+pub mod cut;
 pub mod drivers;
 pub mod event;
 pub mod insight;

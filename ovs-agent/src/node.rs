@@ -14,6 +14,7 @@ use network::{NodeView, PolicyId};
 use openflow::PortNo;
 
 use crate::attachment::Attachment;
+use crate::cut::{Cuts, Order, Threat};
 use crate::event::{AttachmentIds, Database, Event, Session};
 use crate::plan::{Confirmation, FlowMods, Planner};
 use crate::recipe::Recipe;
@@ -21,6 +22,7 @@ use crate::saved::Saved;
 use crate::shadow::Shadow;
 
 mod compile;
+mod cut;
 mod report;
 mod stream;
 #[cfg(test)]
@@ -51,6 +53,7 @@ pub struct Node {
     /// Counts changes of anything that the program depends on.
     generation: u64,
     confirmed: Confirmed,
+    cuts: Cuts,
     /// Addresses whose owner is gone, and the generation in which it was.
     departed: Vec<(u64, Vec<std::net::IpAddr>)>,
     work: Work,
@@ -77,6 +80,7 @@ struct Applying {
     promise: Confirmed,
     /// What the flow-mods were made from: leads from one that is refused to what made it.
     recipe: Recipe,
+    threat: Threat,
 }
 
 /// What is in force.
@@ -123,6 +127,8 @@ pub struct Work {
     pub leave: Vec<(Session, String)>,
     /// Connections of these addresses are to be forgotten: their owners are gone.
     pub forget: Option<(Session, Vec<std::net::IpAddr>)>,
+    /// The switch is to be asked about connections; the answer comes as an event.
+    pub cut: Option<(Session, Order)>,
     /// To be kept on disk.
     pub save: Option<Saved>,
     /// What the switch refused is to be tried again after a while.
@@ -171,6 +177,7 @@ impl Node {
             planner: Planner::default(),
             generation: 1,
             confirmed: Confirmed::default(),
+            cuts: Cuts::default(),
             departed: Vec::new(),
             work: Work { ranges: Some(Vec::new()), ..Work::default() },
             flow_mods_sent: 0,
@@ -202,15 +209,18 @@ impl Node {
                 self.switch_version = version;
                 self.switch = Switch::Here { session, shadow, applying: None, problem: None };
                 self.confirmed = Confirmed::default();
+                self.cuts.reset();
                 self.rejected = Rejected::default();
                 self.planner.forget();
                 self.generation += 1;
             }
+            Event::ConnectionsCut(session, outcome) => self.connections_cut(session, outcome),
             Event::SwitchConfirmed => self.switch_confirmed(),
             Event::SwitchRefused { index, error } => self.switch_refused(index, &error),
             Event::SwitchLost(problem) => {
                 self.switch = Switch::Away { problem };
                 self.confirmed = Confirmed::default();
+                self.cuts.reset();
             }
             Event::Host(outcome) => self.host = outcome,
             Event::UnderlayMtu(mtu) => {
@@ -220,9 +230,13 @@ impl Node {
                 }
             }
             Event::Retry => {
+                self.cuts.retry();
                 if let Switch::Here { problem, applying: None, .. } = &mut self.switch {
-                    *problem = None;
+                    if problem.take().is_none() && self.rejected.is_empty() {
+                        return;
+                    }
                     self.rejected = Rejected::default();
+                    self.cuts.unknown();
                     self.generation += 1;
                 }
             }
@@ -232,6 +246,7 @@ impl Node {
     /// What is to be done now, each thing once.
     pub fn work(&mut self) -> Work {
         self.reconcile();
+        self.cut();
         self.pay();
         self.forget();
         let mut work = std::mem::take(&mut self.work);
@@ -277,7 +292,8 @@ impl Node {
         {
             *problem = None;
             applying.confirmation.apply(shadow);
-            self.confirmed = applying.promise;
+            let before = std::mem::replace(&mut self.confirmed, applying.promise);
+            self.cuts.confirmed(before.generation, applying.threat);
         }
     }
 
@@ -287,6 +303,7 @@ impl Node {
         let Some(applying) = applying.take() else { return };
         // What was discarded is not there, so the next plan compares everything.
         self.planner.forget();
+        self.cuts.unknown();
         let cookie = applying.confirmation.cookie(index);
         let reason = cookie.and_then(|cookie| applying.recipe.reason(cookie));
         let what = reason.as_ref().map_or("the deletion of a flow", |reason| &reason.what);
@@ -371,6 +388,12 @@ impl Node {
             && self.confirmed.unbound == 0
             && self.rejected.policies.is_empty()
             && self.rejected.interfaces.is_empty()
+    }
+}
+
+impl Rejected {
+    fn is_empty(&self) -> bool {
+        self.policies.is_empty() && self.interfaces.is_empty()
     }
 }
 

@@ -51,6 +51,8 @@ pub enum SwitchCommand {
     Apply(Session, FlowMods),
     /// Forget the connections of these addresses, in both directions; if this is still the connection.
     Forget(Session, Vec<std::net::IpAddr>),
+    /// Ask the switch about connections, and say what came of it; if this is still the connection.
+    Cut(Session, Box<crate::cut::Order>),
     /// Read flows with their counters.
     Dump(Dump),
 }
@@ -186,6 +188,9 @@ impl Owner {
             Event::Behind(_, behind) => {
                 tracing::warn!(error = behind.reason, "a controller lacks what is in force here");
             }
+            Event::ConnectionsCut(_, Err(error)) => {
+                tracing::warn!(error, "connections that a policy denies are not cut yet; trying again");
+            }
             Event::Host(Err(error)) => {
                 tracing::warn!(error, "the host's network state is not as it should be")
             }
@@ -260,6 +265,9 @@ impl Owner {
             metrics.flow_mods_sent.inc_by(flows.len() as u64);
             self.applying_since = Some(Instant::now());
             let _ = switch.send(SwitchCommand::Apply(session, flows)).await;
+        }
+        if let Some((session, order)) = work.cut {
+            let _ = switch.send(SwitchCommand::Cut(session, Box::new(order))).await;
         }
         if let Some((session, addresses)) = work.forget {
             let _ = switch.send(SwitchCommand::Forget(session, addresses)).await;

@@ -8,3 +8,4 @@ pub mod packet;
 pub mod private_ovs;
 pub mod simulation;
 pub mod skip;
+pub mod traffic;

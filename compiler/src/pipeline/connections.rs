@@ -5,7 +5,7 @@ use openflow::{Action, Ct, CtZone, Match, PortNo, TableId};
 
 use crate::packet::{Family, ct_state, transport, with_state};
 use crate::provenance::Owner;
-use crate::register::{CT_BLOCKED, JUDGED, ZONE};
+use crate::register::{CT_BLOCKED, JUDGED, QUESTION, SCTP_BLOCKED, ZONE};
 use crate::stream::{Out, flow};
 use crate::table::Table;
 
@@ -19,6 +19,9 @@ pub(super) fn build(out: &mut Out<'_>) {
         let draft = flow(Table::Conntrack, 200, family.any()).act(Action::Ct(Box::new(track)));
         out.add(draft, Owner::Pipeline, "look the connection up");
     }
+    // Its connection is not looked up: made without knowing the sequence numbers, it would be invalid, or disturb them.
+    let question = flow(Table::Conntrack, 300, QUESTION.on(Match::new(), 1)).goto(Table::EgressAdmin);
+    out.add(question, Owner::Pipeline, "a question about a connection: policy alone is asked");
     out.add(flow(Table::Conntrack, 0, Match::new()), Owner::Pipeline, "drop: not IP");
     state(out);
 }
@@ -60,6 +63,8 @@ fn sctp(out: &mut Out<'_>) {
             .goto(Table::SctpState);
         out.add(draft, Owner::Pipeline, "SCTP: is it a reply on an association that was allowed?");
     }
+    let blocked = flow(Table::SctpState, 210, SCTP_BLOCKED.on(Match::new(), 1));
+    out.add(blocked, Owner::Pipeline, "drop: reply on an SCTP association that a later policy blocked");
     let reply = flow(Table::SctpState, 200, JUDGED.on(Match::new(), 1)).goto(Table::Routing);
     out.add(reply, Owner::Pipeline, "a reply on an SCTP association that was allowed");
     let asked = flow(Table::SctpState, 0, Match::new()).goto(Table::ServiceAffinity);

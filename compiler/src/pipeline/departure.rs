@@ -1,19 +1,24 @@
 //! `Commit`, `Output` and `Block`: what was allowed is remembered and sent, what is no longer allowed is marked and dropped.
 
 use network::Protocol;
-use openflow::{Action, Ct, CtZone, Field, Learn, LearnSpec, Match, Subfield, TableId};
+use openflow::{
+    Action, Ct, CtZone, Field, FlowMod, FlowModCommand, Instruction, Learn, LearnSpec, Match, Subfield,
+    TableId,
+};
 
 use crate::packet::{ETH_IPV4, ETH_IPV6, Family, ct_state, transport, with_state};
 use crate::provenance::Owner;
-use crate::register::{CT_BLOCKED, CT_LAYOUT, CT_VERSION, JUDGED, OUT_PORT, SOURCE, Side, ZONE};
+use crate::register::{
+    CT_BLOCKED, CT_LAYOUT, CT_VERSION, JUDGED, OUT_PORT, QUESTION, SCTP_BLOCKED, SOURCE, Side, Slot, ZONE,
+};
 use crate::stream::{Out, flow};
 use crate::table::Table;
 
 pub(super) fn build(out: &mut Out<'_>) {
+    questions(out);
     for family in Family::BOTH {
         let new = with_state(family.any(), ct_state::NEW, 0);
-        let draft =
-            flow(Table::Commit, 200, new).act(commit([CT_VERSION.exec(CT_LAYOUT)])).goto(Table::Output);
+        let draft = flow(Table::Commit, 200, new).act(commit(remembered())).goto(Table::Output);
         out.add(draft, Owner::Pipeline, "remember the connection");
         let unblock = CT_BLOCKED.on(with_state(family.any(), ct_state::EST, ct_state::RPL), 1);
         let draft = flow(Table::Commit, 190, unblock).act(commit([CT_BLOCKED.exec(0)])).goto(Table::Output);
@@ -23,8 +28,7 @@ pub(super) fn build(out: &mut Out<'_>) {
         // connection they belong to.
         let established =
             with_state(family.any(), ct_state::EST, ct_state::RPL).with_masked(Field::IP_FRAG, 0u8, 3u8);
-        let block = commit([CT_VERSION.exec(CT_LAYOUT), CT_BLOCKED.exec(1)]);
-        let draft = flow(Table::Block, 200, established).act(block);
+        let draft = flow(Table::Block, 200, established).act(block());
         out.add(draft, Owner::Pipeline, "drop, and block the connection: a policy that came later denies it");
 
         sctp(family, out);
@@ -34,7 +38,7 @@ pub(super) fn build(out: &mut Out<'_>) {
             .act(Action::OutputReg { src: OUT_PORT.bits, max_len: 0 });
         out.add(draft, Owner::Pipeline, "out of the chosen port, one hop further");
     }
-    out.add(flow(Table::Commit, 0, Match::new()).goto(Table::Output), Owner::Pipeline, "remembered already");
+    out.add(flow(Table::Commit, 0, Match::new()).goto(AFTER_COMMIT), Owner::Pipeline, "remembered already");
     out.add(flow(Table::Block, 0, Match::new()), Owner::Pipeline, "drop: a policy denies it");
     let tunnelled = SOURCE.on(Match::new(), Side::Tunnel as u64);
     let draft = flow(Table::Output, 200, tunnelled).act(Action::OutputReg { src: OUT_PORT.bits, max_len: 0 });
@@ -44,6 +48,45 @@ pub(super) fn build(out: &mut Out<'_>) {
         "out of the chosen port; the hop was counted where it entered the tunnel",
     );
     out.add(flow(Table::Output, 0, Match::new()), Owner::Pipeline, "drop: not IP");
+}
+
+/// Where a packet goes on whose connection is remembered already.
+const AFTER_COMMIT: Table = Table::Output;
+
+/// Changes a flow that stands in every program into itself. Nothing changes, but the switch looks through everything that it
+/// has cached of its flows.
+pub fn look_again() -> FlowMod {
+    let goto = vec![Instruction::GotoTable(TableId(AFTER_COMMIT.id()))];
+    let mut same = FlowMod::add(TableId(Table::Commit.id()), 0, Match::new(), goto);
+    same.command = FlowModCommand::ModifyStrict;
+    same
+}
+
+/// The agent's questions end here. What policy still allows is not touched; what it denies is marked as blocked, without a
+/// look at the connection's state (`Conntrack` says why).
+fn questions(out: &mut Out<'_>) {
+    let question = |table, priority, match_: Match| flow(table, priority, QUESTION.on(match_, 1));
+    let what = "answer a question: policy still allows this connection";
+    out.add(question(Table::Commit, 300, Match::new()), Owner::Pipeline, what);
+    out.add(question(Table::Output, 300, Match::new()), Owner::Pipeline, what);
+    for family in Family::BOTH {
+        let draft = question(Table::Block, 300, family.any()).act(block());
+        let what = "answer a question: policy denies this connection now; block it";
+        out.add(draft, Owner::Pipeline, what);
+        let sctp = transport(family, Protocol::Sctp);
+        let draft = question(Table::Block, 310, sctp).act(learn_reply(family, SCTP_BLOCKED));
+        let what = "answer a question: policy denies this SCTP association now; learn to drop its replies";
+        out.add(draft, Owner::Pipeline, what);
+    }
+}
+
+/// A connection of before may have had the same tuple, and been blocked.
+fn remembered() -> [openflow::CtExec; 2] {
+    [CT_VERSION.exec(CT_LAYOUT), CT_BLOCKED.exec(0)]
+}
+
+fn block() -> Action {
+    commit([CT_VERSION.exec(CT_LAYOUT), CT_BLOCKED.exec(1)])
 }
 
 fn commit<const N: usize>(exec: [openflow::CtExec; N]) -> Action {
@@ -61,16 +104,17 @@ fn sctp(family: Family, out: &mut Out<'_>) {
     let any = transport(family, Protocol::Sctp);
     let new = with_state(any.clone(), ct_state::NEW, 0);
     let draft = flow(Table::Commit, 210, new)
-        .act(learn_reply(family))
-        .act(commit([CT_VERSION.exec(CT_LAYOUT)]))
+        .act(learn_reply(family, JUDGED))
+        .act(commit(remembered()))
         .goto(Table::Output);
     out.add(draft, Owner::Pipeline, "remember the hosts, and learn the association's replies");
-    let draft = flow(Table::Commit, 205, any.clone()).act(learn_reply(family)).goto(Table::Output);
+    let draft = flow(Table::Commit, 205, any.clone()).act(learn_reply(family, JUDGED)).goto(Table::Output);
     out.add(draft, Owner::Pipeline, "learn the association's replies (again)");
     out.add(flow(Table::Block, 210, any), Owner::Pipeline, "drop: a policy denies this SCTP association");
 }
 
-fn learn_reply(family: Family) -> Action {
+/// Learns the reverse of this packet's association: its packets get the mark.
+fn learn_reply(family: Family, mark: Slot) -> Action {
     let (eth_type, source, destination) = match family {
         Family::V4 => (ETH_IPV4, Field::IPV4_SRC, Field::IPV4_DST),
         Family::V6 => (ETH_IPV6, Field::IPV6_SRC, Field::IPV6_DST),
@@ -85,7 +129,7 @@ fn learn_reply(family: Family) -> Action {
         mirror(destination, source),
         mirror(Field::SCTP_SRC, Field::SCTP_DST),
         mirror(Field::SCTP_DST, Field::SCTP_SRC),
-        LearnSpec::load_value(1, JUDGED.bits),
+        LearnSpec::load_value(1, mark.bits),
     ];
     Action::Learn(Box::new(Learn {
         table: TableId(Table::SctpReplies.id()),

@@ -6,6 +6,8 @@ mod departure;
 mod neighbours;
 mod routing;
 
+pub use departure::look_again;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -125,6 +125,29 @@ impl<'a> Fabric<'a> {
         self.walk(node.clone(), PortRef::Gateway, packet)
     }
 
+    /// Sends a packet into one node as it comes from its sender: out of its pod's port, out of the tunnel, or from the host.
+    pub fn ask(&mut self, node: &NodeName, mut packet: Packet) -> Walk {
+        let address = |ip: IpAddr| network::address::address_bits(ip);
+        let source = packet.get(Field::IPV4_SRC) | packet.get(Field::IPV6_SRC);
+        let own = self.sites.get(node).and_then(|site| {
+            site.ports.iter().find(|port| port.addresses.iter().any(|own| address(*own) == source))
+        });
+        if let Some(port) = own.cloned() {
+            let packet = packet.ethernet(port.mac, Mac::ROUTER);
+            return self.walk(node.clone(), PortRef::Interface(port.interface), packet);
+        }
+        let owner = self.sites.values().find(|site| {
+            site.ports.iter().any(|port| port.addresses.iter().any(|own| address(*own) == source))
+        });
+        let Some(outer) = owner.and_then(|site| site.node.tunnel_address()) else {
+            return self.from_node(node, packet);
+        };
+        let field = if outer.is_ipv4() { Field::TUN_SRC } else { Field::TUN_IPV6_SRC };
+        packet.set(field, address(outer));
+        packet.set(Field::TUN_ID, u128::from(crate::register::VNI));
+        self.walk(node.clone(), PortRef::Tunnel, packet.ethernet(Mac::ROUTER, Mac::ROUTER))
+    }
+
     fn walk(&mut self, start: NodeName, port: PortRef, packet: Packet) -> Walk {
         let mut hops = Vec::new();
         let (mut node, mut port, mut packet) = (start, port, packet);

@@ -2,6 +2,7 @@
 //! be, and reports what is as events; none of them decides what should be.
 
 pub mod controller;
+pub mod cutter;
 pub mod database;
 pub mod discovery;
 pub mod endpoint_slice;
@@ -11,3 +12,4 @@ pub mod netlink;
 pub mod nftables;
 pub mod switch;
 pub mod sysctl;
+pub mod unixctl;

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openflow::FlowStats;
 use openflow::connection::BundleError;
@@ -15,6 +15,8 @@ use openflow::message::{
 use ovsdb::Backoff;
 use tokio::sync::mpsc;
 
+use super::cutter::{self, CutError};
+use crate::cut::{Order, Outcome};
 use crate::event::{Event, Observed, Session};
 use crate::owner::{Dump, SwitchCommand};
 use crate::plan::FlowMods;
@@ -62,7 +64,7 @@ async fn idle(wait: Duration, commands: &mut mpsc::Receiver<SwitchCommand>, prob
                     drop(dump.reply.send(Err(format!("the switch is out of reach ({problem}); check ovs-vswitchd"))));
                 }
                 // It belongs to a connection that is over.
-                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..)) => {}
+                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..)) => {}
                 None => return false,
             },
         }
@@ -80,6 +82,7 @@ struct Link<'a> {
 }
 
 type Applying = Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>;
+type Cutting = Pin<Box<dyn Future<Output = Result<Outcome, CutError>> + Send>>;
 
 impl Link<'_> {
     async fn serve(&mut self, socket: &std::path::Path, commands: &mut mpsc::Receiver<SwitchCommand>) -> End {
@@ -102,6 +105,7 @@ impl Link<'_> {
             return End::Agent;
         }
         let mut applying: Option<Applying> = None;
+        let mut cutting: Option<Cutting> = None;
         loop {
             tokio::select! {
                 event = unasked.recv() => match event {
@@ -129,7 +133,17 @@ impl Link<'_> {
                         return End::Agent;
                     }
                 }
+                outcome = finished(&mut cutting) => {
+                    cutting = None;
+                    let outcome = outcome.map_err(|error| error.to_string());
+                    if self.events.send(Event::ConnectionsCut(self.session, outcome)).await.is_err() {
+                        return End::Agent;
+                    }
+                }
                 command = commands.recv() => match command {
+                    Some(SwitchCommand::Cut(session, order)) if session == self.session => {
+                        cutting = Some(Box::pin(cut(client.clone(), socket.to_owned(), order)));
+                    }
                     Some(SwitchCommand::Apply(session, flows)) if session == self.session => {
                         applying = Some(Box::pin(apply(client.clone(), flows)));
                     }
@@ -138,7 +152,7 @@ impl Link<'_> {
                             return lost(true)(error);
                         }
                     }
-                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..)) => {}
+                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..)) => {}
                     Some(SwitchCommand::Dump(wanted)) => drop(tokio::spawn(dump(client.clone(), wanted))),
                     None => return End::Agent,
                 },
@@ -147,11 +161,22 @@ impl Link<'_> {
     }
 }
 
-async fn finished(applying: &mut Option<Applying>) -> Result<(), ClientError> {
-    match applying {
-        Some(applying) => applying.await,
+async fn finished<T>(work: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match work {
+        Some(work) => work.await,
         None => std::future::pending().await,
     }
+}
+
+async fn cut(client: Client, socket: PathBuf, order: Box<Order>) -> Result<Outcome, CutError> {
+    let rundir = socket.parent().unwrap_or(&socket);
+    let began = Instant::now();
+    let outcome = cutter::cut(&client, rundir, &order).await;
+    if let Ok(Outcome { listed, asked }) = outcome {
+        let elapsed_ms = began.elapsed().as_micros() as f64 / 1e3;
+        tracing::debug!(listed, asked, elapsed_ms, "connections that a policy may deny");
+    }
+    outcome
 }
 
 async fn observe(client: &Client) -> Result<Shadow, ClientError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use compiler::PortRef;
 
-use super::{Applying, Confirmed, Node, Switch};
+use super::{Applying, Confirmed, Node, Switch, cut};
 use crate::attachment::Attachment;
 use crate::plan::Plan;
 use crate::recipe::{Numbers, Recipe};
@@ -84,13 +84,17 @@ impl Node {
         };
         let Switch::Here { shadow, session, applying, .. } = &mut self.switch else { return };
         let Plan { flows, confirmation, refused } = self.planner.plan(recipe.clone(), shadow);
+        if refused != self.compiled.refused {
+            self.cuts.unknown();
+        }
         self.compiled.refused = refused;
+        let threat = self.cuts.planned(&self.view, |key| cut::addresses_of(&self.attachments, key));
         if flows.is_empty() {
             self.confirmed = promise;
             return;
         }
         self.flow_mods_sent += flows.len() as u64;
-        *applying = Some(Box::new(Applying { confirmation, promise, recipe }));
+        *applying = Some(Box::new(Applying { confirmation, promise, recipe, threat }));
         self.work.flows = Some((*session, flows));
     }
 }

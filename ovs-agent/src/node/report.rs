@@ -221,6 +221,7 @@ impl Node {
             Switch::Here { .. } => {}
         }
         problems.extend(self.database_trouble().map(|problem| ("database", problem)));
+        problems.extend(self.cuts.problem().map(|problem| ("connections", problem.to_owned())));
         if let Err(problem) = &self.host {
             problems.insert("host", problem.clone());
         }

@@ -259,6 +259,7 @@ impl Node {
             return self.refuse_state(session, delta.nonce, outdated.to_string());
         }
         self.take_as_leader(session);
+        self.cuts.changing(&self.view, &self.config.node, api::delta::named(delta));
         let applied = api::delta::apply(Arc::make_mut(&mut self.view), delta);
         for id in &applied.changed {
             if let ResourceId::Policy(id) = id {
@@ -346,7 +347,8 @@ impl Node {
     /// Answers the deltas that are in force, has them kept, and tells the standbys. What stands now and did not, or the
     /// reverse, is told although nobody asked.
     pub(super) fn pay(&mut self) {
-        let reached = self.confirmed.generation;
+        // A deny is in force when nothing of what it denies passes any more.
+        let reached = self.cuts.in_force(self.confirmed.generation);
         let (due, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.stream.owed).into_iter().partition(|owed| owed.generation <= reached);
         self.stream.owed = later;

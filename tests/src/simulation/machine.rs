@@ -12,6 +12,7 @@ use compiler::{Datapath, NodeConfig};
 use network::{Mac, Network, Pod};
 use openflow::FlowMod;
 use ovs_agent::attachment::Attachment;
+use ovs_agent::cut::Outcome;
 use ovs_agent::event::{Database, Event, Observed, PortStatus, Session};
 use ovs_agent::node::{Node, Start, Work};
 use ovs_agent::saved::Saved;
@@ -307,7 +308,15 @@ impl Machine {
     /// What the agent wants done. Keeps what concerns this node, gives the rest.
     pub fn work(&mut self) -> Option<Work> {
         self.busy = false;
-        let mut work = self.agent.as_mut()?.work();
+        let agent = self.agent.as_mut()?;
+        let mut work = agent.work();
+        if let Some((session, _)) = work.cut.take() {
+            // This switch has no connections.
+            agent.handle(Event::ConnectionsCut(session, Ok(Outcome::default())));
+            let more = agent.work();
+            work.messages.extend(more.messages);
+            work.save = more.save.or(work.save);
+        }
         if let Some(rows) = work.rows.take() {
             self.rows = Some(rows);
         }
