@@ -99,10 +99,10 @@ impl Stage {
         let pod = |name: &str| up.lab.pod(&format!("t/{name}")).unwrap();
         let (client, keeper) = (pod("client"), pod("keeper"));
         let (mut losers, mut keepers, mut port) = (Vec::new(), Vec::new(), 5000);
-        let make: [fn(&Place, &Place, bool, u16) -> Conversation; 2] = [Conversation::udp, Conversation::tcp];
+        type Make = fn(&Place, &Place, bool, u16) -> Conversation;
         for server in [pod("near"), pod("far")] {
             for ipv4 in [true, false] {
-                for make in make {
+                for make in [Conversation::udp as Make, Conversation::tcp] {
                     for kind in [Kind::Both, Kind::ServerOnly, Kind::ClientOnly, Kind::Silent] {
                         port += 1;
                         losers.push((kind, make(&client, &server, ipv4, port)));
