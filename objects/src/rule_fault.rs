@@ -121,6 +121,9 @@ pub enum RuleFault {
     /// A list without content.
     #[error("the list of {0} is empty")]
     NoItems(&'static str),
+    /// An item of a set that stands in it twice.
+    #[error("{0} stands in the list twice")]
+    Twice(String),
     /// A list that is too long.
     #[error("{found} {what} are too many")]
     TooMany {
@@ -190,6 +193,7 @@ impl RuleFault {
             Self::Priority(_) => "write a number from 0 to 1000".into(),
             Self::NotOneOf { known, .. } => format!("write one of {known}"),
             Self::NotOne { .. } => "set exactly one of them".into(),
+            Self::Twice(_) => "keep one of them".into(),
             Self::NoItems(_) => "list at least one".into(),
             Self::TooMany { most, .. } => format!("list at most {most}, or make several of it"),
             Self::NamedPortWithoutPods => {

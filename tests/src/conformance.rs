@@ -86,17 +86,22 @@ pub fn world() -> String {
     let mut text = String::new();
     for (house, name) in HOUSES {
         let host = house == "forbidden-forrest";
+        // The suite's containers listen on more ports than they declare; for a policy a port without a name is none.
         let ports = match host {
-            true => "",
             false => {
-                "\n        ports: [{containerPort: 80, protocol: TCP, name: web}, {containerPort: 53, protocol: UDP, name: dns}]"
+                "[{containerPort: 80, name: web}, {containerPort: 8080}, {containerPort: 53, protocol: UDP, name: dns}, \
+                 {containerPort: 5353, protocol: UDP}, {containerPort: 9003, protocol: SCTP}, {containerPort: 9005, protocol: SCTP}]"
+            }
+            true => {
+                "[{containerPort: 34340}, {containerPort: 34341}, {containerPort: 34342, protocol: UDP}, \
+                 {containerPort: 34344, protocol: UDP}, {containerPort: 34346, protocol: SCTP}]"
             }
         };
         text.push_str(&format!(
             "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {PREFIX}{house}\n  labels: {{conformance-house: {house}}}\n---\n\
              apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: {name}, namespace: {PREFIX}{house}}}\nspec:\n  replicas: 2\n  \
              selector: {{matchLabels: {{conformance-house: {house}}}}}\n  template:\n    metadata:\n      labels: \
-             {{conformance-house: {house}}}\n    spec:\n      hostNetwork: {host}\n      containers:\n      - name: server{ports}\n---\n"
+             {{conformance-house: {house}}}\n    spec:\n      hostNetwork: {host}\n      containers:\n      - name: server\n        ports: {ports}\n---\n"
         ));
     }
     text

@@ -13,10 +13,13 @@ use proptest::prelude::*;
 
 const APPS: [&str; 3] = ["cart", "shop", "bank"];
 
+/// Few, so that some are equal; both ends of what the API allows.
+const PRIORITIES: [u32; 4] = [0, 7, 7, 1_000];
+
 fn node(k: u8) -> Node {
     Node {
         name: NodeName::new(format!("node-{k}")),
-        labels: Labels::new(),
+        labels: labels(usize::from(k)),
         addresses: vec![IpAddr::from([172, 30, 0, k]), format!("fd00:172::{k}").parse().unwrap()],
         pod_cidrs: vec![
             format!("10.244.{k}.0/24").parse().unwrap(),
@@ -83,6 +86,11 @@ fn pods_selector() -> impl Strategy<Value = Selector> {
     (namespaces, selector()).prop_map(|(namespaces, pods)| Selector::Pods { namespaces, pods, port: None })
 }
 
+/// Who may be a peer: nodes too, which only the ordered tiers can name.
+fn peer_selector() -> impl Strategy<Value = Selector> {
+    prop_oneof![5 => pods_selector(), 1 => selector().prop_map(Selector::Nodes)]
+}
+
 fn block() -> impl Strategy<Value = IpBlock> {
     const CIDRS: [&str; 7] = [
         "10.244.0.0/16",
@@ -118,7 +126,7 @@ type RuleSeed = (bool, Option<(Vec<Selector>, Vec<IpBlock>)>, Ports);
 fn rule() -> impl Strategy<Value = RuleSeed> {
     let peers = prop::option::weighted(
         0.8,
-        (prop::collection::vec(pods_selector(), 0..3), prop::collection::vec(block(), 0..2)),
+        (prop::collection::vec(peer_selector(), 0..3), prop::collection::vec(block(), 0..2)),
     );
     (any::<bool>(), peers, ports())
 }
@@ -140,6 +148,7 @@ pub fn network() -> impl Strategy<Value = Network> {
     let policies = prop::collection::vec(
         (
             (0usize..2, selector(), any::<bool>(), any::<bool>(), tier()),
+            (pods_selector(), prop::sample::select(&PRIORITIES[..])),
             prop::collection::vec((rule(), action()), 0..4),
         ),
         0..6,
@@ -156,10 +165,14 @@ pub fn network() -> impl Strategy<Value = Network> {
             let pod = pod(index, seed);
             network.pods.insert(pod.key.clone(), pod);
         }
-        for (index, ((namespace, subject, ingress, egress, tier), rules)) in policies.into_iter().enumerate()
+        for (index, ((namespace, subject, ingress, egress, tier), (anywhere, priority), rules)) in
+            policies.into_iter().enumerate()
         {
             let namespace = format!("ns-{namespace}");
-            let subject = network.intern(Selector::pods_in(&namespace, subject));
+            let subject = network.intern(match tier {
+                Tier::NetworkPolicy => Selector::pods_in(&namespace, subject),
+                Tier::Admin | Tier::Baseline => anywhere,
+            });
             let mut counts = BTreeMap::new();
             let rules = rules
                 .into_iter()
@@ -192,7 +205,7 @@ pub fn network() -> impl Strategy<Value = Network> {
                 id: id.clone(),
                 generation: 1,
                 tier,
-                priority: if tier == Tier::NetworkPolicy { 0 } else { index as u32 % 3 * 7 },
+                priority: if tier == Tier::NetworkPolicy { 0 } else { priority },
                 subject,
                 isolates,
                 rules,

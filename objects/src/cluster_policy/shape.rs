@@ -109,6 +109,15 @@ fn items(list: &Value, what: &'static str, check: impl Fn(&Value) -> Checked) ->
     items.iter().enumerate().try_for_each(|(index, item)| check(item).map_err(below(&format!("[{index}]"))))
 }
 
+/// The items of a list that is a set.
+fn distinct(list: &Value) -> Checked {
+    let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    match items.iter().enumerate().find(|(index, item)| items[..*index].contains(item)) {
+        Some((index, twice)) => Err((format!("[{index}]"), RuleFault::Twice(twice.to_string()))),
+        None => Ok(()),
+    }
+}
+
 /// A map in which exactly one field is set.
 fn exactly_one<'a>(value: &'a Value, known: &[&str]) -> Result<&'a Fields, (String, RuleFault)> {
     if value.is_null() {
@@ -133,7 +142,7 @@ fn peer(value: &Value, kinds: &[&str]) -> Checked {
     };
     for (name, what) in [("networks", "networks"), ("domainNames", "domain names")] {
         if let Some(list) = fields.get(name).filter(|list| !list.is_null()) {
-            items(list, what, text).map_err(below(name))?;
+            items(list, what, text).and_then(|()| distinct(list)).map_err(below(name))?;
         }
     }
     Ok(())
