@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use compiler::incremental::{Changes, Compiler};
-use compiler::{Flow, FlowKey, Input, LocalPort, NodeConfig, Reason, Sink};
+use compiler::incremental::{Changes, Compiler, Touched};
+use compiler::{Flow, FlowKey, Input, LocalPort, NodeConfig};
 use loaded_node::{BUDGET, Load, bound, loaded_node};
 use network::{NodeView, PolicyId};
 
@@ -52,12 +52,12 @@ fn measure(what: &str, load: Load) {
     ) -> Input<'a> {
         Input { view: node.0, described: None, config: node.1, ports: node.2, closed }
     }
-    compiler.update(of((&view, &config, &ports), &closed), &BTreeSet::new(), &mut counted);
+    compiler.update(of((&view, &config, &ports), &closed), &Touched::everything(), &mut counted);
     let (held, peak) = (memory("VmRSS") - before, memory("VmHWM") - before);
     let flows = counted.flows;
     let streamed = rounds(&mut || {
         compiler.forget();
-        compiler.update(of((&view, &config, &ports), &closed), &BTreeSet::new(), &mut counted);
+        compiler.update(of((&view, &config, &ports), &closed), &Touched::everything(), &mut counted);
     });
     println!("compile {what}: {flows} flows in {streamed:.3} s, {:.0} flows/s", flows as f64 / streamed);
     println!("compile {what}: {held:.1} MiB kept for the next change, {peak:.1} MiB at the peak");
@@ -67,10 +67,11 @@ fn measure(what: &str, load: Load) {
     let mut touched = Vec::new();
     let member = rounds(&mut || {
         for more in [true, false] {
-            let set = view.sets.values_mut().next().map(|set| &mut set.members);
-            set.map(|members| if more { members.insert(stranger) } else { members.remove(&stranger) });
+            let Some(set) = view.sets.values_mut().next() else { continue };
+            let _ = if more { set.members.insert(stranger) } else { set.members.remove(&stranger) };
+            let of_set = Touched { sets: Some(BTreeSet::from([set.id])), ..Touched::nothing() };
             let mut counted = Counted::default();
-            compiler.update(of((&view, &config, &ports), &closed), &BTreeSet::new(), &mut counted);
+            compiler.update(of((&view, &config, &ports), &closed), &of_set, &mut counted);
             touched.push(counted.flows + counted.gone);
         }
     }) / 2.0;
@@ -102,14 +103,12 @@ struct Counted {
     gone: usize,
 }
 
-impl Sink for Counted {
-    fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
+impl Changes for Counted {
+    fn flow(&mut self, key: FlowKey, flow: Flow) {
         std::hint::black_box((key, flow));
         self.flows += 1;
     }
-}
 
-impl Changes for Counted {
     fn everything(&mut self) {
         self.flows = 0;
     }

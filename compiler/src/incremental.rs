@@ -4,22 +4,54 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use network::{Node, NodeName, PolicyId};
+use network::{Node, NodeName, PolicyId, SetId};
 
 use crate::input::{LocalPort, NodeConfig, PortRef};
 use crate::pipeline::{self, Context};
-use crate::policy::{self, Kept, Narrow, Now, STAGES, Stage, Subjects, Why};
+use crate::policy::{self, Kept, Members, Narrow, Now, STAGES, Stage, StageChanges, Stages, Subjects, Why};
 use crate::program::{Flow, FlowKey};
 use crate::provenance::Reason;
 use crate::stream::{Input, Keys, Out, Sink};
 
 /// Takes what a change comes to.
-pub trait Changes: Sink {
+pub trait Changes {
     /// Everything comes again: what does not come is no longer. Called first, if at all.
     fn everything(&mut self);
 
+    /// This flow must stand.
+    fn flow(&mut self, key: FlowKey, flow: Flow);
+
     /// This flow is no longer.
     fn gone(&mut self, key: FlowKey);
+}
+
+/// What may differ from the state of the last update; what is not named here is not looked at.
+#[derive(Clone, Debug)]
+pub struct Touched {
+    /// Policies.
+    pub policies: bool,
+    /// Members of these sets; `None`: of any.
+    pub sets: Option<BTreeSet<SetId>>,
+    /// Ports whose number is another than last time: their flows come again.
+    pub renumbered: BTreeSet<PortRef>,
+}
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self::everything()
+    }
+}
+
+impl Touched {
+    /// Nothing is known to be as it was.
+    pub fn everything() -> Self {
+        Self { policies: true, sets: None, renumbered: BTreeSet::new() }
+    }
+
+    /// Everything is as it was.
+    pub fn nothing() -> Self {
+        Self { policies: false, sets: Some(BTreeSet::new()), renumbered: BTreeSet::new() }
+    }
 }
 
 /// Above this many touched matches it is cheaper to compile everything.
@@ -40,8 +72,12 @@ struct Last {
     ports: BTreeMap<String, (LocalPort, bool)>,
     /// Nothing that makes flows of nodes and ports stood twice.
     distinct: bool,
+    closed: BTreeSet<PolicyId>,
     members: Kept,
     stages: Vec<Stage>,
+    refused: BTreeMap<PolicyId, String>,
+    /// By so many members sets may grow in all before a rule comes near a limit.
+    room: usize,
 }
 
 impl Compiler {
@@ -50,47 +86,86 @@ impl Compiler {
         self.last = None;
     }
 
-    /// Moves to a new state. `renumbered` are ports whose number is another than last time: their flows come again. Gives
-    /// the policies that are refused, and why.
+    /// Moves to a new state. Gives the policies that are refused, and why.
     pub fn update(
         &mut self,
         input: Input<'_>,
-        renumbered: &BTreeSet<PortRef>,
+        touched: &Touched,
         out: &mut dyn Changes,
-    ) -> BTreeMap<PolicyId, String> {
+    ) -> &BTreeMap<PolicyId, String> {
         let context = Context::new(input);
         let subjects = Subjects::of(&context);
         let now = Now { view: input.view, subjects: &subjects };
-        let (stages, refused) = policy::stages(&context, &now);
+        let same_rules = self.last.as_ref().is_some_and(|last| last.has_same_rules(&now, input, touched));
+        // Of rules that are as they were the stages are too.
+        let fresh = (!same_rules).then(|| policy::stages(&context, &now));
         let distinct = is_distinct(&context);
         let incremental = match &self.last {
-            Some(last) if last.allows(&context, distinct, renumbered) => {
-                last.update(&context, &now, &stages, renumbered, out)
+            Some(last) if last.allows(&context, distinct, &touched.renumbered) => {
+                last.update(&context, &now, fresh.as_ref().map(|fresh| &fresh.stages[..]), touched, out)
             }
             _ => false,
         };
         if !incremental {
             out.everything();
-            everything(&context, &now, &stages, &mut Forward(out));
+            let made;
+            let stages = match &fresh {
+                Some(fresh) => fresh,
+                None => {
+                    made = policy::stages(&context, &now);
+                    &made
+                }
+            };
+            everything(&context, &now, &stages.stages, &mut WithoutWhy(out));
         }
-        let stages = stages.into_iter().map(|(stage, _)| stage).collect();
-        let mut members = self.last.take().map(|last| last.members).unwrap_or_default();
-        members.follow(input.view, subjects);
-        self.last = Some(Last {
+        // What is remembered of nothing is everything.
+        let sets = touched.sets.as_ref().filter(|_| self.last.is_some());
+        let (nodes, keep) = kept_nodes(&context, self.last.take());
+        let ports = kept_ports(&context);
+        let own = context.own.cloned();
+        drop(context);
+        let (mut members, stages, refused, room) = match (keep, fresh) {
+            (Some(last), None) => {
+                let grown = touched.sets.as_ref().map_or(0, |sets| last.growth(&now, sets));
+                (last.members, last.stages, last.refused, last.room - grown)
+            }
+            (last, fresh) => {
+                let Stages { stages, refused, room } = fresh.unwrap_or_default();
+                let members = last.map(|last| last.members).unwrap_or_default();
+                (members, stages.into_iter().map(|(stage, _)| stage).collect(), refused, room)
+            }
+        };
+        members.follow(input.view, subjects, sets);
+        let last = Last {
             config: input.config.clone(),
-            own: context.own.cloned(),
-            nodes: context.nodes.iter().map(|(name, node)| ((*name).clone(), (*node).clone())).collect(),
-            ports: context
-                .ports
-                .iter()
-                .map(|port| (port.interface.clone(), (port.clone(), context.is_admitted(port))))
-                .collect(),
+            own,
+            nodes,
+            ports,
             distinct,
+            closed: input.closed.clone(),
             members,
             stages,
-        });
-        refused
+            refused,
+            room,
+        };
+        &self.last.insert(last).refused
     }
+}
+
+fn kept_nodes(context: &Context<'_>, last: Option<Last>) -> (BTreeMap<NodeName, Node>, Option<Last>) {
+    let same = |last: &Last| {
+        last.nodes.len() == context.nodes.len()
+            && last.nodes.iter().zip(&context.nodes).all(|(old, new)| old.0 == *new.0 && old.1 == *new.1)
+    };
+    match last {
+        Some(mut last) if same(&last) => (std::mem::take(&mut last.nodes), Some(last)),
+        last => (context.nodes.iter().map(|(name, node)| ((*name).clone(), (*node).clone())).collect(), last),
+    }
+}
+
+fn kept_ports(context: &Context<'_>) -> BTreeMap<String, (LocalPort, bool)> {
+    let keep = |port: &LocalPort| (port.interface.clone(), (port.clone(), context.is_admitted(port)));
+    context.ports.iter().map(keep).collect()
 }
 
 /// Compiles everything, and hands it on flow by flow. Gives the policies that are refused, and why.
@@ -98,7 +173,7 @@ pub fn stream(input: Input<'_>, sink: &mut dyn Sink) -> BTreeMap<PolicyId, Strin
     let context = Context::new(input);
     let subjects = Subjects::of(&context);
     let now = Now { view: input.view, subjects: &subjects };
-    let (stages, refused) = policy::stages(&context, &now);
+    let Stages { stages, refused, .. } = policy::stages(&context, &now);
     everything(&context, &now, &stages, sink);
     refused
 }
@@ -133,6 +208,22 @@ fn is_distinct(context: &Context<'_>) -> bool {
 }
 
 impl Last {
+    /// Whether the rules come to the same stages as last time. They name sets, not members; but a rule whose sets are empty
+    /// is none, and one whose sets are too large is refused.
+    fn has_same_rules(&self, now: &Now<'_>, input: Input<'_>, touched: &Touched) -> bool {
+        let Some(sets) = touched.sets.as_ref().filter(|_| !touched.policies) else { return false };
+        let counts = |set: &SetId| (self.members.count(*set), now.count(*set));
+        self.refused.is_empty()
+            && self.closed == *input.closed
+            && self.members.subjects.addresses == now.subjects.addresses
+            && sets.iter().map(counts).all(|(old, new)| (old == 0) == (new == 0))
+            && self.growth(now, sets) <= self.room
+    }
+
+    fn growth(&self, now: &Now<'_>, sets: &BTreeSet<SetId>) -> usize {
+        sets.iter().map(|set| now.count(*set).saturating_sub(self.members.count(*set))).sum()
+    }
+
     /// Whether the difference can be told node by node and port by port.
     fn allows(&self, context: &Context<'_>, distinct: bool, renumbered: &BTreeSet<PortRef>) -> bool {
         let everybody = renumbered.iter().any(|port| !matches!(port, PortRef::Interface(_)));
@@ -145,41 +236,46 @@ impl Last {
             && interfaces.len() == context.ports.len()
     }
 
-    /// False, and nothing handed on, when so much is touched that everything should come.
+    /// False, and nothing handed on, when so much is touched that everything should come. Without `stages` they are as they
+    /// were.
     fn update(
         &self,
         context: &Context<'_>,
         now: &Now<'_>,
-        stages: &[(Stage, Why<'_>)],
-        renumbered: &BTreeSet<PortRef>,
+        stages: Option<&[(Stage, Why<'_>)]>,
+        touched: &Touched,
         out: &mut dyn Changes,
     ) -> bool {
         let mut sets = BTreeSet::new();
-        self.members.changed(now.view, |member| {
+        self.members.changed(now.view, touched.sets.as_ref(), |member| {
             sets.insert(Narrow::other(member));
         });
         let subjects = self.changed_subjects(now.subjects);
-        let mut touched = Vec::with_capacity(STAGES.len());
-        for ((stage, _), before) in stages.iter().zip(&self.stages) {
-            let changes = stage.changes(before);
+        let mut differences = Vec::with_capacity(STAGES.len());
+        for (place, before) in self.stages.iter().enumerate() {
             let mut narrow = sets.clone();
             narrow.extend(&subjects);
-            before.touch(&changes.gone, &self.members, &mut narrow);
-            stage.touch(&changes.come, now, &mut narrow);
-            touched.push((changes, narrow));
+            let stage = stages.map_or(before, |stages| &stages[place].0);
+            let mut changes = StageChanges::default();
+            if stages.is_some() {
+                changes = stage.changes(before);
+                before.touch(&changes.gone, &self.members, &mut narrow);
+                stage.touch(&changes.come, now, &mut narrow);
+            }
+            differences.push((before, stage, changes, narrow));
         }
-        if touched.iter().map(|(_, narrow)| narrow.len()).sum::<usize>() > TOUCHED {
+        if differences.iter().map(|(.., narrow)| narrow.len()).sum::<usize>() > TOUCHED {
             return false;
         }
 
         let mut before = Keys::default();
         let mut come = Come { out, keys: BTreeSet::new() };
         self.nodes(context, &mut before, &mut come);
-        self.ports(context, renumbered, &mut before, &mut come);
+        self.ports(context, &touched.renumbered, &mut before, &mut come);
         self.isolated(context, now.subjects, &mut before, &mut come);
-        for (((stage, why), old), (changes, narrow)) in stages.iter().zip(&self.stages).zip(&touched) {
+        for (old, stage, changes, narrow) in &differences {
             old.keys(&self.members, &changes.gone, narrow, &mut before.0);
-            stage.some(why, now, &changes.come, narrow, &mut Out::new(&mut come));
+            stage.some(now, &changes.come, narrow, &mut Out::new(&mut come));
         }
         let Come { out, keys } = come;
         before.0.into_iter().filter(|key| !keys.contains(key)).for_each(|key| out.gone(key));
@@ -258,16 +354,16 @@ struct Come<'o> {
 }
 
 impl Sink for Come<'_> {
-    fn flow(&mut self, key: FlowKey, flow: Flow, why: &dyn Fn() -> Reason) {
+    fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
         self.keys.insert(key.clone());
-        self.out.flow(key, flow, why);
+        self.out.flow(key, flow);
     }
 }
 
-struct Forward<'o>(&'o mut dyn Changes);
+struct WithoutWhy<'o>(&'o mut dyn Changes);
 
-impl Sink for Forward<'_> {
-    fn flow(&mut self, key: FlowKey, flow: Flow, why: &dyn Fn() -> Reason) {
-        self.0.flow(key, flow, why);
+impl Sink for WithoutWhy<'_> {
+    fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
+        self.0.flow(key, flow);
     }
 }

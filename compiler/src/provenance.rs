@@ -63,7 +63,7 @@ fn word(direction: Direction) -> &'static str {
 }
 
 /// Why a flow exists: everything that made it, and one sentence on what it does.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Reason {
     /// Everything that made it; several own a merged flow.
     pub owners: BTreeSet<Owner>,

@@ -6,8 +6,8 @@ mod networks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use compiler::incremental::{Changes, Compiler};
-use compiler::{Datapath, Flow, FlowKey, Input, LocalPort, NodeConfig, PortRef, Reason, Sink};
+use compiler::incremental::{Changes, Compiler, Touched};
+use compiler::{Datapath, Flow, FlowKey, Input, LocalPort, NodeConfig, PortRef};
 use network::{Mac, Network, NodeName, NodeView, PolicyId};
 use networks::network;
 use proptest::prelude::*;
@@ -30,8 +30,8 @@ impl Held {
     }
 }
 
-impl Sink for Held {
-    fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
+impl Changes for Held {
+    fn flow(&mut self, key: FlowKey, flow: Flow) {
         self.came += 1;
         self.news += usize::from(self.before.get(&key) != Some(&flow));
         // Of two flows with one key the first stands.
@@ -39,9 +39,7 @@ impl Sink for Held {
             self.flows.insert(key, flow);
         }
     }
-}
 
-impl Changes for Held {
     fn everything(&mut self) {
         self.whole = true;
         self.flows.clear();
@@ -99,18 +97,21 @@ struct Step {
     plugged: u64,
     closed: u8,
     renumbered: bool,
+    /// Whether the compiler is told what may have changed.
+    told: bool,
+    forgets: bool,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Few bits change from step to step, so that most of a step is as it was.
-    let step = (0u32..64, 0u32..64, prop_oneof![3 => Just(0u8), 1 => any::<u8>()], any::<bool>(), 0u8..4);
+    let step = (0u32..64, 0u32..64, prop_oneof![3 => Just(0u8), 1 => any::<u8>()], any::<bool>(), 0u8..8);
     let many = prop::collection::vec(step, 1..8);
     (any::<u64>(), any::<u64>(), many).prop_map(|(mut mask, mut plugged, many)| {
         many.into_iter()
             .map(|(a, b, closed, renumbered, kind)| {
-                mask ^= if kind == 0 { mask.rotate_left(a) } else { 1 << a };
-                plugged ^= if kind == 3 { 0 } else { 1 << b };
-                Step { mask, plugged, closed, renumbered }
+                mask ^= if kind % 4 == 0 { mask.rotate_left(a) } else { 1 << a };
+                plugged ^= if kind % 4 == 3 { 0 } else { 1 << b };
+                Step { mask, plugged, closed, renumbered, told: kind < 6, forgets: kind == 5 }
             })
             .collect()
     })
@@ -119,6 +120,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn walk(a: &Network, b: &Network, steps: &[Step]) -> Result<(), TestCaseError> {
     let config = NodeConfig::new(NodeName::new("node-1"), Datapath::Netdev, 1500);
     let (mut compiler, mut held) = (Compiler::default(), Held::default());
+    let mut last = NodeView::default();
     for step in steps {
         let network = mixed(a, b, step.mask);
         let view = NodeView::of(&network, &config.node);
@@ -131,25 +133,40 @@ fn walk(a: &Network, b: &Network, steps: &[Step]) -> Result<(), TestCaseError> {
             true => ports.iter().take(1).map(|port| PortRef::Interface(port.interface.clone())).collect(),
             false => BTreeSet::new(),
         };
+        let touched = Touched { renumbered: renumbered.clone(), ..touched(&last, &view, step.told) };
+        if step.forgets {
+            compiler.forget();
+        }
         held.next();
-        let refused = compiler.update(input, &renumbered, &mut held);
+        let refused = compiler.update(input, &touched, &mut held);
         let whole = compiler::compile_input(input);
-        prop_assert_eq!(&refused, &whole.refused);
+        prop_assert_eq!(refused, &whole.refused);
         prop_assert_eq!(&held.flows, &whole.flows);
         for port in renumbered {
             prop_assert!(held.whole || held.came > 0, "the flows of {:?} did not come again", port);
         }
         // Nothing changed: nothing comes.
         held.next();
-        compiler.update(input, &BTreeSet::new(), &mut held);
+        compiler.update(input, &Touched::nothing(), &mut held);
         prop_assert!(
             held.came == 0 || (held.whole && held.news == 0),
             "{} flows came for nothing",
             held.came
         );
         prop_assert_eq!(&held.flows, &whole.flows);
+        last = view;
     }
     Ok(())
+}
+
+/// What differs between two views.
+fn touched(old: &NodeView, new: &NodeView, told: bool) -> Touched {
+    if !told {
+        return Touched::everything();
+    }
+    let sets = old.sets.keys().chain(new.sets.keys()).copied();
+    let sets = sets.filter(|set| old.sets.get(set) != new.sets.get(set)).collect();
+    Touched { policies: old.policies != new.policies, sets: Some(sets), ..Touched::nothing() }
 }
 
 proptest! {

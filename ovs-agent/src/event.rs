@@ -8,7 +8,7 @@ use api::generated::ferrule::v1alpha1 as wire;
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::Attachment;
-use crate::shadow::Shadow;
+use crate::shadow::{FlowChange, Shadow};
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub enum Event {
     DatabaseLost(String),
     /// The switch is connected; this is what it holds.
     SwitchObserved(Box<Observed>),
+    /// Somebody else changed flows of the switch, on this connection to it.
+    FlowsChanged(Session, Vec<FlowChange>),
     /// The switch confirmed the flow-mods that it was sent.
     SwitchConfirmed,
     /// The switch refused a flow-mod, and with it everything that it was sent together with.

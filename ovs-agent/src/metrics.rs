@@ -18,6 +18,8 @@ pub struct Metrics {
     registry: Registry,
     /// Additions, changes and deletions of flows that were sent.
     pub flow_mods_sent: Counter,
+    /// Flows of the switch that somebody else changed.
+    pub flows_drifted: Counter,
     /// From sending flow-mods to the switch's confirmation.
     pub apply_seconds: Histogram,
     /// Requests of the CNI binary by command and error code; 0 is success.
@@ -70,6 +72,8 @@ impl Default for Metrics {
         let addresses_free = gauge("addresses_free", "Addresses that can be handed out now");
         let (flow_mods_sent, apply_seconds) = (Counter::default(), seconds());
         registry.register("flow_mods_sent", "Flow-mods sent to the switch", flow_mods_sent.clone());
+        let flows_drifted = Counter::default();
+        registry.register("flows_drifted", "Flows that somebody else changed", flows_drifted.clone());
         registry.register("apply_seconds", "From flow-mods to their confirmation", apply_seconds.clone());
         let cni_requests = Family::<CniLabels, Counter>::default();
         registry.register("cni_requests", "CNI requests by command and error code", cni_requests.clone());
@@ -78,6 +82,7 @@ impl Default for Metrics {
         Self {
             registry,
             flow_mods_sent,
+            flows_drifted,
             apply_seconds,
             cni_requests,
             cni_seconds,

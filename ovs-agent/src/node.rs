@@ -8,6 +8,7 @@ use api::cni::AttachmentId;
 use api::generated::ferrule::v1alpha1 as wire;
 use api::watermark::Watermark;
 use compiler::host::HostState;
+use compiler::incremental::Touched;
 use compiler::switch::SwitchRows;
 use compiler::{NodeConfig, Owner, PortRef};
 use network::{NodeView, PolicyId};
@@ -19,7 +20,7 @@ use crate::event::{AttachmentIds, Database, Event, Session};
 use crate::plan::{Confirmation, FlowMods, Planner};
 use crate::recipe::Recipe;
 use crate::saved::Saved;
-use crate::shadow::Shadow;
+use crate::shadow::{FlowChange, Shadow};
 
 mod compile;
 mod cut;
@@ -50,6 +51,8 @@ pub struct Node {
     rejected: Rejected,
     compiled: Compiled,
     planner: Planner,
+    /// What deltas brought since the last plan.
+    touched: Touched,
     /// Counts changes of anything that the program depends on.
     generation: u64,
     confirmed: Confirmed,
@@ -58,6 +61,7 @@ pub struct Node {
     departed: Vec<(u64, Vec<std::net::IpAddr>)>,
     work: Work,
     flow_mods_sent: u64,
+    drifted: u64,
 }
 
 /// An attachment, and the revision of our bindings that reported it.
@@ -78,6 +82,8 @@ enum Switch {
 struct Applying {
     confirmation: Confirmation,
     promise: Confirmed,
+    /// Somebody else changed flows meanwhile, before or after: only reading them again tells what holds.
+    doubtful: bool,
     /// What the flow-mods were made from: leads from one that is refused to what made it.
     recipe: Recipe,
     threat: Threat,
@@ -125,6 +131,8 @@ pub struct Work {
     pub messages: Vec<(Session, wire::FromAgent)>,
     /// Streams to be ended: these controllers offer what is older than what is held.
     pub leave: Vec<(Session, String)>,
+    /// What the switch of this session holds is to be read again.
+    pub observe: Option<Session>,
     /// Connections of these addresses are to be forgotten: their owners are gone.
     pub forget: Option<(Session, Vec<std::net::IpAddr>)>,
     /// The switch is to be asked about connections; the answer comes as an event.
@@ -175,12 +183,14 @@ impl Node {
             rejected: Rejected::default(),
             compiled: Compiled::default(),
             planner: Planner::default(),
+            touched: Touched::everything(),
             generation: 1,
             confirmed: Confirmed::default(),
             cuts: Cuts::default(),
             departed: Vec::new(),
             work: Work { ranges: Some(Vec::new()), ..Work::default() },
             flow_mods_sent: 0,
+            drifted: 0,
         }
     }
 
@@ -215,6 +225,7 @@ impl Node {
                 self.generation += 1;
             }
             Event::ConnectionsCut(session, outcome) => self.connections_cut(session, outcome),
+            Event::FlowsChanged(session, changes) => self.flows_changed(session, changes),
             Event::SwitchConfirmed => self.switch_confirmed(),
             Event::SwitchRefused { index, error } => self.switch_refused(index, &error),
             Event::SwitchLost(problem) => {
@@ -287,14 +298,52 @@ impl Node {
     }
 
     fn switch_confirmed(&mut self) {
-        if let Switch::Here { shadow, applying, problem, .. } = &mut self.switch
+        if let Switch::Here { session, shadow, applying, problem } = &mut self.switch
             && let Some(applying) = applying.take()
         {
             *problem = None;
             applying.confirmation.apply(shadow);
+            if applying.doubtful {
+                *problem = Some("somebody else changes flows of the switch".into());
+                self.work.observe = Some(*session);
+                self.cuts.unknown();
+                return;
+            }
             let before = std::mem::replace(&mut self.confirmed, applying.promise);
             self.cuts.confirmed(before.generation, applying.threat);
         }
+    }
+
+    /// Notes what somebody else did to the switch's flows; what should be otherwise is put right by the next plan.
+    fn flows_changed(&mut self, session: Session, changes: Vec<FlowChange>) {
+        let Switch::Here { session: here, shadow, applying, .. } = &mut self.switch else { return };
+        if *here != session {
+            return;
+        }
+        let mut drifted = 0;
+        for FlowChange { id, now } in changes {
+            if shadow.get(&id) != now.as_ref() {
+                drifted += 1;
+                match now {
+                    Some(held) => shadow.insert(id, held),
+                    None => shadow.remove(&id),
+                }
+            }
+        }
+        if drifted == 0 {
+            return;
+        }
+        self.drifted += drifted;
+        if let Some(applying) = applying {
+            applying.doubtful = true;
+        }
+        self.planner.forget();
+        self.generation += 1;
+    }
+
+    /// Flows of the switch that somebody else changed, since the start.
+    pub fn drifted(&self) -> u64 {
+        self.drifted
     }
 
     /// The whole bundle was discarded. What made the bad flow is left out from now on, the rest is sent again.

@@ -53,6 +53,8 @@ pub enum SwitchCommand {
     Forget(Session, Vec<std::net::IpAddr>),
     /// Ask the switch about connections, and say what came of it; if this is still the connection.
     Cut(Session, Box<crate::cut::Order>),
+    /// Read everything that it holds again, and tell; if this is still the connection.
+    Observe(Session),
     /// Read flows with their counters.
     Dump(Dump),
 }
@@ -196,7 +198,13 @@ impl Owner {
             }
             _ => {}
         }
+        let before = self.node.drifted();
         self.node.handle(event);
+        let drifted = self.node.drifted() - before;
+        if drifted > 0 {
+            tracing::warn!(flows = drifted, "somebody else changed flows of the switch; they are put right");
+            self.outputs.metrics.flows_drifted.inc_by(drifted);
+        }
     }
 
     fn applied(&mut self, outcome: &'static str) {
@@ -268,6 +276,9 @@ impl Owner {
         }
         if let Some((session, order)) = work.cut {
             let _ = switch.send(SwitchCommand::Cut(session, Box::new(order))).await;
+        }
+        if let Some(session) = work.observe {
+            let _ = switch.send(SwitchCommand::Observe(session)).await;
         }
         if let Some((session, addresses)) = work.forget {
             let _ = switch.send(SwitchCommand::Forget(session, addresses)).await;

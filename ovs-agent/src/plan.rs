@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use compiler::incremental::{Changes, Compiler};
+use compiler::incremental::{Changes, Compiler, Touched};
 use compiler::program::bind_flow;
 use compiler::{Flow, FlowKey, PortRef, Reason, Sink};
 use openflow::{Cookie, Field, FlowMod, TableId};
@@ -44,18 +44,25 @@ impl Planner {
     }
 
     /// What takes `shadow` to what `recipe` makes. Additions and changes are both ADD: an identical ADD keeps counters and
-    /// renews the cookie, where MODIFY_STRICT keeps the old one. Deletions come last, ordered.
-    pub fn plan(&mut self, recipe: Recipe, shadow: &mut Shadow) -> Plan {
-        self.plan_holding(recipe, shadow, HELD)
+    /// renews the cookie, where MODIFY_STRICT keeps the old one. Deletions come last, ordered. What `touched` does not name
+    /// is as it was in the last plan.
+    pub fn plan(&mut self, recipe: Recipe, touched: Touched, shadow: &mut Shadow) -> Plan {
+        self.plan_holding(recipe, touched, shadow, HELD)
     }
 
-    fn plan_holding(&mut self, recipe: Recipe, shadow: &mut Shadow, limit: usize) -> Plan {
+    fn plan_holding(
+        &mut self,
+        recipe: Recipe,
+        mut touched: Touched,
+        shadow: &mut Shadow,
+        limit: usize,
+    ) -> Plan {
         let renumbered = self
             .numbers
             .keys()
             .chain(recipe.numbers.keys())
             .filter(|port| self.numbers.get(*port) != recipe.numbers.get(*port));
-        let renumbered = renumbered.cloned().collect();
+        touched.renumbered = renumbered.cloned().collect();
         let mut difference = Difference {
             shadow,
             now: &recipe.numbers,
@@ -67,7 +74,7 @@ impl Planner {
             wanted: HashSet::new(),
             gone: HashSet::new(),
         };
-        let refused = self.compiler.update(recipe.input(), &renumbered, &mut difference);
+        let refused = self.compiler.update(recipe.input(), &touched, &mut difference).clone();
         let (held, added, gone) = difference.finish();
         self.numbers.clone_from(&recipe.numbers);
         let (added, gone): (Arc<HashMap<_, _>>, Arc<[_]>) = (Arc::new(added), gone.into());
@@ -156,8 +163,8 @@ fn bind(key: &FlowKey, flow: &Flow, numbers: &Numbers) -> Option<FlowMod> {
     bind_flow(key, flow, &|port: &PortRef| numbers.get(port).copied())
 }
 
-impl Sink for Difference<'_> {
-    fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
+impl Changes for Difference<'_> {
+    fn flow(&mut self, key: FlowKey, flow: Flow) {
         let bound = bind(&key, &flow, self.now);
         if !self.whole && (bound.is_none() || self.is_rebound(&key)) {
             self.unbind(&key);
@@ -177,9 +184,7 @@ impl Sink for Difference<'_> {
             self.add(id, wanted, message);
         }
     }
-}
 
-impl Changes for Difference<'_> {
     fn everything(&mut self) {
         self.whole = true;
         self.shadow.begin_round();

@@ -56,7 +56,7 @@ fn holding(recipe: &Recipe) -> Shadow {
 
 /// Plans, confirms, checks what the switch then holds; gives how many were added and deleted.
 fn step(planner: &mut Planner, shadow: &mut Shadow, recipe: &Recipe) -> (usize, usize) {
-    let plan = planner.plan(recipe.clone(), shadow);
+    let plan = planner.plan(recipe.clone(), Touched::nothing(), shadow);
     plan.confirmation.apply(shadow);
     assert_eq!(*shadow, holding(recipe));
     let flows: Vec<_> = plan.flows.into_iter().collect();
@@ -116,7 +116,7 @@ fn a_large_plan_is_made_again_as_it_was() {
     let plan = |limit| {
         let mut shadow = Shadow::default();
         shadow.insert(FlowId::of(&foreign), Held::wanted(&foreign));
-        Planner::default().plan_holding(recipe.clone(), &mut shadow, limit)
+        Planner::default().plan_holding(recipe.clone(), Touched::nothing(), &mut shadow, limit)
     };
     let (held, made) = (plan(HELD), plan(3));
     assert!(matches!((&held.flows, &made.flows), (FlowMods::Held(_), FlowMods::Made(_))));

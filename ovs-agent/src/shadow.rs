@@ -22,7 +22,8 @@ impl FlowId {
         Self::new(flow.table, flow.priority, &flow.match_)
     }
 
-    pub(crate) fn new(table: TableId, priority: u16, match_: &Match) -> Self {
+    /// The flow of a table with this priority and match.
+    pub fn new(table: TableId, priority: u16, match_: &Match) -> Self {
         Self { table, priority, match_: match_.canonical().to_bytes() }
     }
 
@@ -32,6 +33,15 @@ impl FlowId {
         let match_ = Match::from_bytes(&self.match_).unwrap_or_default();
         FlowMod::delete_strict(self.table, self.priority, match_)
     }
+}
+
+/// What somebody made of a flow, as the switch tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowChange {
+    /// Which flow.
+    pub id: FlowId,
+    /// What it is now; `None`: gone.
+    pub now: Option<Held>,
 }
 
 /// What is known of a flow in the switch.
@@ -46,14 +56,17 @@ pub struct Held {
 impl Held {
     /// What will be held once this is added.
     pub fn wanted(flow: &FlowMod) -> Self {
-        let timeouts = (flow.idle_timeout, flow.hard_timeout);
-        Self { cookie: flow.cookie, fingerprint: fingerprint(&flow.instructions, timeouts, flow.flags) }
+        Self::new(flow.cookie, &flow.instructions, (flow.idle_timeout, flow.hard_timeout), flow.flags)
     }
 
     /// What the switch reports.
     pub fn observed(flow: &FlowStats) -> Self {
-        let timeouts = (flow.idle_timeout, flow.hard_timeout);
-        Self { cookie: flow.cookie, fingerprint: fingerprint(&flow.instructions, timeouts, flow.flags) }
+        Self::new(flow.cookie, &flow.instructions, (flow.idle_timeout, flow.hard_timeout), flow.flags)
+    }
+
+    /// A flow with these instructions, timeouts (idle and hard, in seconds) and flags.
+    pub fn new(cookie: Cookie, instructions: &[Instruction], timeouts: (u16, u16), flags: FlowFlags) -> Self {
+        Self { cookie, fingerprint: fingerprint(instructions, timeouts, flags) }
     }
 }
 

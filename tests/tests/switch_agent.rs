@@ -400,3 +400,37 @@ fn liars_and_the_absent_get_one_clear_sentence() -> Outcome {
     assert_eq!(failed(serde_json::from_slice(&text)?).code, code::DECODE);
     agent.stop()
 }
+
+#[test]
+fn what_somebody_does_to_the_flows_is_put_right_at_once() -> Outcome {
+    let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let agent = Agent::start(ovs.rundir(), folder.path())?;
+    agent.in_sync();
+    assert!(matches!(agent.add("one", None)?, Reply::Added(_)));
+    let before = flows(&ovs)?;
+    let target = format!("unix:{}", ovs.mgmt_socket("br-int").display());
+    // What is done, and how many flow-mods put it right.
+    for (command, flow, repairs) in [
+        ("del-flows", "table=36", 3),
+        ("add-flow", "table=80,priority=65000,ip,actions=drop", 1),
+        ("mod-flows", "table=120,actions=drop", 3),
+        ("add-flow", "cookie=0x7,table=28,priority=0,actions=drop", 1),
+    ] {
+        let sent = agent.sent();
+        ovs.ofctl(["-O", "OpenFlow13", command, target.as_str(), flow])?;
+        agent.wait(flow, |agent| agent.sent() >= sent + repairs);
+        agent.in_sync();
+        assert_eq!(agent.sent(), sent + repairs, "{command} {flow}");
+        same(&flows(&ovs)?, &before);
+    }
+    let metrics = agent.get_text("/metrics");
+    assert!(metrics.contains("ferrule_agent_flows_drifted_total 8"), "{metrics}");
+    // What the switch learns is its own, and what comes and goes again needs nothing.
+    let sent = agent.sent();
+    ovs.ofctl(["-O", "OpenFlow13", "add-flow", target.as_str(), "table=44,priority=1,actions=drop"])?;
+    assert!(matches!(agent.add("two", None)?, Reply::Added(_)));
+    assert!(agent.sent() > sent);
+    assert!(flows(&ovs)?.iter().any(|flow| flow.contains("table=44, priority=1 ")));
+    agent.stop()
+}

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use network::{Direction, Isolation, PolicyId, Tier, ViewPolicy};
 
 pub(crate) use parts::{Members, Narrow};
-pub(crate) use stage::{Stage, Why};
+pub(crate) use stage::{Stage, StageChanges, Why};
 pub(crate) use subjects::{Kept, Now, Subjects};
 
 use crate::packet::{End, Family, address, ct_state, with_address, with_state};
@@ -80,19 +80,29 @@ pub(crate) const STAGES: [(Direction, Tier); 6] = [
     (Direction::Ingress, Tier::Baseline),
 ];
 
-/// The stages of a view, in the order of [`STAGES`], and the policies that were refused.
-pub(crate) fn stages<'a>(context: &Context<'a>, members: &dyn Members) -> (Vec<(Stage, Why<'a>)>, Refused) {
-    let mut refused = Refused::new();
-    let stages = STAGES
-        .into_iter()
-        .map(|(direction, tier)| {
-            let policies = context.input.view.policies.values().filter(|policy| policy.tier == tier);
-            let policies: Vec<(&ViewPolicy, bool)> =
-                policies.map(|policy| (policy, context.input.closed.contains(&policy.id))).collect();
-            Stage::new(&policies, direction, tier, members, &mut refused)
-        })
-        .collect();
-    (stages, refused)
+/// What the rules of a view come to.
+#[derive(Default)]
+pub(crate) struct Stages<'a> {
+    /// In the order of [`STAGES`].
+    pub(crate) stages: Vec<(Stage, Why<'a>)>,
+    /// The policies that were refused.
+    pub(crate) refused: Refused,
+    /// By so many members sets may grow in all before a rule comes near a limit.
+    pub(crate) room: usize,
+}
+
+/// The stages of a view.
+pub(crate) fn stages<'a>(context: &Context<'a>, members: &dyn Members) -> Stages<'a> {
+    let mut all = Stages { room: rules::MATCHES_PER_RULE, ..Stages::default() };
+    for (direction, tier) in STAGES {
+        let policies = context.input.view.policies.values().filter(|policy| policy.tier == tier);
+        let policies: Vec<(&ViewPolicy, bool)> =
+            policies.map(|policy| (policy, context.input.closed.contains(&policy.id))).collect();
+        let (stage, why, largest) = Stage::new(&policies, direction, tier, members, &mut all.refused);
+        all.stages.push((stage, why));
+        all.room = all.room.min(rules::MATCHES_PER_RULE.saturating_sub(largest));
+    }
+    all
 }
 
 /// Egress is asked where the source runs, and only pods have egress policies.

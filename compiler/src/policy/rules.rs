@@ -19,7 +19,7 @@ const LEVELS: u64 = 256;
 /// Rules with the same other end stay on one level, so that its addresses stand once; more rules than these are spread.
 const TOGETHER: usize = 500;
 /// A rule takes at most this many matches; more is refused, naming the policy.
-const MATCHES_PER_RULE: usize = 200_000;
+pub(super) const MATCHES_PER_RULE: usize = 200_000;
 
 /// What makes two rules the same conjunction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,14 +85,14 @@ fn plain_rules<'v>(policy: &'v ViewPolicy, direction: Direction, is_closed: bool
     policy.rules.iter().filter(|rule| rule.direction == direction).map(plain).collect()
 }
 
-/// The conjunctions of one tier in one direction, ordered by their keys.
+/// The conjunctions of one tier in one direction, ordered by their keys; and how many matches the largest other end has.
 pub(super) fn number<'v>(
     policies: &[(&'v ViewPolicy, bool)],
     direction: Direction,
     tier: Tier,
     members: &dyn Members,
     refused: &mut Refused,
-) -> Vec<Numbered<'v>> {
+) -> (Vec<Numbered<'v>>, usize) {
     let (tiers, pass) = tables(direction);
     let place = tiers.iter().position(|(t, _)| *t == tier).unwrap_or(1);
     let table = tiers[place].1;
@@ -147,7 +147,8 @@ pub(super) fn number<'v>(
             keys.entry(key).or_default().push((&policy.id, rule.index));
         }
     }
-    numbered(keys, tier)
+    let largest = counts.known.values().filter_map(|count| count.ok()).max().unwrap_or(0);
+    (numbered(keys, tier), largest)
 }
 
 fn numbered<'v>(keys: BTreeMap<RuleKey<'v>, Vec<(&'v PolicyId, u32)>>, tier: Tier) -> Vec<Numbered<'v>> {

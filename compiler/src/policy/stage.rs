@@ -78,15 +78,15 @@ struct Group {
 }
 
 impl Stage {
-    /// The stage of a tier, and why it is so.
+    /// The stage of a tier, why it is so, and how many matches its largest other end has.
     pub(super) fn new<'v>(
         policies: &[(&'v ViewPolicy, bool)],
         direction: Direction,
         tier: Tier,
         members: &dyn Members,
         refused: &mut Refused,
-    ) -> (Self, Why<'v>) {
-        let numbered = rules::number(policies, direction, tier, members, refused);
+    ) -> (Self, Why<'v>, usize) {
+        let (numbered, largest) = rules::number(policies, direction, tier, members, refused);
         let (tiers, _) = tables(direction);
         let table = tiers.iter().find(|(t, _)| *t == tier).map_or(tiers[1].1, |(_, table)| *table);
         let mut parts = Interner::default();
@@ -102,15 +102,15 @@ impl Stage {
                 ports: key.ports.map(|ports| parts.place(Part::Ports(ports.clone()))),
             })
             .collect();
-        (Self { direction, table, parts: parts.parts, conjunctions }, Why { numbered })
+        (Self { direction, table, parts: parts.parts, conjunctions }, Why { numbered }, largest)
     }
 
     /// Every flow.
     pub(crate) fn all(&self, why: &Why<'_>, members: &dyn Members, out: &mut Out<'_>) {
         for place in 0..self.conjunctions.len() {
-            self.verdict(place, why, out);
+            self.verdict(place, Some(why), out);
         }
-        self.groups(members, None, |group| self.group(&group, why, out));
+        self.groups(members, None, |group| self.group(&group, Some(why), out));
     }
 
     /// How it differs from what it was: the matches about which it may now say something else.
@@ -145,19 +145,18 @@ impl Stage {
         }
     }
 
-    /// The flows of what is touched.
+    /// The flows of what is touched, without their reasons.
     pub(crate) fn some(
         &self,
-        why: &Why<'_>,
         members: &dyn Members,
         come: &[usize],
         touched: &BTreeSet<Narrow>,
         out: &mut Out<'_>,
     ) {
         for place in come {
-            self.verdict(*place, why, out);
+            self.verdict(*place, None, out);
         }
-        self.groups(members, Some(touched), |group| self.group(&group, why, out));
+        self.groups(members, Some(touched), |group| self.group(&group, None, out));
     }
 
     /// The keys of what [`Stage::some`] gave for the same.
@@ -183,17 +182,16 @@ impl Stage {
     }
 
     /// The flow that decides for one conjunction.
-    fn verdict(&self, place: usize, why: &Why<'_>, out: &mut Out<'_>) {
+    fn verdict(&self, place: usize, why: Option<&Why<'_>>, out: &mut Out<'_>) {
         let one = &self.conjunctions[place];
         if !one.is_unconditional() {
-            out.add_for(self.verdict_of(one), &|| Reason {
-                owners: why.owners(place, self.direction).collect(),
-                what: why.numbered[place].key.sentence(self.direction),
+            out.add_for(self.verdict_of(one), &|| {
+                why.map_or_else(Reason::default, |why| why.of(place, self))
             });
         }
     }
 
-    fn group(&self, group: &Group, why: &Why<'_>, out: &mut Out<'_>) {
+    fn group(&self, group: &Group, why: Option<&Why<'_>>, out: &mut Out<'_>) {
         let match_ = group.narrow.to_match(subject_end(self.direction));
         let mut draft = flow(self.table, group.priority, match_.clone());
         if let Some(next) = group.next {
@@ -204,15 +202,16 @@ impl Stage {
                 draft.act(openflow::Action::Conjunction { clause: *clause, n_clauses: *n_clauses, id: *id });
         }
         out.add_for(draft, &|| {
-            let owners = group.rules.iter().flat_map(|place| why.owners(*place, self.direction)).collect();
-            let what = match group.next {
-                Some(_) => group
-                    .rules
-                    .first()
-                    .map_or_else(String::new, |place| why.numbered[*place].key.sentence(self.direction)),
-                None => words::clause(&self.words(group), &match_, group.entries.len()),
+            let Some(why) = why else { return Reason::default() };
+            let mut reason = Reason::default();
+            for place in &group.rules {
+                reason.owners.extend(why.owners(*place, self.direction));
+            }
+            reason.what = match (group.next, group.rules.first()) {
+                (Some(_), Some(place)) => why.of(*place, self).what,
+                _ => words::clause(&self.words(group), &match_, group.entries.len()),
             };
-            Reason { owners, what }
+            reason
         });
     }
 
@@ -235,18 +234,24 @@ impl Stage {
         if touched.is_some_and(BTreeSet::is_empty) {
             return;
         }
-        let mut uses: Vec<Vec<(usize, u8)>> = vec![Vec::new(); self.parts.len()];
-        for (place, one) in self.conjunctions.iter().enumerate() {
-            for (part, clause) in one.clauses() {
-                uses[part as usize].push((place, clause));
-            }
-        }
         // Small and flat: this is all that is ever held of a stage's matches at once.
         let mut entries: Vec<(Narrow, PartId)> = Vec::new();
+        let mut uses: HashMap<PartId, Vec<(usize, u8)>> = HashMap::new();
         for (part, id) in self.parts.iter().zip(0..) {
+            let before = entries.len();
             match touched {
                 None => part.each(members, |narrow| entries.push((narrow, id))),
                 Some(touched) => part.each_of(members, touched, |narrow| entries.push((narrow, id))),
+            }
+            if entries.len() > before {
+                uses.insert(id, Vec::new());
+            }
+        }
+        for (place, one) in self.conjunctions.iter().enumerate() {
+            for (part, clause) in one.clauses() {
+                if let Some(uses) = uses.get_mut(&part) {
+                    uses.push((place, clause));
+                }
             }
         }
         entries.sort_unstable();
@@ -254,7 +259,7 @@ impl Stage {
         for run in entries.chunk_by(|(a, _), (b, _)| a == b) {
             let narrow = run[0].0;
             let mut groups: BTreeMap<u16, Group> = BTreeMap::new();
-            for (place, clause) in run.iter().flat_map(|(_, part)| &uses[*part as usize]) {
+            for (place, clause) in run.iter().filter_map(|(_, part)| uses.get(part)).flatten() {
                 let one = &self.conjunctions[*place];
                 // One step above the clauses, so that no match stands for both.
                 let priority = one.priority + u16::from(one.is_unconditional());
@@ -286,6 +291,13 @@ pub(crate) struct StageChanges {
 }
 
 impl Why<'_> {
+    fn of(&self, place: usize, stage: &Stage) -> Reason {
+        Reason {
+            owners: self.owners(place, stage.direction).collect(),
+            what: self.numbered[place].key.sentence(stage.direction),
+        }
+    }
+
     fn owners(&self, place: usize, direction: Direction) -> impl Iterator<Item = Owner> + '_ {
         let rule = move |(policy, index): &(&PolicyId, u32)| Owner::Rule {
             policy: (*policy).clone(),

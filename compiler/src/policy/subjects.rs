@@ -85,11 +85,18 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// The members that a set has more or less now.
-    pub(crate) fn changed(&self, view: &NodeView, mut take: impl FnMut(IpAddr)) {
+    /// The members that a set has more or less now, of `touched` sets alone where they are given.
+    pub(crate) fn changed(
+        &self,
+        view: &NodeView,
+        touched: Option<&BTreeSet<SetId>>,
+        mut take: impl FnMut(IpAddr),
+    ) {
         let differs = |set: &SetId| !self.is_same(*set, view);
-        let sets: BTreeSet<SetId> =
-            self.sets.keys().chain(view.sets.keys()).copied().filter(|set| differs(set)).collect();
+        let sets: BTreeSet<SetId> = match touched {
+            Some(touched) => touched.iter().copied().filter(differs).collect(),
+            None => self.sets.keys().chain(view.sets.keys()).copied().filter(differs).collect(),
+        };
         for set in sets {
             let old = self.sets.get(&set).map_or(&[][..], |members| members);
             let new = view.sets.get(&set).map(|set| &set.members);
@@ -108,13 +115,16 @@ impl Kept {
         }
     }
 
-    /// Becomes what the view says.
-    pub(crate) fn follow(&mut self, view: &NodeView, subjects: Subjects) {
+    /// Becomes what the view says, as far as it is `touched`.
+    pub(crate) fn follow(&mut self, view: &NodeView, subjects: Subjects, touched: Option<&BTreeSet<SetId>>) {
         self.subjects = subjects;
-        self.sets.retain(|set, _| view.sets.contains_key(set));
-        for (id, set) in &view.sets {
-            if !self.is_same(*id, view) {
-                self.sets.insert(*id, set.members.iter().copied().collect());
+        let every = || self.sets.keys().chain(view.sets.keys()).copied().collect();
+        let sets = touched.cloned().unwrap_or_else(every);
+        for id in sets {
+            match view.sets.get(&id) {
+                None => drop(self.sets.remove(&id)),
+                Some(_) if self.is_same(id, view) => {}
+                Some(set) => drop(self.sets.insert(id, set.members.iter().copied().collect())),
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod discovery;
 pub mod endpoint_slice;
 pub mod host;
 pub mod https;
+mod monitor;
 pub mod netlink;
 pub mod nftables;
 pub mod switch;

@@ -16,11 +16,12 @@ use ovsdb::Backoff;
 use tokio::sync::mpsc;
 
 use super::cutter::{self, CutError};
+use super::monitor;
 use crate::cut::{Order, Outcome};
 use crate::event::{Event, Observed, Session};
 use crate::owner::{Dump, SwitchCommand};
 use crate::plan::FlowMods;
-use crate::shadow::Shadow;
+use crate::shadow::{FlowChange, Shadow};
 
 /// How long the switch may take for everything that it holds, or for a bundle; 100,000 flows take it a second or two.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
@@ -64,7 +65,7 @@ async fn idle(wait: Duration, commands: &mut mpsc::Receiver<SwitchCommand>, prob
                     drop(dump.reply.send(Err(format!("the switch is out of reach ({problem}); check ovs-vswitchd"))));
                 }
                 // It belongs to a connection that is over.
-                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..)) => {}
+                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Observe(_)) => {}
                 None => return false,
             },
         }
@@ -85,6 +86,14 @@ type Applying = Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>;
 type Cutting = Pin<Box<dyn Future<Output = Result<Outcome, CutError>> + Send>>;
 
 impl Link<'_> {
+    /// False when nobody listens any more.
+    async fn tell_observed(&self, version: &str, shadow: Shadow, early: Vec<FlowChange>) -> bool {
+        let observed = Observed { session: self.session, version: version.to_owned(), shadow };
+        let told = self.events.send(Event::SwitchObserved(Box::new(observed))).await;
+        told.is_ok()
+            && (early.is_empty() || self.events.send(Event::FlowsChanged(self.session, early)).await.is_ok())
+    }
+
     async fn serve(&mut self, socket: &std::path::Path, commands: &mut mpsc::Receiver<SwitchCommand>) -> End {
         let target = Target::Unix(socket.to_owned());
         let lost = |was_up| move |error: ClientError| End::Lost { problem: error.to_string(), was_up };
@@ -92,16 +101,19 @@ impl Link<'_> {
             Ok(connected) => connected,
             Err(error) => return lost(false)(error),
         };
-        let shadow = match Client::within(ANSWER_LIMIT, observe(&client)).await {
-            Ok(shadow) => shadow,
+        // Before everything is read, so that no change falls between.
+        if let Err(error) = Client::within(ANSWER_LIMIT, watch(&client)).await {
+            return lost(false)(error);
+        }
+        let (shadow, early) = match Client::within(ANSWER_LIMIT, observe(&client, &mut unasked)).await {
+            Ok(observed) => observed,
             Err(error) => return lost(false)(error),
         };
         let version = match Client::within(ANSWER_LIMIT, version(&client)).await {
             Ok(version) => version,
             Err(error) => return lost(false)(error),
         };
-        let observed = Observed { session: self.session, version, shadow };
-        if self.events.send(Event::SwitchObserved(Box::new(observed))).await.is_err() {
+        if !self.tell_observed(&version, shadow, early).await {
             return End::Agent;
         }
         let mut applying: Option<Applying> = None;
@@ -113,6 +125,18 @@ impl Link<'_> {
                     Some(ClientEvent::Error { xid, error }) => {
                         tracing::warn!(xid = xid.0, error = %error.code, "the switch refused a message");
                     }
+                    Some(ClientEvent::Async(message)) => match monitor::word(message) {
+                        monitor::Word::Changes(changes) => {
+                            if self.events.send(Event::FlowsChanged(self.session, changes)).await.is_err() {
+                                return End::Agent;
+                            }
+                        }
+                        monitor::Word::Gap => {
+                            let problem = "the switch left out changes of its flows: reading all again";
+                            return End::Lost { problem: problem.into(), was_up: true };
+                        }
+                        monitor::Word::Nothing => {}
+                    },
                     Some(_) => {}
                     None => {
                         let problem = "the connection to the switch ended".into();
@@ -152,7 +176,17 @@ impl Link<'_> {
                             return lost(true)(error);
                         }
                     }
-                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..)) => {}
+                    Some(SwitchCommand::Observe(session)) if session == self.session => {
+                        let observed = observe(&client, &mut unasked);
+                        let (shadow, early) = match Client::within(ANSWER_LIMIT, observed).await {
+                            Ok(observed) => observed,
+                            Err(error) => return lost(true)(error),
+                        };
+                        if !self.tell_observed(&version, shadow, early).await {
+                            return End::Agent;
+                        }
+                    }
+                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Observe(_)) => {}
                     Some(SwitchCommand::Dump(wanted)) => drop(tokio::spawn(dump(client.clone(), wanted))),
                     None => return End::Agent,
                 },
@@ -179,16 +213,45 @@ async fn cut(client: Client, socket: PathBuf, order: Box<Order>) -> Result<Outco
     outcome
 }
 
-async fn observe(client: &Client) -> Result<Shadow, ClientError> {
+/// Asks to be told of every change that others make.
+async fn watch(client: &Client) -> Result<(), ClientError> {
+    // The first answer says that it was understood.
+    client.multipart(monitor::request()).await?.next().await.map(drop)
+}
+
+/// Everything that the switch holds, and what changed while it was read.
+async fn observe(
+    client: &Client,
+    unasked: &mut mpsc::Receiver<ClientEvent>,
+) -> Result<(Shadow, Vec<FlowChange>), ClientError> {
     let mut shadow = Shadow::default();
-    let observe = |flow: FlowStats| {
+    let mut early = Vec::new();
+    let take = |flow: FlowStats| {
         // What the switch learned is its own.
         if !compiler::Table::from_id(flow.table.0).is_some_and(compiler::Table::is_learned) {
             shadow.observe(&flow);
         }
     };
-    client.dump_flows(FlowStatsRequest::default(), observe).await?;
-    Ok(shadow)
+    let mut reading = Box::pin(client.dump_flows(FlowStatsRequest::default(), take));
+    loop {
+        tokio::select! {
+            read = reading.as_mut() => {
+                read?;
+                break;
+            }
+            Some(event) = unasked.recv() => match event {
+                ClientEvent::Disconnected(error) => return Err(error.into()),
+                ClientEvent::Async(message) => match monitor::word(message) {
+                    monitor::Word::Changes(changes) => early.extend(changes),
+                    // Only what was missed before is missed: everything is being read.
+                    monitor::Word::Gap | monitor::Word::Nothing => {}
+                },
+                _ => {}
+            },
+        }
+    }
+    drop(reading);
+    Ok((shadow, early))
 }
 
 /// What the switch says that it is: Open vSwitch's version. The database may not say, where nobody wrote it there.

@@ -1,9 +1,12 @@
 //! From the node's state to what should be done about it: what the database and the host should hold, and the flow-mods that
 //! take the switch to where it should be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::stream::ResourceId;
 use compiler::PortRef;
+use compiler::incremental::Touched;
 
 use super::{Applying, Confirmed, Node, Switch, cut};
 use crate::attachment::Attachment;
@@ -25,6 +28,22 @@ impl Node {
         }
         if due {
             self.plan(recipe);
+        }
+    }
+
+    /// Notes what a delta brought, for the next plan.
+    pub(super) fn touch(&mut self, changed: &BTreeSet<ResourceId>) {
+        for id in changed {
+            match id {
+                ResourceId::Policy(_) => self.touched.policies = true,
+                ResourceId::AddressSet(id) => {
+                    if let Some(sets) = &mut self.touched.sets {
+                        sets.insert(*id);
+                    }
+                }
+                // Nodes and pods are few: they are compared.
+                _ => {}
+            }
         }
     }
 
@@ -83,7 +102,8 @@ impl Node {
             unbound,
         };
         let Switch::Here { shadow, session, applying, .. } = &mut self.switch else { return };
-        let Plan { flows, confirmation, refused } = self.planner.plan(recipe.clone(), shadow);
+        let touched = std::mem::replace(&mut self.touched, Touched::nothing());
+        let Plan { flows, confirmation, refused } = self.planner.plan(recipe.clone(), touched, shadow);
         if refused != self.compiled.refused {
             self.cuts.unknown();
         }
@@ -94,7 +114,7 @@ impl Node {
             return;
         }
         self.flow_mods_sent += flows.len() as u64;
-        *applying = Some(Box::new(Applying { confirmation, promise, recipe, threat }));
+        *applying = Some(Box::new(Applying { confirmation, promise, doubtful: false, recipe, threat }));
         self.work.flows = Some((*session, flows));
     }
 }

@@ -261,6 +261,7 @@ impl Node {
         self.take_as_leader(session);
         self.cuts.changing(&self.view, &self.config.node, api::delta::named(delta));
         let applied = api::delta::apply(Arc::make_mut(&mut self.view), delta);
+        self.touch(&applied.changed);
         for id in &applied.changed {
             if let ResourceId::Policy(id) = id {
                 self.rejected.policies.remove(id);

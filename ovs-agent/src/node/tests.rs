@@ -303,3 +303,32 @@ fn open_vswitchs_own_words_reach_whoever_waits() {
 
 #[path = "stream_tests.rs"]
 mod stream_tests;
+
+#[test]
+fn a_change_behind_our_back_is_put_right_and_one_in_between_is_looked_up() {
+    let mut node = node(Saved::default(), &[], false);
+    node.handle(database(&[]));
+    node.handle(observed(1, Shadow::default()));
+    settle(&mut node);
+    let whole = shadow(&node);
+    let gone = |whole: &Shadow| FlowChange { id: whole.iter().next().unwrap().0.clone(), now: None };
+    node.handle(Event::FlowsChanged(Session(2), vec![gone(&whole)]));
+    assert_eq!(settle(&mut node), 0, "of another connection");
+    node.handle(Event::FlowsChanged(Session(1), vec![gone(&whole)]));
+    assert!(!node.in_sync());
+    assert_eq!((settle(&mut node), node.drifted()), (1, 1));
+    assert_eq!(shadow(&node), whole);
+
+    // Whether it came before or after what is under way cannot be told.
+    node.handle(Event::Plugged(Box::new(attachment("a", 2, None))));
+    node.handle(database(&[&attachment("a", 2, None).host_interface]));
+    assert!(node.work().flows.is_some());
+    node.handle(Event::FlowsChanged(Session(1), vec![gone(&whole)]));
+    node.handle(Event::SwitchConfirmed);
+    let work = node.work();
+    assert!(work.observe == Some(Session(1)) && work.flows.is_none() && !work.in_sync);
+    let (reread, plugged) = (shadow(&node), attachment("a", 2, None));
+    node.handle(observed(1, reread));
+    assert_eq!(settle(&mut node), 1);
+    assert_eq!(node.standing(&plugged.id), Standing::InForce);
+}
