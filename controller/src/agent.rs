@@ -12,7 +12,7 @@ use api::delta::{self, Resources, Versions};
 use api::generated::ferrule::v1alpha1 as wire;
 use api::role::{Holding, Role};
 use api::stream::{Rejection, ResourceId, Version};
-use api::watermark::{Epoch, Outdated, Watermark};
+use api::watermark::{Outdated, Watermark};
 use network::NodeName;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -249,11 +249,6 @@ impl Agent {
     /// Whether there is a stream.
     pub fn is_connected(&self) -> bool {
         self.link.is_some()
-    }
-
-    /// Whether it enforces something of another epoch, and was sent nothing of this one yet.
-    pub fn brings_state(&self, epoch: Epoch) -> bool {
-        self.is_asking() && self.watermark != Watermark::default() && self.watermark.epoch != epoch
     }
 
     /// The agent's version.

@@ -22,6 +22,9 @@ pub const MAX_PODS_PER_NODE: usize = 4096;
 pub struct NodeBindings {
     /// Revision of the agent's list.
     pub revision: u64,
+    /// The greatest that it ever was: an agent that lost its counter does not take others back.
+    #[serde(default)]
+    pub greatest: u64,
     /// Pod by name; a pod of a name has one incarnation at a time.
     #[serde(with = "as_list")]
     pub pods: BTreeMap<NamespacedName, Binding>,
@@ -34,7 +37,7 @@ pub enum Change {
     Nothing,
     /// Something changed.
     Forward,
-    /// The revision is smaller than it was: the agent lost its counter. Watermarks of this epoch no longer dominate.
+    /// The revision is smaller than it was: the agent lost its counter.
     Back,
 }
 
@@ -95,12 +98,19 @@ impl Bindings {
         }
     }
 
-    /// The revision of every node that reported something, by source name.
+    /// The revision of every node that reported something, by source name, as everybody but the node itself sees it: it
+    /// never goes back.
     pub fn revisions(&self) -> impl Iterator<Item = (String, u64)> + '_ {
         self.nodes
             .iter()
-            .filter(|(_, held)| held.revision > 0)
-            .map(|(node, held)| (Watermark::bindings_of(node), held.revision))
+            .map(|(node, held)| (Watermark::bindings_of(node), held.greatest.max(held.revision)))
+            .filter(|(_, revision)| *revision > 0)
+    }
+
+    /// The revision of a node's list where it is smaller than it once was: what the node itself has to see, which waits
+    /// for its own reports.
+    pub fn went_back(&self, node: &NodeName) -> Option<u64> {
+        self.nodes.get(node).filter(|held| held.revision < held.greatest).map(|held| held.revision)
     }
 
     /// The network with the addresses that agents reported in place of the objects' own, and what was refused.
@@ -154,6 +164,7 @@ impl Bindings {
 
 fn advance(held: &mut NodeBindings, revision: u64, changed: bool) -> Change {
     let before = std::mem::replace(&mut held.revision, revision);
+    held.greatest = held.greatest.max(before).max(revision);
     match revision.cmp(&before) {
         std::cmp::Ordering::Less => Change::Back,
         std::cmp::Ordering::Equal if !changed => Change::Nothing,
@@ -352,7 +363,11 @@ mod tests {
         assert_eq!(bindings.update(&node, vec![], &["uid-a".into()].into(), 7), Change::Forward);
         assert!(bindings.of(&node).unwrap().pods.is_empty());
         assert_eq!(bindings.replace(&node, vec![], 2), Change::Back);
-        assert_eq!(bindings.revisions().collect::<Vec<_>>(), [("bindings/node-1".to_owned(), 2)]);
+        // Others are not taken back.
+        assert_eq!(bindings.revisions().collect::<Vec<_>>(), [("bindings/node-1".to_owned(), 7)]);
+        assert_eq!(bindings.went_back(&node), Some(2));
+        bindings.update(&node, vec![], &[].into(), 8);
+        assert_eq!((bindings.revisions().next().unwrap().1, bindings.went_back(&node)), (8, None));
     }
 
     #[test]

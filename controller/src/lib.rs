@@ -14,6 +14,7 @@ pub mod agent;
 pub mod attach;
 pub mod bindings;
 pub mod config;
+pub mod floor;
 pub mod http;
 pub mod identity;
 pub mod index;

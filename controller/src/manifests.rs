@@ -21,6 +21,7 @@ use objects::directory::{self, MAX_FILE_BYTES};
 
 use crate::owner::{Event, Owner};
 use crate::source::{Problem, Revision, Snapshot};
+use crate::state::Demand;
 
 /// What the source is called in the watermark.
 pub const MANIFESTS: &str = "manifests";
@@ -31,6 +32,15 @@ const QUIET: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often directories are looked for that could not be watched.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the thread that watches waits for.
+#[derive(Debug)]
+pub enum Wake {
+    /// A file or directory changed.
+    Changed(notify::Result<notify::Event>),
+    /// Agents have acknowledged what we may lack.
+    Demand(Demand),
+}
 
 /// Makes the network out of texts.
 pub trait Translate: Send + 'static {
@@ -158,11 +168,18 @@ impl<T: Translate> Manifests<T> {
         }
     }
 
-    /// Watches the directories in a thread of its own until the owner is gone.
-    pub fn watch(mut self, owner: Owner) -> Result<std::thread::JoinHandle<()>, notify::Error> {
-        let (sender, events) = mpsc::channel();
+    /// Watches the directories in a thread of its own until the owner is gone. `demands` come by the channel of which this
+    /// is the other end: each is answered after everything was read again.
+    pub fn watch(
+        mut self,
+        owner: Owner,
+        (sender, events): (mpsc::Sender<Wake>, mpsc::Receiver<Wake>),
+    ) -> Result<std::thread::JoinHandle<()>, notify::Error> {
         let mut watches = Watches {
-            watcher: notify::recommended_watcher(sender)?,
+            watcher: notify::recommended_watcher(move |event| {
+                // Nobody listens any more when the controller ends.
+                let _ = sender.send(Wake::Changed(event));
+            })?,
             watched: vec![None; self.directories.len()],
         };
         watches.renew(&self.directories, &BTreeSet::new());
@@ -170,14 +187,20 @@ impl<T: Translate> Manifests<T> {
             // What changed between the first reading and the watch.
             let mut due = true;
             let mut removed = BTreeSet::new();
+            let mut demand = None;
             while !owner.is_gone() {
-                if (watches.renew(&self.directories, &removed) || due)
+                if (watches.renew(&self.directories, &removed) || due || demand.is_some())
                     && let Some(snapshot) = self.read()
                     && owner.tell_blocking(Event::Snapshot(snapshot)).is_err()
                 {
                     return;
                 }
-                due = wait(&events, &mut removed);
+                if let Some(demand) = demand.take()
+                    && owner.tell_blocking(Event::Confirm(demand)).is_err()
+                {
+                    return;
+                }
+                due = wait(&events, &mut removed, &mut demand);
             }
         });
         thread.map_err(notify::Error::io)
@@ -271,7 +294,8 @@ impl Watches {
 }
 
 /// Waits for a change to begin and to be complete; false when there was none for a while. Says which paths were removed.
-fn wait(events: &mpsc::Receiver<notify::Result<notify::Event>>, removed: &mut BTreeSet<PathBuf>) -> bool {
+/// A demand ends the waiting at once.
+fn wait(events: &mpsc::Receiver<Wake>, removed: &mut BTreeSet<PathBuf>, demand: &mut Option<Demand>) -> bool {
     removed.clear();
     let mut writing = BTreeSet::new();
     let mut concerns = |event: &notify::Result<notify::Event>, writing: &mut BTreeSet<PathBuf>| {
@@ -284,8 +308,12 @@ fn wait(events: &mpsc::Receiver<notify::Result<notify::Event>>, removed: &mut BT
     loop {
         let Some(left) = LOOK_AGAIN.checked_sub(began.elapsed()) else { return false };
         match events.recv_timeout(left) {
-            Ok(event) if concerns(&event, &mut writing) => break,
-            Ok(_) => {}
+            Ok(Wake::Changed(event)) if concerns(&event, &mut writing) => break,
+            Ok(Wake::Changed(_)) => {}
+            Ok(Wake::Demand(newest)) => {
+                *demand = Some(newest);
+                return false;
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => return false,
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 std::thread::sleep(left);
@@ -297,9 +325,11 @@ fn wait(events: &mpsc::Receiver<notify::Result<notify::Event>>, removed: &mut BT
     while let Some(left) = PATIENCE.checked_sub(began.elapsed()) {
         let quiet = if writing.is_empty() { QUIET.min(left) } else { left };
         match events.recv_timeout(quiet) {
-            Ok(event) => {
+            Ok(Wake::Changed(event)) => {
                 concerns(&event, &mut writing);
             }
+            // It is answered after the reading that follows.
+            Ok(Wake::Demand(newest)) => *demand = Some(newest),
             Err(_) => break,
         }
     }

@@ -98,7 +98,7 @@ struct Watching {
 impl Watching {
     fn begin(directories: Vec<PathBuf>) -> Self {
         let (owner, events) = Owner::channel();
-        let thread = Manifests::new(directories, Lines).watch(owner).unwrap();
+        let thread = Manifests::new(directories, Lines).watch(owner, mpsc::channel()).unwrap();
         Self { events, thread }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::{Hello, Link, SessionId};
 use crate::source::{Progress, Snapshot};
-use crate::state::{Asked, Said, State};
+use crate::state::{Asked, Demand, Said, State};
 use crate::store::{Saving, Store};
 
 /// Events that may wait for the owner; whoever has more to say waits.
@@ -27,6 +27,8 @@ pub enum Event {
     Snapshot(Snapshot),
     /// How the source stands.
     Progress(Progress),
+    /// The source has looked for what was demanded, and told what it found.
+    Confirm(Demand),
     /// An agent connected and said Hello.
     Attach(NodeName, Link, Box<Hello>),
     /// It said something else.
@@ -51,6 +53,7 @@ impl std::fmt::Debug for Event {
         match self {
             Self::Snapshot(snapshot) => write!(f, "Snapshot({:?})", snapshot.revisions),
             Self::Progress(progress) => write!(f, "Progress({progress:?})"),
+            Self::Confirm(demand) => write!(f, "Confirm({demand:?})"),
             Self::Attach(node, link, _) => write!(f, "Attach({node}, {:?})", link.session),
             Self::Said(node, session, said) => write!(f, "Said({node}, {session:?}, {said:?})"),
             Self::Detach(node, session) => write!(f, "Detach({node}, {session:?})"),
@@ -130,11 +133,15 @@ pub struct Saver {
     pub writer: blocking::SyncSender<Saving>,
 }
 
+/// Where the source hears of what agents have acknowledged and we lack.
+pub type Demands = Box<dyn Fn(Demand) + Send>;
+
 /// Owns the state until `stop` is sent (or its sender is gone), then drops it: every agent's stream ends with it.
 pub async fn run(
     mut state: State,
     mut events: mpsc::Receiver<Event>,
     saver: Option<Saver>,
+    demands: Demands,
     mut stop: oneshot::Receiver<()>,
 ) {
     let mut reads: Vec<Reading> = Vec::new();
@@ -165,6 +172,9 @@ pub async fn run(
         }
         saving_late = save(&mut state, saver.as_ref());
         state.settle(Instant::now());
+        if let Some(demand) = state.take_demand() {
+            demands(demand);
+        }
         for read in reads.drain(..) {
             read(&state);
         }
@@ -181,6 +191,7 @@ fn take(state: &mut State, event: Event, reads: &mut Vec<Reading>) {
     match event {
         Event::Snapshot(snapshot) => state.snapshot(snapshot),
         Event::Progress(progress) => state.progress(progress),
+        Event::Confirm(demand) => state.confirm(&demand),
         Event::Attach(node, link, hello) => state.attach(&node, link, *hello),
         Event::Said(node, session, said) => state.said(&node, session, said, Instant::now()),
         Event::Detach(node, session) => state.detach(&node, session),
@@ -198,7 +209,7 @@ fn save(state: &mut State, saver: Option<&Saver>) -> bool {
     if let Some(epoch) = epoch
         && let Err(error) = saver.store.save_epoch(epoch)
     {
-        tracing::error!(%error, %epoch, "the epoch is not saved; after a restart the clock decides");
+        tracing::error!(%error, %epoch, "the epoch is not saved; after a restart the agents tell it");
     }
     let mut late = false;
     for saving in bindings {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use api::client::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use api::generated::ferrule::v1alpha1::agents_server::AgentsServer;
@@ -23,10 +23,10 @@ use crate::kube::{
     self,
     client::{Access, AccessError},
 };
-use crate::manifests::{Manifests, Translate};
+use crate::manifests::{Manifests, Translate, Wake};
 use crate::metrics::Metrics;
-use crate::owner::{self, Event, Owner, Saver};
-use crate::state::State;
+use crate::owner::{self, Demands, Event, Owner, Saver};
+use crate::state::{Demand, State};
 use crate::store::{Store, StoreError};
 use crate::tls::{ServerIdentity, TlsError};
 
@@ -125,8 +125,7 @@ impl Controller {
             None => None,
         };
         let store = Store::open(&config.state_dir)?;
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let epoch = store.next_epoch(u64::try_from(now_ms).unwrap_or(0))?;
+        let epoch = store.epoch()?;
         let identity = ServerIdentity::prepare(&config.tls_dir, &config.listen, &config.tls_name)?;
         let certificate = |error: tonic::transport::Error| RunError::Certificate {
             directory: config.tls_dir.clone(),
@@ -156,16 +155,22 @@ impl Controller {
 
         let metrics = Metrics::default();
         let (owner, events) = Owner::channel();
-        let mut state = State::new(epoch, store.bindings()?, metrics.clone(), Instant::now());
+        let mut state = State::new(epoch, store.bindings()?, metrics.clone());
         let (writer, store_thread) = store.writer()?;
         let (tell_ahead, ahead) = watch::channel(Watermark::default());
-        if kube.is_some() {
-            state.follow(tell_ahead);
-        }
+        let wakes = std::sync::mpsc::channel();
+        let demands: Demands = if kube.is_some() {
+            state = state.of_shared_source();
+            Box::new(move |demand: Demand| drop(tell_ahead.send_replace(demand.acknowledged)))
+        } else {
+            let wake = wakes.0.clone();
+            // The thread ends with the owner.
+            Box::new(move |demand| drop(wake.send(Wake::Demand(demand))))
+        };
         let (stop_owner, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            owner::run(state, events, Some(Saver { store, writer }), stopped).await;
+            owner::run(state, events, Some(Saver { store, writer }), demands, stopped).await;
             Ok(())
         });
         match &kube {
@@ -179,7 +184,7 @@ impl Controller {
                     })?;
                 }
                 // Its thread sees that the owner is gone.
-                let _watching = manifests.watch(owner.clone())?;
+                let _watching = manifests.watch(owner.clone(), wakes)?;
             }
             Some(api) => {
                 let namespace = config.namespace.as_deref().or(api.namespace()).unwrap_or("kube-system");
@@ -215,7 +220,7 @@ impl Controller {
             tasks.spawn(async move {
                 server.await.map_err(|error| ended(format!("listening on {address}"), &error))
             });
-            tracing::info!(%address, %epoch, "listening for agents");
+            tracing::info!(%address, "listening for agents");
         }
         let router = http::router(Api { owner: owner.clone(), metrics });
         let serving = axum::serve(unix, router.clone()).with_graceful_shutdown(stopped_by(stopping.clone()));

@@ -1,26 +1,36 @@
 //! Everything the controller knows, and how each event changes it. One task owns it; no IO, the time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::generated::ferrule::v1alpha1 as wire;
 use api::role::Holding;
 use api::stream::{Binding, Rejection};
 use api::watermark::{Epoch, Watermark};
 use network::{Network, NodeName};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::agent::{Agent, Held, Hello, Link, Offer, SessionId};
 use crate::bindings::{Bindings, Change, NodeBindings};
+use crate::floor::{Floor, Ours, Verdict};
 use crate::index::Index;
+use crate::manifests::MANIFESTS;
 use crate::metrics::Metrics;
-use crate::source::{Problem, Progress, Snapshot};
+use crate::source::{Problem, Progress, Revision, Snapshot};
 
-/// How long after the start an agent that has a state may be kept waiting for nodes of which no bindings are known.
-pub const SETTLE: Duration = Duration::from_secs(3);
+/// An agent may push the epoch, or a revision that we count ourselves, by this much at most, so that none can use it up.
+const STRIDE: u64 = 1 << 32;
+/// One that was never told any takes what it hears first, up to here.
+const BELIEVABLE: u64 = 1 << 62;
 
-/// An agent may push the epoch by this much at most, so that none can use it up.
-const EPOCH_STRIDE: u64 = 1 << 32;
+/// What agents acknowledged and we lack: the source is to look for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Counts them.
+    pub number: u64,
+    /// All that agents acknowledged.
+    pub acknowledged: Watermark,
+}
 
 /// What an agent says after its Hello.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,24 +95,25 @@ pub struct State {
     garbage: BTreeMap<NodeName, String>,
     questions: BTreeMap<u64, (SessionId, oneshot::Sender<wire::Answer>)>,
     next_question: u64,
-    settled_at: Instant,
     stale: bool,
     metrics: Metrics,
-    /// Where a source that keeps the epoch itself hears what agents acknowledged and we lack.
-    ahead: Option<watch::Sender<Watermark>>,
+    /// What agents acknowledged beyond what we have.
+    floors: BTreeMap<NodeName, Floor>,
+    demand: Demand,
+    demanded: bool,
+    confirmed: u64,
+    /// The source keeps the epoch, and its revisions are the same for everybody; otherwise we count them.
+    keeps_epoch: bool,
+    /// Added to the revisions that we count, from the beginning at every start.
+    lift: u64,
 }
 
 /// One node's share of a question: the answer to come, or why there will be none.
 pub type Asked = Result<oneshot::Receiver<wire::Answer>, String>;
 
 impl State {
-    /// Starts an epoch with the bindings that were saved.
-    pub fn new(
-        epoch: Epoch,
-        bindings: BTreeMap<NodeName, NodeBindings>,
-        metrics: Metrics,
-        now: Instant,
-    ) -> Self {
+    /// Starts with the epoch and the bindings that were saved.
+    pub fn new(epoch: Epoch, bindings: BTreeMap<NodeName, NodeBindings>, metrics: Metrics) -> Self {
         Self {
             epoch,
             epoch_started: false,
@@ -116,16 +127,23 @@ impl State {
             garbage: BTreeMap::new(),
             questions: BTreeMap::new(),
             next_question: 0,
-            settled_at: now + SETTLE,
             stale: false,
             metrics,
-            ahead: None,
+            floors: BTreeMap::new(),
+            demand: Demand::default(),
+            demanded: false,
+            confirmed: 0,
+            keeps_epoch: false,
+            lift: 0,
         }
     }
 
-    /// The source keeps the epoch; it hears here what agents have acknowledged and we lack.
-    pub fn follow(&mut self, ahead: watch::Sender<Watermark>) {
-        self.ahead = Some(ahead);
+    /// With a source that keeps the epoch, and whose revisions are the same for everybody who reads it.
+    #[must_use]
+    pub fn of_shared_source(mut self) -> Self {
+        self.keeps_epoch = true;
+        self.epoch = Epoch(0);
+        self
     }
 
     /// A source read its objects again.
@@ -163,19 +181,71 @@ impl State {
         self.outrun(node);
     }
 
-    /// Whether an agent that wants us to lead has acknowledged more than we have, and what that means for us.
+    /// Whether an agent that wants us to lead has acknowledged more than we have.
     fn outrun(&mut self, node: &NodeName) {
+        self.floors.remove(node);
         let Some(agent) = self.agents.get(node).filter(|agent| agent.is_asking()) else { return };
         let acknowledged = agent.acknowledged(node);
-        if let Err(behind) = acknowledged.admits(&self.watermark()) {
-            if let Some(ahead) = &self.ahead {
-                tracing::info!(%node, error = %behind, "the agent has acknowledged more than we have; looking for it");
-                ahead.send_modify(|known| *known = acknowledged.join(std::mem::take(known)));
-                return;
-            }
-            tracing::warn!(%node, error = %behind, "the agent has acknowledged more than we have: a new epoch starts");
-            self.start_epoch(acknowledged.epoch);
+        let ours = self.watermark();
+        // Revisions that we count ourselves say nothing of what another one counted: the source has to look, and what it
+        // finds then is not older than anything that was acknowledged before.
+        let believable = self.is_believable(&acknowledged);
+        let looks = !self.keeps_epoch && believable && acknowledged != Watermark::default();
+        let Some(floor) = Floor::of(node, &acknowledged, &ours, looks.then_some(self.demand.number + 1))
+        else {
+            return;
+        };
+        if !believable {
+            tracing::error!(%node, epoch = %acknowledged.epoch, ours = %self.epoch, "the agent claims to have acknowledged what cannot be; it gets nothing until it forgets its state");
+        } else if looks {
+            self.demands(&acknowledged);
         }
+        self.floors.insert(node.clone(), floor);
+    }
+
+    fn is_believable(&self, acknowledged: &Watermark) -> bool {
+        let fresh = self.epoch <= Epoch(1);
+        let most = if fresh { BELIEVABLE } else { self.epoch.0.saturating_add(STRIDE) };
+        let counted = self.counted().is_none_or(|ours| {
+            acknowledged.revision(MANIFESTS) <= ours.saturating_add(if fresh { BELIEVABLE } else { STRIDE })
+        });
+        acknowledged.epoch.0 <= most && counted
+    }
+
+    fn demands(&mut self, acknowledged: &Watermark) {
+        self.demand.number += 1;
+        self.demand.acknowledged = acknowledged.join(std::mem::take(&mut self.demand.acknowledged));
+        self.demanded = true;
+    }
+
+    /// What the source has to look for, if there is something new.
+    pub fn take_demand(&mut self) -> Option<Demand> {
+        std::mem::take(&mut self.demanded).then(|| self.demand.clone())
+    }
+
+    /// A source that counts its revisions itself has looked again after the demand was made: what it gave contains
+    /// everything that was acknowledged before, and says so from now on.
+    pub fn confirm(&mut self, demand: &Demand) {
+        self.confirmed = self.confirmed.max(demand.number);
+        let acknowledged = &demand.acknowledged;
+        if !self.is_believable(acknowledged) {
+            return;
+        }
+        if acknowledged.epoch > self.epoch {
+            self.epoch = acknowledged.epoch;
+            self.epoch_started = true;
+        }
+        if acknowledged.epoch == self.epoch
+            && let Some(ours) = self.counted()
+        {
+            self.lift += acknowledged.revision(MANIFESTS).saturating_sub(ours);
+        }
+    }
+
+    /// The revision that we count ourselves.
+    fn counted(&self) -> Option<u64> {
+        let source = self.source.as_ref().filter(|_| !self.keeps_epoch)?;
+        source.revisions.get(MANIFESTS).map(|revision| revision.changed.saturating_add(self.lift))
     }
 
     /// An agent said something else.
@@ -208,6 +278,7 @@ impl State {
             Said::StandBy { held, reason } => {
                 tracing::info!(%node, %reason, "we stand by for the agent");
                 agent.stand_by(held);
+                self.floors.remove(node);
             }
             Said::Told(answer) => {
                 let asked = self.questions.get(&answer.id).is_some_and(|(asked, _)| *asked == session);
@@ -239,18 +310,8 @@ impl State {
             self.unsaved.insert(node.clone());
         }
         if change == Change::Back {
-            tracing::warn!(%node, "the agent's count of bindings went back: a new epoch starts");
-            self.start_epoch(self.epoch);
+            tracing::warn!(%node, "the agent's count of bindings went back: it lost its state");
         }
-    }
-
-    fn start_epoch(&mut self, after: Epoch) {
-        if after.0 > self.epoch.0.saturating_add(EPOCH_STRIDE) {
-            tracing::error!(epoch = %after, ours = %self.epoch, "an agent claims an epoch that cannot be; it will refuse what we send");
-            return;
-        }
-        self.epoch = Epoch(self.epoch.max(after).0.saturating_add(1));
-        self.epoch_started = true;
     }
 
     /// Brings model, views and agents up to date with everything that happened since; call after each batch of events.
@@ -296,53 +357,89 @@ impl State {
 
     fn drop_agent(&mut self, node: &NodeName) {
         self.agents.remove(node);
+        self.floors.remove(node);
         self.garbage.remove(node);
         self.index.neglect(node);
     }
 
     fn fan_out(&mut self, now: Instant) {
         let watermark = self.watermark();
-        let (epoch, unsettled) = (self.epoch, self.unsettled(now));
+        let contained = self.contained();
+        let mut lacking = Vec::new();
         for (node, agent) in &mut self.agents {
-            if agent.is_asking()
-                && let Err(behind) = agent.acknowledged(node).admits(&watermark)
-            {
-                agent.tell_behind(&watermark, &behind);
+            if !agent.is_connected() {
                 continue;
             }
-            if !agent.is_connected() || (unsettled && agent.brings_state(epoch)) {
-                continue;
+            let mut raised = BTreeMap::new();
+            if let Some(floor) = self.floors.get_mut(node) {
+                let nodes = &self.index.network().nodes;
+                let ours =
+                    Ours { watermark: &watermark, contained: &contained, nodes, confirmed: self.confirmed };
+                match floor.judge(ours, now) {
+                    Verdict::Met => drop(self.floors.remove(node)),
+                    Verdict::Raised(revisions) => raised = revisions,
+                    Verdict::Waits(_) => continue,
+                    Verdict::Lags(behind) => {
+                        agent.tell_behind(&watermark, &behind);
+                        if floor.reminds(now) {
+                            tracing::info!(%node, error = %behind, "the agent has acknowledged more than we have; looking for it");
+                            lacking.push(floor.acknowledged().clone());
+                        }
+                        continue;
+                    }
+                }
+            }
+            raised.extend(self.bindings.went_back(node).map(|own| (Watermark::bindings_of(node), own)));
+            let mut own = None;
+            if !raised.is_empty() {
+                own.insert(watermark.clone()).revisions.extend(raised);
             }
             let resources = self.index.attend(node);
-            if let Offer::Sent { resources, bytes } = agent.offer(node, &resources, &watermark, now) {
+            let offered = own.as_ref().unwrap_or(&watermark);
+            if let Offer::Sent { resources, bytes } = agent.offer(node, &resources, offered, now) {
                 tracing::debug!(%node, resources, bytes, "delta sent");
                 self.metrics.deltas_sent.inc();
                 self.metrics.resources_sent.inc_by(resources as u64);
                 self.metrics.delta_bytes.inc_by(bytes as u64);
             }
         }
-    }
-
-    /// Whether bindings of some node may still be on their way after a start that found none saved: what we would send
-    /// now could take addresses out of sets that are in force.
-    fn unsettled(&self, now: Instant) -> bool {
-        now < self.settled_at
-            && self.index.network().nodes.keys().any(|node| self.bindings.of(node).is_none())
+        for acknowledged in lacking {
+            if self.is_believable(&acknowledged) {
+                self.demands(&acknowledged);
+            }
+        }
     }
 
     /// When to settle again although nothing happens.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        (self.unsettled(now)
-            && self.agents.values().any(|agent| agent.is_connected() && agent.brings_state(self.epoch)))
-        .then_some(self.settled_at)
+        let connected = |node: &NodeName| self.agents.get(node).is_some_and(Agent::is_connected);
+        let waiting = self.floors.iter().filter(|(node, _)| connected(node));
+        waiting.filter_map(|(_, floor)| floor.wakes_at(now)).min()
+    }
+
+    /// Up to where each kind of objects is known.
+    fn contained(&self) -> BTreeMap<String, Revision> {
+        let Some(source) = &self.source else { return BTreeMap::new() };
+        if let Some(ours) = self.counted() {
+            return [(MANIFESTS.to_owned(), Revision::at(ours))].into();
+        }
+        // What came in since the snapshot was the same, as long as it is of the same epoch.
+        let newer =
+            if self.progress.epoch == source.epoch { &self.progress.contained } else { &source.revisions };
+        let mut contained = source.revisions.clone();
+        contained.extend(newer.iter().map(|(kind, revision)| (kind.clone(), *revision)));
+        contained
     }
 
     /// How much of every source the model contains.
     pub fn watermark(&self) -> Watermark {
         let mut revisions: BTreeMap<String, u64> = self.bindings.revisions().collect();
         if let Some(source) = &self.source {
-            let changed = source.revisions.iter().map(|(kind, revision)| (kind.clone(), revision.changed));
-            revisions.extend(changed.filter(|(_, revision)| *revision > 0));
+            let lift = if self.keeps_epoch { 0 } else { self.lift };
+            let changed = source.revisions.iter().filter(|(_, revision)| revision.changed > 0);
+            revisions.extend(
+                changed.map(|(kind, revision)| (kind.clone(), revision.changed.saturating_add(lift))),
+            );
         }
         Watermark { epoch: self.epoch, revisions }
     }

@@ -10,6 +10,7 @@ use tonic::Status;
 
 use super::*;
 use crate::agent::{QUEUE, WINDOW};
+use crate::floor::SETTLE;
 use crate::source::Revision;
 use crate::status::{self, Filter};
 use api::delta;
@@ -103,7 +104,7 @@ struct Peer {
 impl World {
     fn new() -> Self {
         let now = Instant::now();
-        let state = State::new(Epoch(10), BTreeMap::new(), Metrics::default(), now);
+        let state = State::new(Epoch(10), BTreeMap::new(), Metrics::default());
         Self { state, revision: 0, now }
     }
 
@@ -150,7 +151,16 @@ impl World {
         };
         self.state.attach(&name(k), Link { session, out }, hello);
         self.state.settle(self.now);
+        self.looks_again();
         Peer { node: name(k), session, queue, view, watermark }
+    }
+
+    /// The directory is read again when that is demanded, and nothing in it has changed.
+    fn looks_again(&mut self) {
+        if let Some(demand) = self.state.take_demand() {
+            self.state.confirm(&demand);
+            self.state.settle(self.now);
+        }
     }
 
     fn says(&mut self, peer: &Peer, said: Said) {
@@ -378,49 +388,122 @@ fn a_new_stream_ends_the_old_one() {
 }
 
 #[test]
-fn an_agent_that_knows_more_than_we_makes_a_new_epoch_and_is_served() {
+fn what_an_agent_has_from_another_controller_is_overtaken_by_looking_again() {
     let mut world = World::new();
     world.network(shop());
-    let held = Watermark { epoch: Epoch(700), revisions: [("manifests".into(), 99)].into() };
-    let mut one = world.reconnect(1, NodeView::default(), held, vec![], 0);
-    world.now += SETTLE;
+    let (out, _queue) = mpsc::channel(QUEUE);
+    let held = Watermark { epoch: Epoch(12), revisions: [("manifests".into(), 99)].into() };
+    let hello = Hello { acknowledged: held.clone(), ..Hello::default() };
+    world.state.attach(&name(1), Link { session: SessionId(u64::MAX), out }, hello);
     world.state.settle(world.now);
-    assert!(!world.takes(&mut one).is_empty());
-    assert_eq!(one.watermark.epoch, Epoch(701));
-    assert_eq!(world.state.take_unsaved().0, Some(Epoch(701)));
+    // Nothing is sent, and the directory has to be read again.
+    assert!(world.state.agents()[&name(1)].is_asking());
+    let demand = world.state.take_demand().unwrap();
+    assert_eq!((&demand.acknowledged, world.state.take_demand()), (&held, None));
+    // It had changed: what others had may have been this or something older.
+    let mut network = shop();
+    network.nodes.remove(&name(3));
+    world.network(network);
+    assert!(world.state.agents()[&name(1)].is_asking());
+    world.state.confirm(&demand);
+    world.state.settle(world.now);
+    assert!(!world.state.agents()[&name(1)].is_asking());
+    let ours = world.state.watermark();
+    assert_eq!((ours.epoch, ours.revision("manifests")), (Epoch(12), 99));
+    assert_eq!(world.state.take_unsaved().0, Some(Epoch(12)));
+    // Our own revisions go on from there.
+    world.network(shop());
+    assert_eq!(world.state.watermark().revision("manifests"), 100);
 
-    // A counter that went back does the same, and everybody hears of it.
-    let mut two = world.connect(2);
-    world.takes(&mut two);
-    world.binds(&one, vec![], 8);
-    world.takes(&mut one);
-    world.binds(&one, vec![], 2);
-    world.takes(&mut one);
-    world.takes(&mut two);
-    assert_eq!((one.watermark.epoch, two.watermark.epoch), (Epoch(702), Epoch(702)));
-    assert_eq!(one.watermark.revision("bindings/node-1"), 2);
-
-    // Nobody can use the epochs up.
+    // Whoever claims what cannot be is not believed, and gets nothing.
     let absurd = Watermark { epoch: Epoch(u64::MAX), revisions: BTreeMap::new() };
-    world.reconnect(3, NodeView::default(), absurd, vec![], 0);
-    assert_eq!(world.state.watermark().epoch, Epoch(702));
+    let mut three = world.reconnect(3, NodeView::default(), absurd, vec![], 0);
+    assert!(three.receive().is_none());
+    assert_eq!(world.state.watermark().epoch, Epoch(12));
+}
+
+#[test]
+fn an_agent_that_lost_its_count_takes_nobody_back() {
+    let mut world = World::new();
+    world.network(shop());
+    let (mut one, mut two) = (world.connect(1), world.connect(2));
+    world.binds(&one, vec![binding("web", "10.244.1.7")], 8);
+    world.takes(&mut one);
+    world.takes(&mut two);
+    // It starts from nothing and counts anew; what it waits for is its own count.
+    let mut one = world.reconnect(1, NodeView::default(), Watermark::default(), vec![], 2);
+    world.takes(&mut one);
+    world.takes(&mut two);
+    assert_eq!(
+        (one.watermark.revision("bindings/node-1"), two.watermark.revision("bindings/node-1")),
+        (2, 8)
+    );
+    assert_eq!((one.watermark.epoch, two.watermark.epoch), (Epoch(10), Epoch(10)));
+    assert!(two.view.sets.values().all(|set| set.members.is_empty()));
 }
 
 #[test]
 fn after_a_start_without_saved_bindings_agents_with_a_state_wait_for_the_others() {
     let mut world = World::new();
     world.network(shop());
-    let held = Watermark { epoch: Epoch(9), revisions: [("manifests".into(), 4)].into() };
+    let held = Watermark { epoch: Epoch(9), revisions: [("bindings/node-1".into(), 4)].into() };
     // Node 2 has addresses of node 1's pod in force; what it would get now has none.
-    let mut two = world.reconnect(2, NodeView::default(), held, vec![], 0);
+    let mut two = world.reconnect(2, NodeView::default(), held.clone(), vec![], 0);
     let mut fresh = world.connect(3);
     assert!(two.receive().is_none() && fresh.receive().is_some());
     assert_eq!(world.state.wake_at(world.now), Some(world.now + SETTLE));
-    world.reconnect(1, NodeView::default(), Watermark::default(), vec![binding("web", "10.244.1.7")], 1);
+    world.reconnect(1, NodeView::default(), Watermark::default(), vec![binding("web", "10.244.1.7")], 4);
     let delta = two.receive().unwrap();
     two.apply(&delta);
     assert!(two.view.sets.values().any(|set| set.members.len() == 1));
     assert_eq!(world.state.wake_at(world.now), None);
+
+    // Of a node that never calls again the objects say what there is.
+    let held = Watermark { epoch: Epoch(10), revisions: [("bindings/node-3".into(), 9)].into() };
+    let mut two = world.reconnect(2, two.view, held, vec![], 0);
+    assert!(two.receive().is_none());
+    world.now += SETTLE;
+    world.state.settle(world.now);
+    let delta = two.receive().unwrap();
+    two.apply(&delta);
+    assert_eq!(two.watermark.revision("bindings/node-3"), 9);
+}
+
+/// A source that keeps the epoch: the same revisions for every controller.
+fn shared(world: &mut World, epoch: u64, changed: u64, contained: u64) {
+    let revisions: BTreeMap<_, _> = [("pods".to_owned(), Revision { changed, contained })].into();
+    let snapshot = Snapshot { epoch: Some(Epoch(epoch)), revisions, network: shop(), ..Snapshot::default() };
+    world.state.snapshot(snapshot);
+    world.state.settle(world.now);
+}
+
+#[test]
+fn a_shared_source_is_followed_and_what_it_contains_is_said() {
+    let mut world = World::new();
+    world.state = State::new(Epoch(1), BTreeMap::new(), Metrics::default()).of_shared_source();
+    shared(&mut world, 3, 40, 50);
+    let held = |epoch, pods| Watermark { epoch: Epoch(epoch), revisions: [("pods".to_owned(), pods)].into() };
+    // Nothing changed between 40 and 50: the agent has what we have.
+    let mut one = world.reconnect(1, NodeView::default(), held(3, 45), vec![], 0);
+    world.takes(&mut one);
+    assert_eq!(one.watermark, held(3, 45));
+
+    // Another controller knows more: looked for, and nothing sent until it is found.
+    let mut two = world.reconnect(2, NodeView::default(), held(3, 60), vec![], 0);
+    assert!(two.receive().is_none());
+    let contained = [("pods".to_owned(), Revision { changed: 40, contained: 61 })].into();
+    world.state.progress(Progress { epoch: Some(Epoch(3)), contained, ..Progress::default() });
+    world.state.settle(world.now);
+    world.takes(&mut two);
+    assert_eq!(two.watermark, held(3, 60));
+
+    // The history went back: a greater epoch is sent whatever its revisions are.
+    let mut three = world.reconnect(3, NodeView::default(), held(3, 900), vec![], 0);
+    assert!(three.receive().is_none());
+    shared(&mut world, 4, 30, 30);
+    world.takes(&mut three);
+    world.takes(&mut one);
+    assert_eq!((three.watermark, one.watermark), (held(4, 30), held(4, 30)));
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! What outlives the controller, in `--state-dir`: the epoch and the agents' bindings. Knows nothing of what they mean.
 //!
-//! **Epochs.** Revisions are counted in memory, so every start is a new epoch, greater than every earlier one by the saved
-//! number or, when that was lost, by the clock; the first delta then goes to every agent and is empty where nothing
-//! changed. Should an agent still have acknowledged a greater epoch, the controller starts a greater one yet: the
-//! directory it reads is the only truth there is.
+//! **Epochs.** Manifests have no history of their own: revisions are counted in memory, and what agents have acknowledged
+//! before is overtaken by reading the directory again ([`crate::state::State::confirm`]). The number is saved so that a
+//! restart need not learn it from them; no clock is asked.
 //!
 //! **Bindings.** A restarted controller that knew no bindings would take all addresses out of every address set until the
 //! agents have called again; so they are saved, one file per node, and a lost file costs only a short wait
-//! ([`crate::state::SETTLE`]).
+//! ([`crate::floor::SETTLE`]).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -50,20 +49,17 @@ impl Store {
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// A new epoch, greater than the saved one and not below `now_ms` (milliseconds since 1970); saved before it returns.
-    pub fn next_epoch(&self, now_ms: u64) -> Result<Epoch, StoreError> {
+    /// The saved epoch; the first one when none was saved or it is damaged, for agents bring what was acknowledged.
+    pub fn epoch(&self) -> Result<Epoch, StoreError> {
         let path = self.epoch_file();
-        let saved = match std::fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().unwrap_or_else(|error| {
-                tracing::warn!(%error, path = %path.display(), "the saved epoch is damaged; the clock decides");
-                Epoch::default()
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Epoch::default(),
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
-        let epoch = Epoch(saved.0.saturating_add(1).max(now_ms));
-        self.save_epoch(epoch)?;
-        Ok(epoch)
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim().parse().unwrap_or_else(|error| {
+                tracing::warn!(%error, path = %path.display(), "the saved epoch is damaged; the agents tell it");
+                Epoch(1)
+            })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Epoch(1)),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
     }
 
     /// Saves an epoch.
@@ -142,14 +138,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_is_greater_than_the_last_whatever_the_clock_says() {
+    fn an_epoch_outlives_us_and_damage_begins_anew() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        assert_eq!(store.next_epoch(1000).unwrap(), Epoch(1000));
-        assert_eq!(store.next_epoch(5).unwrap(), Epoch(1001));
-        assert_eq!(store.next_epoch(2000).unwrap(), Epoch(2000));
+        assert_eq!(store.epoch().unwrap(), Epoch(1));
+        store.save_epoch(Epoch(7)).unwrap();
+        assert_eq!(store.epoch().unwrap(), Epoch(7));
         std::fs::write(directory.path().join("epoch"), "garbage").unwrap();
-        assert_eq!(store.next_epoch(3000).unwrap(), Epoch(3000));
+        assert_eq!(store.epoch().unwrap(), Epoch(1));
     }
 
     #[test]

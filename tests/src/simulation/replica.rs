@@ -40,15 +40,15 @@ impl Replica {
         }
     }
 
-    /// Starts, as `controller::store` says: a greater epoch, the bindings that were saved.
-    pub fn start(&mut self, forgetful: bool, now: Instant) {
+    /// Starts, as `controller::store` says: with the epoch and the bindings that were saved.
+    pub fn start(&mut self, forgetful: bool) {
         if forgetful {
             self.saved_epoch = Epoch(0);
             self.saved_bindings.clear();
         }
-        self.saved_epoch = Epoch(self.saved_epoch.0 + 1);
+        self.saved_epoch = self.saved_epoch.max(Epoch(1));
         self.revision = 0;
-        self.state = Some(State::new(self.saved_epoch, self.saved_bindings.clone(), Metrics::default(), now));
+        self.state = Some(State::new(self.saved_epoch, self.saved_bindings.clone(), Metrics::default()));
         // It reads the directory anew.
         if let Some(newest) = self.unread.pop_back().or(self.read.take()) {
             self.unread = VecDeque::from([newest]);
@@ -84,5 +84,14 @@ impl Replica {
         self.saved_bindings.extend(bindings);
         state.settle(now);
         self.dirty = false;
+        let Some(demand) = state.take_demand() else { return };
+        // An agent has acknowledged what another controller sent: the directory is read again.
+        while !self.unread.is_empty() {
+            self.read_next();
+        }
+        if let Some(state) = &mut self.state {
+            state.confirm(&demand);
+            self.dirty = true;
+        }
     }
 }

@@ -119,10 +119,9 @@ impl World {
                 }
             }
             Step::ReplicaUp { replica, forgetful } => {
-                let now = self.now();
                 let replica = &mut self.replicas[*replica];
                 if replica.state.is_none() {
-                    replica.start(*forgetful, now);
+                    replica.start(*forgetful);
                 }
             }
             Step::Open(node, replica) => self.open(node, *replica)?,
