@@ -192,6 +192,13 @@ impl Controller {
                     namespace: namespace.to_owned(),
                     streams: config.lists == Lists::Streams,
                 };
+                let us = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+                let us = format!("{}-{}", us.trim(), std::process::id());
+                let writing = kube::writer::run(api.clone(), namespace.to_owned(), us, owner.clone());
+                tasks.spawn(async move {
+                    writing.await;
+                    Ok(())
+                });
                 let following = kube::source::run(api.clone(), settings, owner.clone(), ahead);
                 tasks.spawn(async move {
                     following.await;

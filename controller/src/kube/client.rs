@@ -159,7 +159,8 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response<Body>, Failure> {
-        let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        // A patch is a server-side apply, for which JSON is YAML.
+        let kind = if method == Method::PATCH { "application/apply-patch+yaml" } else { "application/json" };
         let request = Request::builder()
             .method(method)
             .uri(path)

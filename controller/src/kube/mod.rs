@@ -4,6 +4,7 @@
 //!  API server ──list, watch──▶ follow (one per kind, a Reflector each) ──Learnt──┐
 //!             ──ConfigMap────▶ epoch::keep ────────────────────────────── Told ──┤
 //!  owner ──what agents acknowledged and we lack─────────────────────────────────▶ source: Model ──Snapshot, Progress──▶ owner
+//!             ◀─Events, conditions── writer (while it holds the Lease) ──reads problems─────────────────────────────▶ owner
 //! ```
 //!
 //! **One history.** Everything that is told is of one epoch: the epoch is read before the kinds are listed. When a list is
@@ -15,6 +16,11 @@ pub mod epoch;
 pub mod follow;
 pub mod history;
 pub mod kinds;
+pub mod lease;
 pub mod model;
+#[cfg(test)]
+mod permissions;
 pub mod reflector;
+pub mod report;
 pub mod source;
+pub mod writer;
