@@ -176,7 +176,9 @@ impl Model {
         let mut problems = Vec::new();
         for (kind, progress) in WATCHED.iter().zip(&self.kinds) {
             for (verb, (failure, times)) in &progress.failing {
-                if matches!(failure, Failure::Forbidden(_)) || *times >= TELL_AFTER {
+                // A server that starts forbids everything for a moment.
+                let waits = !matches!(failure, Failure::Forbidden(_)) || progress.listed;
+                if !waits || *times >= TELL_AFTER {
                     problems.push(Problem {
                         object: kind.resource(),
                         source: "the API server".into(),

@@ -115,3 +115,64 @@ fn a_kind_that_comes_later_is_taken_and_one_that_goes_takes_its_objects_along() 
     model.learn(policies, Learnt::NoSuchKind);
     assert_eq!(model.take().unwrap().policies.len(), 0);
 }
+
+#[test]
+fn the_same_objects_come_to_the_same_network_as_manifests() {
+    let bound = |name: &str, node: &str, ip: &str| {
+        json!({"metadata": {"name": name, "namespace": "shop", "uid": name, "labels": {"app": name}},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "x", "ports": [{"name": "http", "containerPort": 80}]}]},
+            "status": {"podIP": ip, "podIPs": [{"ip": ip}], "phase": "Running"}})
+    };
+    let node = |k: u8| {
+        json!({"metadata": {"name": format!("node-{k}"), "labels": {"zone": "a"}}, "spec": {"podCIDRs": [format!("10.244.{k}.0/24")]},
+            "status": {"addresses": [{"type": "InternalIP", "address": format!("192.0.2.{k}")}, {"type": "Hostname", "address": "x"}]}})
+    };
+    let objects: Vec<(&str, Value)> = vec![
+        ("Node", node(1)),
+        ("Node", node(2)),
+        ("Namespace", json!({"metadata": {"name": "shop", "labels": {"team": "a"}}})),
+        ("Pod", bound("web", "node-1", "10.244.1.5")),
+        ("Pod", bound("db", "node-2", "10.244.2.7")),
+        (
+            "Service",
+            json!({"metadata": {"name": "db", "namespace": "shop"}, "spec": {"type": "ClusterIP", "clusterIP": "10.96.3.4",
+            "clusterIPs": ["10.96.3.4"], "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}}),
+        ),
+        (
+            "EndpointSlice",
+            json!({"metadata": {"name": "db-x", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}},
+            "addressType": "IPv4", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.244.2.7"], "conditions": {"ready": true}, "nodeName": "node-2"}]}),
+        ),
+        (
+            "NetworkPolicy",
+            json!({"metadata": {"name": "db", "namespace": "shop", "generation": 3}, "spec": {
+            "podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [{"namespaceSelector": {"matchLabels": {"team": "a"}}, "podSelector": {}}, {"ipBlock": {"cidr": "198.51.100.0/24"}}],
+                "ports": [{"port": "http", "protocol": "TCP"}, {"port": 90, "endPort": 99, "protocol": "UDP"}]}]}}),
+        ),
+        (
+            "ClusterNetworkPolicy",
+            json!({"metadata": {"name": "deny"}, "spec": {"tier": "Admin", "priority": 7, "subject": {"namespaces": {}},
+            "ingress": [{"name": "x", "action": "Deny", "from": [{"namespaces": {"matchLabels": {"team": "b"}}}]}]}}),
+        ),
+    ];
+    let mut model = Model::default();
+    let mut files = BTreeMap::new();
+    for (kind, watched) in WATCHED.iter().enumerate() {
+        let mine = objects.iter().filter(|(name, _)| *name == watched.name);
+        let mut all = Vec::new();
+        for (number, (_, value)) in mine.enumerate() {
+            all.push(Seen::of(watched.name, &watched.api_version(), value.clone()));
+            let mut text = value.clone();
+            text["kind"] = watched.name.into();
+            text["apiVersion"] = watched.api_version().into();
+            files.insert(format!("{}-{number}.yaml", watched.name), std::sync::Arc::from(text.to_string()));
+        }
+        model.learn(kind, Learnt::All(all, 10));
+    }
+    let (network, problems) = crate::manifests::Translate::translate(&crate::translate::Objects, &files);
+    assert_eq!((problems, model.understood()), (vec![], vec![]));
+    assert_eq!(network.policies.len() + network.services.len(), 3);
+    assert_eq!(*model.take().unwrap(), network);
+}

@@ -144,6 +144,8 @@ pub struct Reflector<T> {
     optional: bool,
     streams: bool,
     failures: u32,
+    /// How often in a row a watch was forbidden or refused: lists in between succeed, and must not follow one another.
+    unwatched: u32,
     wait: Duration,
 }
 
@@ -151,7 +153,7 @@ impl<T> Reflector<T> {
     /// Begins with a list; a stream if `streams` and the server knows how.
     pub fn new(optional: bool, streams: bool) -> Self {
         let mut reflector =
-            Self { state: State::Absent, optional, streams, failures: 0, wait: Duration::ZERO };
+            Self { state: State::Absent, optional, streams, failures: 0, unwatched: 0, wait: Duration::ZERO };
         reflector.relist();
         reflector
     }
@@ -218,6 +220,7 @@ impl<T> Reflector<T> {
 
     /// The server accepted `Stream` or `Watch`.
     pub fn opened(&mut self) -> Vec<Learnt<T>> {
+        self.unwatched = 0;
         vec![Learnt::Succeeded("watch")]
     }
 
@@ -306,10 +309,11 @@ impl<T> Reflector<T> {
                 self.begin();
                 self.back_off(None);
             }
-            (State::Watching { .. }, Failure::Forbidden(_))
-            | (State::Watching { .. }, Failure::Refused(_)) => {
+            (State::Watching { .. }, Failure::Forbidden(_) | Failure::Refused(_)) => {
                 self.begin();
+                self.failures = self.unwatched;
                 self.back_off(None);
+                self.unwatched = self.failures;
             }
             (State::Watching { revision } | State::Resuming { revision }, _) => {
                 self.state = State::Resuming { revision: *revision };

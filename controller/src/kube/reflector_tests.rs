@@ -137,6 +137,14 @@ fn what_is_forbidden_is_told_with_its_verb() {
     assert_eq!(pods.failed(no()), [Learnt::Failed("watch", no(), 1)]);
     // Without the watch the list is the only way to learn anything.
     assert_eq!(pods.next(), (FIRST_WAIT, Request::List(None)));
+    // Lists that succeed in between do not make it faster.
+    pods.page(page(&["a"], 8, None));
+    assert_eq!(pods.failed(no()), [Learnt::Failed("watch", no(), 2)]);
+    assert_eq!(pods.next(), (FIRST_WAIT * 2, Request::List(None)));
+    pods.page(page(&["a"], 9, None));
+    pods.opened();
+    pods.failed(no());
+    assert_eq!(pods.next(), (FIRST_WAIT, Request::List(None)));
 }
 
 #[test]
