@@ -63,14 +63,34 @@ impl AttachmentId {
     }
 }
 
-/// A DEL that the binary answered while the agent was away: one file per attachment in `tombstones/` of the state
-/// directory, JSON, named [`Tombstone::file_name`]. The agent does the DEL when it is back and then removes the file.
+/// What is to be taken back: one file per attachment in `tombstones/` of the state directory, JSON, named
+/// [`Tombstone::file_name`]. The binary writes it before it begins an ADD or a DEL and keeps it locked (flock(2)); it
+/// removes it when nothing is left to do. One that nobody locks belongs to a call that was killed, or to a DEL while the
+/// agent was away: the agent carries the deletion out and removes the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
-    /// What was deleted.
+    /// What is to be deleted.
     pub id: AttachmentId,
     /// `name` of the network configuration.
     pub network: String,
+    /// The IPAM plugin that has to take addresses back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<Delegate>,
+}
+
+/// How a delegated IPAM plugin is called (CNI 1.1 §"Delegated plugins"): all that its DEL needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegate {
+    /// `ipam.type`: the plugin's name.
+    pub plugin: String,
+    /// `CNI_PATH`: the folders where it is looked for.
+    pub path: String,
+    /// `CNI_NETNS`.
+    pub netns: String,
+    /// `CNI_ARGS`.
+    pub args: String,
+    /// What it gets on standard input: the network configuration that we got.
+    pub config: serde_json::Value,
 }
 
 impl Tombstone {
@@ -110,9 +130,9 @@ pub struct AddRequest {
     /// Ethernet address asked for (runtimeConfig `mac`).
     #[serde(default)]
     pub mac: Option<Mac>,
-    /// The `ipam` object of the network configuration when it names a delegated plugin, as it was written.
+    /// The delegated IPAM plugin that gave `addresses`: then they are all there are.
     #[serde(default)]
-    pub ipam: Option<serde_json::Value>,
+    pub ipam: Option<Delegate>,
     /// For CHECK: what ADD answered (`prevResult`), as addresses.
     #[serde(default)]
     pub expected: Vec<IpAddr>,
@@ -200,6 +220,8 @@ pub mod code {
     pub const SWITCH: u32 = 103;
     /// CHECK: reality differs from what ADD answered.
     pub const CHECK_FAILED: u32 = 104;
+    /// The delegated IPAM plugin failed with a code of its own, or answered something that is no result.
+    pub const IPAM_PLUGIN: u32 = 105;
 }
 
 #[cfg(test)]

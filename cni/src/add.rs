@@ -1,56 +1,62 @@
 //! ADD (CNI 1.1 §"ADD"): the veth first, the agent next, the container's end last, so that nothing in the container can
-//! send before its policy is in force. What was begun is undone when a later step fails.
+//! send before its policy is in force. What was begun is undone when a later step fails, and owed when this is killed.
 
 use std::path::Path;
 
-use api::cni::{AddRequest, Attachment, Command, Failure, Reply, code};
+use api::cni::{AddRequest, Attachment, Command, Failure, Reply, Tombstone, code};
 use serde_json::Value;
 
 use crate::agent::{Agent, AgentError};
 use crate::config::Config;
-use crate::delete::forget;
+use crate::delete::{lock, storage, tombstone};
 use crate::environment::Container;
+use crate::fault;
 use crate::fields::invalid;
 use crate::interface::{configure, create, open, raise_host_end, set_mtu};
-use crate::netlink::Rtnetlink;
 use crate::netns::Namespace;
+use crate::plugin;
 use crate::result::{Address, Attached, Interface, Route};
-use crate::tombstone;
+use crate::take_back::take_back;
 
 /// Attaches a container; gives the result document.
 pub(crate) fn add(config: &Config, container: &Container, agent: Agent<'_>) -> Result<Value, Failure> {
     let namespace = Namespace::open(&container.netns)?;
     let request = request(config, container)?;
-    if tombstone::exists(&config.state_directory, &container.id) {
-        // A DEL that the agent has not seen yet must not hit what is made now.
+    let owed = tombstone(config, &container.id);
+    let (mut intent, earlier) = lock(config, &owed)?;
+    if let Some(earlier) = earlier {
+        // A deletion that the agent has not seen yet must not hit what is made now.
         agent.ask(Command::Del(container.id.clone()))?;
-        tombstone::remove(&config.state_directory, &container.id).map_err(|error| Failure {
-            code: code::IO,
-            msg: format!("cannot remove a tombstone in {}: {error}", config.state_directory.display()),
-            details: String::new(),
-        })?;
+        take_back(&earlier)?;
     }
-    let mut netlink = open()?;
-    create(&mut netlink, &request.host_interface, &container.id.interface, &namespace)?;
+    intent.write(&owed).map_err(|error| storage("write", config, &container.id, &error))?;
+    fault::reach("cni.add.begun");
     let mut asked = false;
-    let attached = attach(config, &request, &namespace, agent, &mut netlink, &mut asked);
+    let attached = attach(config, request, &namespace, agent, &mut asked);
+    let end = |intent: crate::tombstone::Intent| {
+        intent.end().map_err(|error| storage("remove", config, &container.id, &error))
+    };
     match attached {
-        Ok(attached) => Ok(attached.render(config.version, config.previous.as_ref(), config.dns.as_ref())),
+        Ok((attached, dns)) => {
+            end(intent)?;
+            fault::reach("cni.add.ended");
+            Ok(attached.render(config.version, config.previous.as_ref(), dns.as_ref()))
+        }
         Err(mut failure) => {
-            let mut left = Vec::new();
-            if asked && let Err(second) = forget(config, &container.id, agent) {
-                left.push(second.msg);
-            }
-            if let Err(error) = netlink.delete_link(&request.host_interface) {
-                left.push(format!("cannot delete interface {}: {error}", request.host_interface));
-            }
-            if !left.is_empty() {
-                failure.details =
-                    format!("{} undoing it: {}", failure.details, left.join("; ")).trim().to_owned();
+            // What cannot be undone now stays owed.
+            if let Err(left) = undo(&owed, asked, agent).and_then(|()| end(intent)) {
+                let details = format!("{}; undoing it: {}", failure.details, left.msg);
+                failure.details = details.trim_start_matches("; ").to_owned();
             }
             Err(failure)
         }
     }
+}
+
+fn undo(owed: &Tombstone, asked: bool, agent: Agent<'_>) -> Result<(), Failure> {
+    let forgotten = if asked { agent.ask(Command::Del(owed.id.clone())).map(drop) } else { Ok(()) };
+    take_back(owed)?;
+    forgotten.map_err(Failure::from)
 }
 
 /// What the agent is told about an attachment.
@@ -81,16 +87,37 @@ pub(crate) fn request(config: &Config, container: &Container) -> Result<AddReque
     })
 }
 
-/// The steps that have to be undone together. `asked` becomes true when the agent may hold something.
+/// The steps that have to be undone together. `asked` becomes true when the agent may hold something. Gives what the result
+/// says, and its `dns`.
 fn attach(
     config: &Config,
-    request: &AddRequest,
+    mut request: AddRequest,
     namespace: &Namespace,
     agent: Agent<'_>,
-    netlink: &mut Rtnetlink,
     asked: &mut bool,
-) -> Result<Attached, Failure> {
-    let host_mac = raise_host_end(netlink, &request.host_interface)?;
+) -> Result<(Attached, Option<Value>), Failure> {
+    let mut dns = config.dns.clone();
+    if let Some(delegate) = &config.ipam {
+        let given = plugin::add(delegate, &request.id)?;
+        if let Some(other) = request.addresses.iter().find(|asked| !given.addresses.contains(asked)) {
+            return Err(Failure {
+                code: code::ADDRESS_REFUSED,
+                msg: format!(
+                    "address {other} was asked for, IPAM plugin `{}` gave {:?}: leave the request out, or let the plugin \
+                     give that address",
+                    delegate.plugin, given.addresses
+                ),
+                details: String::new(),
+            });
+        }
+        request.addresses = given.addresses;
+        dns = dns.or(given.dns);
+        fault::reach("cni.add.delegated");
+    }
+    let netlink = &mut open()?;
+    create(netlink, &request.host_interface, &request.id.interface, namespace)?;
+    fault::reach("cni.add.veth");
+    let host_mac = raise_host_end(netlink, &request.host_interface, &request.network)?;
     let reply = agent.ask(Command::Add(request.clone()));
     // A refusal leaves nothing behind (`Reply::Failed`), and who was not reached knows of nothing.
     *asked = !matches!(reply, Err(AgentError::Unreachable { .. } | AgentError::Refused(_)));
@@ -104,6 +131,7 @@ fn attach(
             details: String::new(),
         });
     };
+    fault::reach("cni.add.answered");
     if let Some(mtu) = config.mtu {
         if mtu > attachment.mtu {
             return Err(invalid(format!(
@@ -115,13 +143,14 @@ fn attach(
     }
     set_mtu(netlink, &request.host_interface, attachment.mtu)?;
     namespace.run(|| configure(&request.id.interface, &attachment))?;
+    fault::reach("cni.add.configured");
     let host = Interface {
         name: request.host_interface.clone(),
         mac: host_mac,
         mtu: Some(attachment.mtu),
         sandbox: String::new(),
     };
-    Ok(attached(host, Path::new(&request.netns), &request.id.interface, &attachment))
+    Ok((attached(host, Path::new(&request.netns), &request.id.interface, &attachment), dns))
 }
 
 /// The result of an attachment: the host's end, the container's end, and what the latter has.

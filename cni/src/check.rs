@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::environment::Container;
 use crate::interface::{mac, open, refused};
 use crate::netns::Namespace;
+use crate::plugin;
 use crate::result::{Attached, Interface};
 
 /// Compares an attachment with its `prevResult`.
@@ -44,6 +45,16 @@ pub(crate) fn check(config: &Config, container: &Container, agent: Agent<'_>) ->
         }
         Err(error) => return Err(error.into()),
     };
+    if let Some(delegate) = &config.ipam {
+        match plugin::check(delegate, &request.id, config.previous.as_ref()) {
+            Ok(()) => {}
+            // It cannot answer now, or was not found: that is no difference.
+            Err(failure) if matches!(failure.code, code::TRY_AGAIN | code::INVALID_CONFIG) => {
+                return Err(failure);
+            }
+            Err(failure) => differences.push([failure.msg, failure.details].join(" ").trim().to_owned()),
+        }
+    }
     let host = &request.host_interface;
     match open()?.link(host).map_err(|error| refused("read the state", host, &error))? {
         None => differences.push(format!("the host's end {host} is gone")),

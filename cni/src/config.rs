@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use api::cni::{AttachmentId, Failure, code};
+use api::cni::{AttachmentId, Delegate, Failure, code};
 use network::Mac;
 use serde_json::{Map, Value};
 
@@ -31,8 +31,8 @@ pub(crate) struct Config {
     pub(crate) state_directory: PathBuf,
     /// An upper limit for the interface's MTU.
     pub(crate) mtu: Option<u32>,
-    /// The `ipam` object, when it delegates.
-    pub(crate) ipam: Option<Value>,
+    /// The IPAM plugin, when the `ipam` object names one; its environment is not the configuration's to know.
+    pub(crate) ipam: Option<Delegate>,
     /// Passed on into the result.
     pub(crate) dns: Option<Value>,
     /// Addresses asked for by the runtime (capability `ips`).
@@ -89,7 +89,7 @@ impl Config {
             state_directory: path(&fields, "stateDir", STATE_DIRECTORY)?,
             // The range was checked.
             mtu: mtu.and_then(|mtu| u32::try_from(mtu).ok()),
-            ipam: delegated(&fields)?,
+            ipam: delegated(&fields, object)?,
             dns: dns(&fields)?,
             addresses,
             mac,
@@ -119,15 +119,29 @@ fn path(fields: &Fields<'_>, name: &str, default: &str) -> Result<PathBuf, Failu
     if text.starts_with('/') { Ok(text.into()) } else { Err(fields.wrong(name, &text.into(), what)) }
 }
 
-/// The `ipam` object when it names a plugin; ours is built in and may be called `ferrule`.
-fn delegated(fields: &Fields<'_>) -> Result<Option<Value>, Failure> {
+/// The plugin that the `ipam` object names; ours is built in and may be called `ferrule`.
+fn delegated(fields: &Fields<'_>, object: &Map<String, Value>) -> Result<Option<Delegate>, Failure> {
     let Some(ipam) = fields.object("ipam", "an object with a `type`")? else { return Ok(None) };
     let what = "the name of an IPAM plugin, or \"ferrule\" for the built-in one";
     let name = ipam.text("type", what)?.unwrap_or("ferrule");
-    if name.contains('/') {
+    if name.contains('/') || matches!(name, "." | "..") {
         return Err(ipam.wrong("type", &name.into(), what));
     }
-    Ok(if matches!(name, "" | "ferrule") { None } else { fields.get("ipam").cloned() })
+    if matches!(name, "" | "ferrule") {
+        return Ok(None);
+    }
+    let mut config = object.clone();
+    // Long, and of no use to the plugin but where it is given anew.
+    for list in ["prevResult", VALID[0], VALID[1]] {
+        config.remove(list);
+    }
+    Ok(Some(Delegate {
+        plugin: name.to_owned(),
+        path: String::new(),
+        netns: String::new(),
+        args: String::new(),
+        config: Value::Object(config),
+    }))
 }
 
 fn dns(fields: &Fields<'_>) -> Result<Option<Value>, Failure> {
@@ -164,10 +178,11 @@ fn wishes(fields: &Fields<'_>) -> Result<(Vec<IpAddr>, Option<Mac>), Failure> {
     Ok((addresses, mac))
 }
 
-/// `cni.dev/valid-attachments`, or the name it had in drafts.
+/// The list of what is in use, and the name that it had in drafts.
+const VALID: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
 fn valid(fields: &Fields<'_>) -> Result<Option<Vec<AttachmentId>>, Failure> {
-    let names = ["cni.dev/valid-attachments", "cni.dev/attachments"];
-    let Some(name) = names.into_iter().find(|name| fields.has(name)) else { return Ok(None) };
+    let Some(name) = VALID.into_iter().find(|name| fields.has(name)) else { return Ok(None) };
     let what = "a list of objects with `containerID` and `ifname`";
     let entries = fields.objects(name, what)?.into_iter();
     let parsed = entries.map(|entry| {

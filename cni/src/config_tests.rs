@@ -29,7 +29,7 @@ fn everything_that_can_be_said() {
     assert_eq!(config.attached().unwrap().addresses.len(), 1);
     assert_eq!(config.addresses, ["10.0.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
     assert_eq!(config.mac.unwrap().to_string(), "0a:58:0a:00:00:07");
-    assert_eq!(config.ipam.unwrap()["subnet"], "10.0.0.0/24");
+    assert_eq!(config.ipam.unwrap().config["ipam"]["subnet"], "10.0.0.0/24");
     assert_eq!(config.dns.unwrap()["nameservers"][0], "10.0.0.2");
     let builtin = r#"{"cniVersion":"1.0.0","name":"n","type":"ferrule-cni","ipam":{"type":"ferrule"}}"#;
     assert_eq!(parse(builtin).unwrap().ipam, None);

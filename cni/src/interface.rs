@@ -21,6 +21,9 @@ use crate::ethtool::disable_transmit_checksums;
 use crate::netlink::{CREATE, REPLACE, Rtnetlink};
 use crate::netns::Namespace;
 
+/// Metrics of the routes of a second interface begin behind this; IPv6 gives 1024 to a route without one.
+const SECOND_METRIC: u32 = 2_000;
+
 /// Error 5 for something the kernel refused.
 pub(crate) fn refused(what: &str, interface: &str, error: &io::Error) -> Failure {
     let cure = match error.raw_os_error() {
@@ -85,7 +88,11 @@ fn veth(host: &str, inside: &str, container: &Namespace) -> LinkMessage {
 /// Sets the host's end up. The host's own network stack must not hear what the container sends: on the userspace
 /// datapath the kernel delivers every frame to both, and a container that knows the right Ethernet address would reach
 /// the host around the switch.
-pub(crate) fn raise_host_end(netlink: &mut Rtnetlink, host: &str) -> Result<Option<Mac>, Failure> {
+pub(crate) fn raise_host_end(
+    netlink: &mut Rtnetlink,
+    host: &str,
+    network: &str,
+) -> Result<Option<Mac>, Failure> {
     for (path, value) in [
         (format!("/proc/sys/net/ipv6/conf/{host}/disable_ipv6"), "1"),
         // Strict: no route leads to a pod through its veth, so nothing that comes from there has a valid source.
@@ -99,10 +106,17 @@ pub(crate) fn raise_host_end(netlink: &mut Rtnetlink, host: &str) -> Result<Opti
     let mut up = raised(link.header.index);
     up.header.flags |= LinkFlags::Noarp;
     up.header.change_mask |= LinkFlags::Noarp;
+    up.attributes.push(LinkAttribute::IfAlias(alias(network)));
     netlink
         .change(RouteNetlinkMessage::SetLink(up), 0)
         .map_err(|error| refused("raise the host's end", host, &error))?;
     Ok(mac)
+}
+
+/// Says on a host's end for which network it was made: `ip link` shows it, and garbage is collected by it.
+pub(crate) fn alias(network: &str) -> String {
+    // The kernel takes 255 characters; a name is ASCII.
+    format!("ferrule {}", &network[..network.len().min(240)])
 }
 
 /// Gives an interface its MTU.
@@ -152,12 +166,34 @@ pub(crate) fn configure(inside: &str, attachment: &Attachment) -> Result<(), Fai
         let what = format!("add the neighbour {}", held.gateway);
         let entry = neighbour(index, held.gateway, attachment.gateway_mac);
         change(what, RouteNetlinkMessage::NewNeighbour(entry), REPLACE)?;
-        let what = format!("add the route to {}", held.gateway);
-        change(what, RouteNetlinkMessage::NewRoute(on_link(index, held.gateway)), REPLACE)?;
-        let what = format!("add the default route through {}", held.gateway);
-        change(what, RouteNetlinkMessage::NewRoute(default(index, held.gateway, attachment.mtu)), REPLACE)?;
+    }
+    for held in &attachment.addresses {
+        for (what, route) in [
+            (format!("add the route to {}", held.gateway), on_link(index, held.gateway)),
+            (
+                format!("add the default route through {}", held.gateway),
+                default(index, held.gateway, attachment.mtu),
+            ),
+        ] {
+            add_route(&mut netlink, route).map_err(|error| refused(&what, inside, &error))?;
+        }
     }
     Ok(())
+}
+
+/// Adds a route; where another interface of the container has the same one, that stays the preferred one.
+fn add_route(netlink: &mut Rtnetlink, mut route: RouteMessage) -> io::Result<()> {
+    match netlink.change(RouteNetlinkMessage::NewRoute(route.clone()), CREATE) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let through = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            });
+            route.attributes.push(RouteAttribute::Priority(SECOND_METRIC + through.unwrap_or(0)));
+            netlink.change(RouteNetlinkMessage::NewRoute(route), CREATE)
+        }
+        other => other,
+    }
 }
 
 /// An interface that has to be there.

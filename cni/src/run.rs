@@ -8,7 +8,7 @@ use crate::config::{Config, decode, version};
 use crate::environment::{Call, Variables, read};
 use crate::fields::invalid;
 use crate::version::Version;
-use crate::{add, check, delete};
+use crate::{add, check, delete, plugin};
 
 /// What the process prints and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,13 @@ fn call(variables: &Variables, input: &[u8]) -> Result<Option<Value>, Failure> {
     if call == Call::Version {
         return Ok(Some(versions(input)));
     }
-    let config = Config::parse(&decode(input)?)?;
+    let mut config = Config::parse(&decode(input)?)?;
+    if let Some(delegate) = &mut config.ipam {
+        let variable = |name: &str| variables.get(name).map(|value| value.to_string_lossy().into_owned());
+        delegate.path = variable("CNI_PATH").unwrap_or_default();
+        delegate.netns = variable("CNI_NETNS").unwrap_or_default();
+        delegate.args = variable("CNI_ARGS").unwrap_or_default();
+    }
     let agent = Agent { socket: &config.agent_socket, patience: PATIENCE };
     match call {
         Call::Version => Ok(Some(versions(input))),
@@ -54,7 +60,7 @@ fn call(variables: &Variables, input: &[u8]) -> Result<Option<Value>, Failure> {
         }
         Call::Status => {
             since(&config, "STATUS", Version::V1_1_0)?;
-            status(agent).map(|()| None)
+            status(&config, agent).map(|()| None)
         }
         Call::Gc => {
             since(&config, "GC", Version::V1_1_0)?;
@@ -87,14 +93,18 @@ fn since(config: &Config, command: &str, first: Version) -> Result<(), Failure> 
 }
 
 /// CNI 1.1 §"STATUS". Without the agent no container can be added; what runs goes on, the switch forwards by itself.
-fn status(agent: Agent<'_>) -> Result<(), Failure> {
+fn status(config: &Config, agent: Agent<'_>) -> Result<(), Failure> {
+    let unavailable = |msg: String| Failure { code: code::NOT_AVAILABLE, msg, details: String::new() };
     match agent.ask(Command::Status) {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_away() => {
-            Err(Failure { code: code::NOT_AVAILABLE, msg: error.to_string(), details: String::new() })
-        }
-        Err(error) => Err(error.into()),
+        Ok(_) => {}
+        Err(error) if error.is_away() => return Err(unavailable(error.to_string())),
+        Err(error) => return Err(error.into()),
     }
+    let Some(delegate) = &config.ipam else { return Ok(()) };
+    plugin::status(delegate).map_err(|failure| match failure.code {
+        code::NOT_AVAILABLE | code::NOT_AVAILABLE_LIMITED => failure,
+        _ => Failure { details: failure.details, ..unavailable(failure.msg) },
+    })
 }
 
 /// CNI 1.1 §"GC".
@@ -105,8 +115,13 @@ fn collect(config: &Config, agent: Agent<'_>) -> Result<(), Failure> {
             "field `cni.dev/valid-attachments` is missing, GC needs it: it must be the list of what is in use".into(),
         ));
     };
+    let listed =
+        valid.iter().map(|id| json!({"containerID": id.container_id, "ifname": id.interface})).collect();
     agent.ask(Command::Gc { network: config.name.clone(), valid })?;
-    Ok(())
+    match &config.ipam {
+        Some(delegate) => plugin::collect(delegate, &Value::Array(listed)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use api::cni::{AddRequest, AttachmentId, PodAddress, PodIdentity};
+use api::cni::{AddRequest, AttachmentId, Delegate, PodAddress, PodIdentity, Tombstone};
 use compiler::LocalPort;
 use network::{Mac, NamespacedName};
 use serde::{Deserialize, Serialize};
@@ -30,9 +30,9 @@ pub struct Attachment {
     pub mac: Mac,
     /// Its addresses.
     pub addresses: Vec<PodAddress>,
-    /// The `ipam` object of a delegated plugin, needed again to give the addresses back.
+    /// The delegated IPAM plugin that has to take the addresses back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipam: Option<serde_json::Value>,
+    pub ipam: Option<Delegate>,
 }
 
 impl Attachment {
@@ -50,6 +50,11 @@ impl Attachment {
             addresses,
             ipam: request.ipam.clone(),
         })
+    }
+
+    /// What it leaves behind outside the agent.
+    pub fn tombstone(&self) -> Tombstone {
+        Tombstone { id: self.id.clone(), network: self.network.clone(), ipam: self.ipam.clone() }
     }
 
     /// `namespace/name` of the pod.
@@ -135,6 +140,21 @@ impl Store {
     fn discard(&self, path: &Path, error: &str) {
         tracing::warn!(path = %path.display(), error, "a damaged attachment record is taken away");
         let _ = std::fs::remove_file(path);
+    }
+
+    /// Whether one is recorded.
+    pub fn contains(&self, id: &AttachmentId) -> bool {
+        self.path(id).exists()
+    }
+
+    /// Whether a record could be written now.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        let path = self.folder.join("probe");
+        let text = [b' '; 4096];
+        let outcome = replace_file(&path, &text, Durability::Process);
+        outcome
+            .and_then(|()| std::fs::remove_file(&path))
+            .map_err(|error| StoreError::new("write", &path, error))
     }
 
     /// Records an attachment.

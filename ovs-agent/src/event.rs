@@ -34,6 +34,8 @@ pub enum Event {
     Plugged(Box<Attachment>),
     /// An attachment is no longer recorded.
     Unplugged(AttachmentId),
+    /// Addresses are about to get another owner, and it is not known whether the last one's connections were forgotten.
+    Departed(Vec<std::net::IpAddr>),
     /// What the database says, after it was read or changed.
     Database(Box<Database>),
     /// The database is out of reach, and why.

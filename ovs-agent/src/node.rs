@@ -206,6 +206,7 @@ impl Node {
             }
             Event::Plugged(attachment) => self.plugged(*attachment),
             Event::Unplugged(id) => self.unplugged(&id),
+            Event::Departed(addresses) => self.departed.push((0, addresses)),
             Event::Database(database) => self.database_changed(*database),
             Event::DatabaseLost(problem) => {
                 // What it said last stays the best guess; the switch works on without it.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::cni::AttachmentId;
+use api::cni::{AttachmentId, Failure};
 use api::generated::ferrule::v1alpha1 as wire;
+use cni::fault;
 use compiler::host::HostState;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -25,12 +26,14 @@ pub enum Ask {
     Plug(Box<Attachment>, oneshot::Sender<Standing>),
     /// Forgets an attachment; the answer comes when nothing of it can carry packets any more.
     Unplug(AttachmentId, oneshot::Sender<()>),
+    /// Forgets the connections of addresses that are about to get another owner.
+    Forget(Vec<std::net::IpAddr>),
     /// How far an attachment is now.
     Standing(AttachmentId, oneshot::Sender<Standing>),
     /// What an ADD must tell its caller: MTU of pods, and whether checksums may be left to the device.
     LinkTraits(oneshot::Sender<LinkTraits>),
     /// Whether an ADD would succeed as far as the switch goes.
-    Readiness(oneshot::Sender<Result<(), String>>),
+    Readiness(oneshot::Sender<Result<(), Failure>>),
     /// Everything, for people.
     Snapshot(oneshot::Sender<Box<Snapshot>>),
 }
@@ -169,7 +172,10 @@ pub async fn run(
 impl Owner {
     fn happened(&mut self, event: Event) {
         match &event {
-            Event::SwitchConfirmed => self.applied("confirmed"),
+            Event::SwitchConfirmed => {
+                self.reach("agent.add.flows", "agent.del.flows");
+                self.applied("confirmed");
+            }
             Event::SwitchRefused { error, .. } => {
                 tracing::warn!(error, "the switch refused a flow; what made it is left out");
                 self.applied("refused");
@@ -207,6 +213,16 @@ impl Owner {
         }
     }
 
+    /// A fault point of whatever is under way.
+    fn reach(&self, plugging: &str, unplugging: &str) {
+        if !self.plugging.is_empty() {
+            fault::reach(plugging);
+        }
+        if !self.unplugging.is_empty() {
+            fault::reach(unplugging);
+        }
+    }
+
     fn applied(&mut self, outcome: &'static str) {
         let Some(since) = self.applying_since.take() else { return };
         let elapsed = since.elapsed();
@@ -226,6 +242,7 @@ impl Owner {
                 self.node.handle(Event::Unplugged(id.clone()));
                 self.unplugging.push((id, reply));
             }
+            Ask::Forget(addresses) => self.node.handle(Event::Departed(addresses)),
             Ask::Standing(id, reply) => drop(reply.send(self.node.standing(&id))),
             Ask::LinkTraits(reply) => {
                 let traits = LinkTraits {
@@ -270,6 +287,7 @@ impl Owner {
             host.send_replace(Some(state));
         }
         if let Some((session, flows)) = work.flows {
+            self.reach("agent.add.port", "agent.del.port");
             metrics.flow_mods_sent.inc_by(flows.len() as u64);
             self.applying_since = Some(Instant::now());
             let _ = switch.send(SwitchCommand::Apply(session, flows)).await;

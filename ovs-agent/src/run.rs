@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use compiler::{Datapath, NodeConfig};
@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::attachment::{Store, StoreError};
-use crate::cni::attach::{Attacher, DeviceExists};
+use crate::cni::attach::Attacher;
+use crate::cni::host::Host;
 use crate::cni::{collect, server};
 use crate::drivers::{controller, database, discovery, host, switch};
 use crate::insight::{Insight, http};
@@ -66,6 +67,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     let ipam =
         BuiltIn::open(settings.node.clone(), settings.pod_cidrs.clone(), BuiltIn::REST, Box::new(disk))?;
     let ipam = Arc::new(ipam);
+    let suspects = Arc::new(Mutex::new(ipam.used()));
     let saved_path = Saved::path(&state_dir);
     let saved = Saved::load(&saved_path).unwrap_or_else(|error| {
         tracing::error!(%error, "starting without the saved state");
@@ -131,7 +133,12 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         ipam,
         store,
         locks: Arc::default(),
-        device_exists: device_exists(settings.host_network_state),
+        host: match settings.host_network_state {
+            HostNetworkState::Manage => Host::Managed,
+            HostNetworkState::Ignore => Host::Foreign,
+        },
+        tombstones: cni::tombstone::folder(&state_dir),
+        suspects,
     };
     let credentials = controller::Credentials {
         authority: settings.controller_ca.clone(),
@@ -175,10 +182,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         controller::run(credentials, addresses, stream_commands, events, insight.clone(), failed, random);
     part("controller streams", Box::pin(streams));
     part("saver", Box::pin(save(saved_path, to_save)));
-    part("garbage collector", {
-        let tombstones = collect::tombstones(&state_dir);
-        Box::pin(collect::run(attacher.clone(), tombstones, clock))
-    });
+    part("garbage collector", Box::pin(collect::run(attacher.clone(), clock)));
     part("CNI server", Box::pin(server::run(cni_listener, attacher, metrics, clock)));
     part("API server", Box::pin(http::run(api_listener, insight)));
 
@@ -232,13 +236,6 @@ fn datapath(choice: DatapathChoice) -> Datapath {
 fn first_revision(acknowledged: u64, now: SystemTime) -> u64 {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(0).max(acknowledged + 1)
-}
-
-fn device_exists(state: HostNetworkState) -> DeviceExists {
-    match state {
-        HostNetworkState::Manage => |name| Some(nix::net::if_::if_nametoindex(name).is_ok()),
-        HostNetworkState::Ignore => |_| None,
-    }
 }
 
 /// Numbers in 0..1 for the waits between connections; nobody has to be unable to guess them.

@@ -2,10 +2,12 @@
 
 pub mod binaries;
 pub mod conformance;
+pub mod go;
 pub mod lab_up;
 pub mod namespace;
 pub mod packet;
 pub mod private_ovs;
+pub mod runtime;
 pub mod simulation;
 pub mod skip;
 pub mod traffic;

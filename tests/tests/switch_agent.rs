@@ -181,7 +181,10 @@ fn a_restarted_agent_sends_nothing_and_a_restarted_switch_gets_everything() -> O
     agent.wait("it sees that the switch is gone", |agent| agent.switch()["inSync"] == false);
     assert!(agent.get("/healthz")["problems"]["switch"].is_string());
     let refusal = failed(agent.call(Command::Status)?);
-    assert!(refusal.code == code::NOT_AVAILABLE && refusal.msg.contains("ovs-vswitchd"), "{refusal:?}");
+    assert!(
+        refusal.code == code::NOT_AVAILABLE_LIMITED && refusal.msg.contains("ovs-vswitchd"),
+        "{refusal:?}"
+    );
     ovs.start_vswitchd()?;
     agent.in_sync();
     assert_eq!(flows(&ovs)?.len(), before.len());
@@ -203,10 +206,11 @@ fn an_attachment_comes_and_goes_without_a_trace() -> Outcome {
     assert!(flows(&ovs)?.iter().any(|flow| flow.contains(&address)), "its flows are in the switch");
     assert!(ovs.vsctl(["list-ports", "br-int"])?.contains(&id("one").host_interface()));
 
-    // Again: the same answer, nothing new.
-    let sent = agent.sent();
+    // Again without a DEL: the veth behind the name is another one, so the port is made anew, and the first address rests.
+    let held = flows(&ovs)?.len();
     let Reply::Added(again) = agent.add("one", None)? else { panic!("not added") };
-    assert_eq!((again, agent.sent()), (answer.clone(), sent));
+    assert!(again.addresses[0].address != answer.addresses[0].address && flows(&ovs)?.len() == held);
+    let answer = again;
     let mut check = request("one", None);
     check.expected = answer.addresses.iter().map(|address| address.address).collect();
     assert!(matches!(agent.call(Command::Check(check.clone()))?, Reply::Done));
@@ -352,7 +356,7 @@ fn what_an_agent_that_was_away_missed_is_made_up_for() -> Outcome {
     agent.stop()?;
     // A deletion that ferrule-cni could not hand over, and an ADD of which only the address is left.
     let state = folder.path().join("state");
-    let tombstone = api::cni::Tombstone { id: id("one"), network: "ferrule".into() };
+    let tombstone = api::cni::Tombstone { id: id("one"), network: "ferrule".into(), ipam: None };
     std::fs::create_dir_all(state.join("tombstones"))?;
     let path = state.join("tombstones").join(api::cni::Tombstone::file_name(&tombstone.id));
     std::fs::write(&path, serde_json::to_vec(&tombstone)?)?;

@@ -34,6 +34,13 @@ pub const CLUSTER: &[Requirement] = &[
     Requirement { program: "setsid", package: "util-linux" },
 ];
 
+/// Needed besides by the dataplane tests: the neighbours that `ferrule-cni` is tried with.
+pub const NEIGHBOURS: &[Requirement] = &[
+    Requirement { program: "/usr/lib/cni/host-local", package: "containernetworking-plugins" },
+    Requirement { program: "iptables", package: "iptables" },
+    Requirement { program: "busybox", package: "busybox-static" },
+];
+
 /// Needed besides by the benchmarks: the reference plugins that Ferrule's are measured against.
 pub const BENCH: &[Requirement] =
     &[Requirement { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" }];

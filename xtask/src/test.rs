@@ -103,6 +103,7 @@ fn prepare(tiers: &[&Tier]) -> Result<()> {
         distribution::ensure(distribution::LAB)?;
     }
     if needed(|tier| tier.lab) && distribution::is_root() {
+        distribution::ensure(distribution::NEIGHBOURS)?;
         lab::build()?;
     }
     Ok(())

@@ -1,16 +1,23 @@
 //! ADD, DEL, CHECK, STATUS and GC, step by step: addresses, record, port and flows, in an order in which a crash between any
 //! two leaves nothing that the next start does not find. It must not know sockets.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use api::cni::{
-    self, AddRequest, Attachment as Answer, AttachmentId, Command, Failure, Reply, Request, code,
+    AddRequest, Attachment as Answer, AttachmentId, Command, Failure, PROTOCOL, PodAddress, Reply, Request,
+    Tombstone, code,
 };
+use cni::fault;
 use network::Mac;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::collect;
+use super::host::Host;
 use super::lock::Locks;
 use crate::attachment::{Attachment, Store};
 use crate::ipam::{BuiltIn, Ipam, IpamError, Wanted};
@@ -24,9 +31,6 @@ const SWITCH_WAIT: Duration = Duration::from_secs(10);
 /// How long a DEL waits for the switch to let go; then the next reconciliation does it.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
 
-/// Whether a network device is there; `None` where that is not ours to see.
-pub type DeviceExists = fn(&str) -> Option<bool>;
-
 /// Carries out commands.
 #[derive(Clone, Debug)]
 pub struct Attacher {
@@ -38,8 +42,12 @@ pub struct Attacher {
     pub store: Store,
     /// One command at a time for each container.
     pub locks: Arc<Locks>,
-    /// How to look for a device.
-    pub device_exists: DeviceExists,
+    /// The node's devices and plugins.
+    pub host: Host,
+    /// Where calls leave what they owe ([`api::cni::Tombstone`]).
+    pub tombstones: PathBuf,
+    /// Addresses of which an agent before this one may not have forgotten the connections.
+    pub suspects: Arc<Mutex<BTreeSet<IpAddr>>>,
 }
 
 type Outcome<T> = Result<T, Failure>;
@@ -47,16 +55,19 @@ type Outcome<T> = Result<T, Failure>;
 impl Attacher {
     /// Carries out one request.
     pub async fn carry_out(&self, request: Request, now: SystemTime) -> Reply {
-        if request.protocol > cni::PROTOCOL {
+        if request.protocol > PROTOCOL {
             let msg = format!(
                 "ferrule-cni speaks version {} of the agent's protocol, this agent {}: update the agent on this node",
-                request.protocol,
-                cni::PROTOCOL
+                request.protocol, PROTOCOL
             );
             return Reply::Failed(failure(code::INCOMPATIBLE_VERSION, msg));
         }
         let outcome = match request.command {
-            Command::Add(request) => self.add(request, now).await.map(Reply::Added),
+            Command::Add(request) => {
+                let added = self.add(request, now).await.map(Reply::Added);
+                fault::reach("agent.add.answered");
+                added
+            }
             Command::Del(id) => self.del(&id, now).await.map(|()| Reply::Done),
             Command::Check(request) => self.check(&request).await.map(|()| Reply::Done),
             Command::Status => self.status(now).await.map(|()| Reply::Done),
@@ -67,20 +78,22 @@ impl Attacher {
 
     async fn add(&self, request: AddRequest, now: SystemTime) -> Outcome<Answer> {
         check_names(&request)?;
-        if let Some(ipam) = &request.ipam {
-            let kind = ipam.get("type").and_then(|kind| kind.as_str()).unwrap_or("?");
-            let msg =
-                format!("ipam type `{kind}` is not supported; leave ipam out to use the node's own ranges");
-            return Err(failure(code::UNSUPPORTED_FIELD, msg));
-        }
         let _held = self.locks.hold(&request.id.container_id).await;
+        fault::reach("agent.add.received");
+        if self.store.contains(&request.id) {
+            // Never deleted, but its veth was made anew: the switch has to take the new one.
+            self.take_away(&request.id, now).await?;
+        }
         let wanted = Wanted {
             id: request.id.clone(),
             network: request.network.clone(),
             pod: request.pod.clone(),
             addresses: request.addresses.clone(),
+            exact: request.ipam.is_some(),
         };
-        let addresses = self.ipam.allocate(wanted, now).await?;
+        let addresses = self.ipam.allocate(wanted, now).await.map_err(|error| of_plugin(&request, error))?;
+        fault::reach("agent.add.allocated");
+        self.forget_suspects(&addresses).await;
         let outcome = match Attachment::new(&request, addresses) {
             Some(attachment) => self.connect(attachment).await,
             None => Err(failure(
@@ -99,6 +112,7 @@ impl Attacher {
     /// Everything behind the addresses.
     async fn connect(&self, attachment: Attachment) -> Outcome<Answer> {
         self.store.put(&attachment).map_err(|error| failure(code::IO, error.to_string()))?;
+        fault::reach("agent.add.recorded");
         let traits = ask(&self.asks, Ask::LinkTraits).await.ok_or_else(ending)?;
         let answer = Answer {
             mac: attachment.mac,
@@ -125,10 +139,31 @@ impl Attacher {
         }
     }
 
+    /// Connections of an address that changes hands are forgotten when it is freed, unless the agent was killed just then.
+    async fn forget_suspects(&self, addresses: &[PodAddress]) {
+        let suspects = {
+            // Whole between any two statements, so a panic elsewhere does not matter.
+            let mut all = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+            addresses.iter().map(|one| one.address).filter(|address| all.remove(address)).collect::<Vec<_>>()
+        };
+        if !suspects.is_empty() {
+            // An owner that has ended is told of by the next question.
+            let _ = self.asks.send(Ask::Forget(suspects)).await;
+        }
+    }
+
     /// Frees an attachment. Succeeds when there is nothing.
     pub async fn del(&self, id: &AttachmentId, now: SystemTime) -> Outcome<()> {
         let _held = self.locks.hold(&id.container_id).await;
+        fault::reach("agent.del.received");
         self.take_away(id, now).await
+    }
+
+    /// Carries out a whole deletion: also what the binary does in a DEL.
+    pub async fn del_all(&self, owed: &Tombstone, now: SystemTime) -> Outcome<()> {
+        let _held = self.locks.hold(&owed.id.container_id).await;
+        self.take_away(&owed.id, now).await?;
+        self.host.take_back(owed.clone()).await
     }
 
     /// Frees an attachment if its device is gone, and with it the container.
@@ -136,21 +171,32 @@ impl Attacher {
         let id = &attachment.id;
         let _held = self.locks.hold(&id.container_id).await;
         // Asked under the lock: an ADD may have made it anew.
-        if (self.device_exists)(&attachment.host_interface) != Some(false) {
+        if self.host.has_device(&attachment.host_interface) != Some(false) || !self.store.contains(id) {
             return Ok(false);
         }
-        self.take_away(id, now).await.map(|()| true)
+        self.take_away(id, now).await?;
+        self.host.take_back(attachment.tombstone()).await.map(|()| true)
     }
 
     /// The record goes first: whatever comes after it is found to be nobody's at the next start. The address goes last,
     /// when nothing can carry its packets any more.
     async fn take_away(&self, id: &AttachmentId, now: SystemTime) -> Outcome<()> {
         self.store.remove(id).map_err(|error| failure(code::IO, error.to_string()))?;
+        fault::reach("agent.del.unrecorded");
         let gone = ask(&self.asks, |reply| Ask::Unplug(id.clone(), reply));
         if timeout(RELEASE_WAIT, gone).await.is_err() {
             tracing::warn!(container = id.container_id, "the switch has not let go of a port yet");
         }
-        self.ipam.release(id, now).await?;
+        fault::reach("agent.del.unplugged");
+        match self.ipam.release(id, now).await {
+            Ok(_) => {}
+            // Nothing uses it any more, and it is found to be nobody's later: a full disk must not keep pods from ending.
+            Err(error @ IpamError::Storage { .. }) => {
+                tracing::warn!(container = id.container_id, %error, "an address is freed later");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        fault::reach("agent.del.released");
         Ok(())
     }
 
@@ -172,7 +218,7 @@ impl Attacher {
         if !expected.is_empty() && held != expected {
             return wrong(format!("{title}: ADD answered addresses {expected:?}, the agent holds {held:?}"));
         }
-        if (self.device_exists)(&attachment.host_interface) == Some(false) {
+        if self.host.has_device(&attachment.host_interface) == Some(false) {
             return wrong(format!("{title}: the host's interface {} is gone", attachment.host_interface));
         }
         match ask(&self.asks, |reply| Ask::Standing(request.id.clone(), reply)).await {
@@ -184,23 +230,44 @@ impl Attacher {
 
     async fn status(&self, now: SystemTime) -> Outcome<()> {
         let ready = ask(&self.asks, Ask::Readiness).await.ok_or_else(ending)?;
-        ready.map_err(|problem| failure(code::NOT_AVAILABLE, problem))?;
+        ready?;
+        self.store.probe().map_err(|error| failure(code::NOT_AVAILABLE, error.to_string()))?;
         let addresses: Result<(), IpamError> = self.ipam.status(now).await;
         addresses.map_err(|error| failure(code::NOT_AVAILABLE, error.to_string()))
     }
 
     async fn gc(&self, network: &str, valid: &[AttachmentId], now: SystemTime) -> Outcome<()> {
+        collect::replay(self, now).await;
         let snapshot = ask(&self.asks, Ask::Snapshot).await.ok_or_else(ending)?;
         let stale = snapshot.attachments.iter().filter(|a| a.network == network && !valid.contains(&a.id));
         let mut outcome = Ok(());
         for attachment in stale {
             tracing::info!(container = attachment.id.container_id, "GC: nobody needs this attachment");
             // One that fails must not keep the others.
-            outcome = self.del(&attachment.id, now).await.and(outcome);
+            outcome = self.del_all(&attachment.tombstone(), now).await.and(outcome);
         }
         self.ipam.release_others(network, valid, now)?;
+        // A veth of which nothing is recorded, because a record was damaged. One whose call is still under way has a file.
+        let mut keep: BTreeSet<_> = valid.iter().map(AttachmentId::host_interface).collect();
+        let busy = std::fs::read_dir(&self.tombstones).into_iter().flatten().flatten();
+        keep.extend(busy.filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())));
+        for name in self.host.sweep(network.to_owned(), keep).await? {
+            tracing::info!(device = name, "GC: nobody needs this device");
+        }
         outcome
     }
+}
+
+/// What a delegated plugin gave may not be what this node can serve: then the cure is in the plugin's configuration.
+fn of_plugin(request: &AddRequest, error: IpamError) -> Failure {
+    let mut failure = Failure::from(error);
+    if let Some(delegate) = &request.ipam {
+        failure.details = format!(
+            "IPAM plugin `{}` gave {:?}: its ranges must lie in the node's pod ranges, where the other nodes look for pods",
+            delegate.plugin, request.addresses
+        );
+    }
+    failure
 }
 
 fn settled(standing: Option<Standing>) -> Outcome<()> {

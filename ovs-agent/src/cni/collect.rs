@@ -1,56 +1,59 @@
 //! Garbage: attachments whose container is gone, addresses without an attachment, deletions that came while there was no
 //! agent. Collected at the start (containerd never calls GC) and now and then.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use api::cni::Tombstone;
+use cni::tombstone::Intent;
 
 use super::attach::Attacher;
 use crate::ipam::{Ipam, Wanted};
 use crate::owner::{Ask, ask};
 
-/// How often is looked.
-const INTERVAL: Duration = Duration::from_secs(60);
-
-/// Where the CNI binary leaves deletions that it could not hand over ([`Tombstone`]).
-pub fn tombstones(state_dir: &Path) -> PathBuf {
-    state_dir.join("tombstones")
-}
+/// How often is looked: a look costs a system call per attachment.
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Collects for ever.
-pub async fn run(attacher: Attacher, tombstones: PathBuf, clock: fn() -> SystemTime) {
+pub async fn run(attacher: Attacher, clock: fn() -> SystemTime) {
     loop {
-        replay(&attacher, &tombstones, clock()).await;
+        replay(&attacher, clock()).await;
         orphans(&attacher, clock()).await;
         reclaim(&attacher, clock()).await;
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// Carries out the deletions that were left.
-async fn replay(attacher: &Attacher, tombstones: &Path, now: SystemTime) {
-    let Ok(entries) = std::fs::read_dir(tombstones) else { return };
+/// Carries out the deletions that are owed: of calls that were killed, and of DELs while the agent was away.
+pub async fn replay(attacher: &Attacher, now: SystemTime) {
+    let Ok(entries) = std::fs::read_dir(&attacher.tombstones) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue; // being written
-        }
-        let read = std::fs::read(&path).ok();
-        let read = read.and_then(|text| serde_json::from_slice::<Tombstone>(&text).ok());
-        let Some(Tombstone { id, .. }) = read else {
-            tracing::warn!(path = %path.display(), "a damaged tombstone is taken away");
-            let _ = std::fs::remove_file(&path);
-            continue;
-        };
-        match attacher.del(&id, now).await {
-            Ok(()) => {
-                tracing::info!(
-                    container = id.container_id,
-                    "a deletion from while the agent was away is done"
-                );
-                let _ = std::fs::remove_file(&path);
+        let found = match Intent::found(&path) {
+            Ok(Some(found)) => found,
+            // A call is busy with it, or through.
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a tombstone cannot be read; it waits for the next try");
+                continue;
             }
-            Err(failure) => tracing::warn!(error = failure.msg, "a tombstone waits for the next try"),
+        };
+        let (intent, owed) = found;
+        match owed {
+            Some(Ok(owed)) => match attacher.del_all(&owed, now).await {
+                Ok(()) => {
+                    tracing::info!(container = owed.id.container_id, "a deletion that was owed is done")
+                }
+                Err(failure) => {
+                    tracing::warn!(error = failure.msg, "a tombstone waits for the next try");
+                    continue;
+                }
+            },
+            // It is written before anything is made.
+            Some(Err(why)) => {
+                tracing::warn!(path = %path.display(), why, "a damaged tombstone is taken away")
+            }
+            None => {}
+        }
+        if let Err(error) = intent.end() {
+            tracing::warn!(path = %path.display(), %error, "a tombstone that is done cannot be removed");
         }
     }
 }
@@ -73,8 +76,7 @@ async fn orphans(attacher: &Attacher, now: SystemTime) {
         let id = &allocation.id;
         // An ADD takes the address before it makes the record; it holds the lock for both.
         let _held = attacher.locks.hold(&id.container_id).await;
-        let Ok(records) = attacher.store.load() else { return };
-        if !records.contains_key(id) {
+        if !attacher.store.contains(id) {
             tracing::info!(container = id.container_id, "an address without an attachment is freed");
             if let Err(error) = attacher.ipam.release(id, now).await {
                 tracing::warn!(%error, "an address waits for the next try");
@@ -93,12 +95,13 @@ async fn reclaim(attacher: &Attacher, now: SystemTime) {
     for record in lost {
         let _held = attacher.locks.hold(&record.id.container_id).await;
         // It may have gone while the lock was awaited.
-        if !attacher.store.load().is_ok_and(|records| records.contains_key(&record.id)) {
+        if !attacher.store.contains(&record.id) {
             continue;
         }
         let container = record.id.container_id.clone();
         let addresses = record.addresses.iter().map(|address| address.address).collect();
-        let wanted = Wanted { id: record.id, network: record.network, pod: record.pod, addresses };
+        let wanted =
+            Wanted { id: record.id, network: record.network, pod: record.pod, addresses, exact: true };
         match attacher.ipam.allocate(wanted, now).await {
             Ok(_) => tracing::warn!(
                 container,

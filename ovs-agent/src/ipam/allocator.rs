@@ -1,7 +1,7 @@
 //! The rules of the built-in allocator: ranges, reserved addresses, rest, requested addresses, and the state that the
 //! journal keeps. Synchronous, one owner; time is an argument. It must not know who runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -95,7 +95,7 @@ impl Allocator {
                 (Some(_), Some(second)) => {
                     return Err(self.refused(second, "one address per family is given, two were asked for"));
                 }
-                (None, _) if self.ranges.iter().any(|range| range.is_ipv4() == ipv4) => {
+                (None, _) if !wanted.exact && self.ranges.iter().any(|range| range.is_ipv4() == ipv4) => {
                     addresses.push(self.any(ipv4, seconds(now))?);
                 }
                 (None, _) => {}
@@ -136,6 +136,11 @@ impl Allocator {
     /// Everything handed out.
     pub(super) fn list(&self) -> impl Iterator<Item = &Allocation> {
         self.held.values()
+    }
+
+    /// Every address that anybody has or had, as far as remembered.
+    pub(super) fn used(&self) -> BTreeSet<IpAddr> {
+        self.owners.keys().chain(self.freed.keys()).copied().collect()
     }
 
     /// Whether [`Self::allocate`] without wishes would succeed.

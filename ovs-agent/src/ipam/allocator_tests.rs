@@ -129,6 +129,7 @@ fn wanted(name: &str, addresses: &[&str]) -> Wanted {
         network: "ferrule".into(),
         pod: Some(PodIdentity { namespace: "shop".into(), name: name.into(), uid: String::new() }),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        exact: false,
     }
 }
 

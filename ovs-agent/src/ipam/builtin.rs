@@ -1,6 +1,7 @@
 //! The built-in IPAM as the agent uses it: the allocator behind a lock, since calls come from several tasks. An
 //! operation is one small synced write, about a millisecond, and never waits for anything else.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -35,6 +36,11 @@ impl BuiltIn {
     /// The node's pod ranges from now on. Allocations outside them stay until they are released.
     pub fn set_ranges(&self, ranges: Vec<Cidr>) {
         self.lock().set_ranges(ranges);
+    }
+
+    /// Every address that anybody has or had, as far as remembered.
+    pub fn used(&self) -> BTreeSet<IpAddr> {
+        self.lock().used()
     }
 
     /// How full every range is, for metrics.

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 pub use builtin::BuiltIn;
 pub use disk::{Disk, FileDisk};
 
-/// Somebody who hands out addresses: [`BuiltIn`], or a delegated CNI IPAM plugin. All methods may be called at the same
-/// time for different attachments; every one of them is idempotent.
+/// Somebody who hands out addresses: [`BuiltIn`], which also keeps what delegated CNI IPAM plugins gave, so that nobody gets
+/// an address twice. All methods may be called at the same time for different attachments; every one of them is idempotent.
 pub trait Ipam: std::fmt::Debug + Send + Sync {
     /// Addresses for an attachment, durable before the future is ready. An attachment that has some already gets the
     /// same again.
@@ -49,6 +49,8 @@ pub struct Wanted {
     pub pod: Option<PodIdentity>,
     /// Addresses asked for, at most one per family; a family that is not named gets any.
     pub addresses: Vec<IpAddr>,
+    /// A delegated plugin gave `addresses`: a family that is not named gets none.
+    pub exact: bool,
 }
 
 /// An attachment and what it holds.

@@ -141,19 +141,21 @@ impl Node {
             && (self.confirmed.generation == self.generation || matches!(self.switch, Switch::Away { .. }))
     }
 
-    /// Whether an ADD would succeed as far as the switch goes.
-    pub fn readiness(&self) -> Result<(), String> {
+    /// Whether an ADD would succeed as far as the switch goes: error 51 where containers that are there suffer too.
+    pub fn readiness(&self) -> Result<(), Failure> {
+        let limited = |msg: String| Err(failure(code::NOT_AVAILABLE_LIMITED, msg));
         if let Switch::Away { problem } = &self.switch {
-            return Err(format!("the switch is out of reach ({problem}); check ovs-vswitchd"));
+            return limited(format!("the switch is out of reach ({problem}); check ovs-vswitchd"));
         }
         if let Some(problem) = self.database_trouble() {
-            return Err(format!("the Open vSwitch database: {problem}; check ovsdb-server"));
+            let msg = format!("the Open vSwitch database: {problem}; check ovsdb-server");
+            return Err(failure(code::NOT_AVAILABLE, msg));
         }
         if let Switch::Here { problem: Some(problem), .. } = &self.switch {
-            return Err(problem.clone());
+            return Err(failure(code::NOT_AVAILABLE, problem.clone()));
         }
         if self.confirmed.generation == 0 {
-            return Err("the switch does not hold its flows yet; wait a moment".into());
+            return limited("the switch does not hold its flows yet; wait a moment".into());
         }
         Ok(())
     }

@@ -253,7 +253,7 @@ fn a_pipeline_that_the_switch_refuses_waits_and_is_tried_again() {
     node.handle(Event::SwitchRefused { index: 0, error: "OFPFMFC_TABLE_FULL".into() });
     let work = node.work();
     assert!(work.retry && work.flows.is_none());
-    assert!(node.readiness().unwrap_err().contains("OFPFMFC_TABLE_FULL"));
+    assert!(node.readiness().unwrap_err().msg.contains("OFPFMFC_TABLE_FULL"));
     node.handle(Event::Retry);
     assert!(settle(&mut node) > 0);
     assert_eq!(node.readiness(), Ok(()));

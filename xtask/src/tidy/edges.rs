@@ -49,7 +49,7 @@ const EDGES: &[Edges] = &[
     ),
     free("api", &["network"]),
     free("controller", &["api", "network", "objects", "compiler"]),
-    free("ovs-agent", &["api", "network", "compiler", "openflow", "ovsdb"]),
+    free("ovs-agent", &["api", "cni", "network", "compiler", "openflow", "ovsdb"]),
     free("cni", &["api", "network"]),
     free("cli", &["api", "network", "objects", "compiler", "openflow", "ovsdb", "lab"]),
     free("lab", &["api", "network", "objects", "compiler"]),
@@ -60,6 +60,7 @@ const EDGES: &[Edges] = &[
         &[
             "api",
             "cluster",
+            "cni",
             "compiler",
             "controller",
             "lab",
