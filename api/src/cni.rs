@@ -133,6 +133,9 @@ pub struct AddRequest {
     /// The delegated IPAM plugin that gave `addresses`: then they are all there are.
     #[serde(default)]
     pub ipam: Option<Delegate>,
+    /// For ADD: the binary takes [`Reply::Assigned`] before the answer.
+    #[serde(default)]
+    pub early: bool,
     /// For CHECK: what ADD answered (`prevResult`), as addresses.
     #[serde(default)]
     pub expected: Vec<IpAddr>,
@@ -142,6 +145,9 @@ pub struct AddRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Reply {
+    /// ADD goes on: the container's end may be configured so meanwhile. The switch drops what it sends until its policy is
+    /// in force. Only for [`AddRequest::early`]; another document follows.
+    Assigned(Attachment),
     /// ADD succeeded: the port is in the switch, its flows and policies are confirmed. Configure the container so.
     Added(Attachment),
     /// Any other command succeeded.

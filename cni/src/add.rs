@@ -1,5 +1,6 @@
-//! ADD (CNI 1.1 §"ADD"): the veth first, the agent next, the container's end last, so that nothing in the container can
-//! send before its policy is in force. What was begun is undone when a later step fails, and owed when this is killed.
+//! ADD (CNI 1.1 §"ADD"): the veth first, the agent next; the container's end is configured while the agent waits for the
+//! switch, which drops whatever the container sends before its policy is in force. What was begun is undone when a later step
+//! fails, and owed when this is killed.
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use crate::environment::Container;
 use crate::fault;
 use crate::fields::invalid;
 use crate::interface::{configure, create, open, raise_host_end, set_mtu};
-use crate::netns::Namespace;
+use crate::netns::{Namespace, joined};
 use crate::plugin;
 use crate::result::{Address, Attached, Interface, Route};
 use crate::take_back::take_back;
@@ -31,8 +32,8 @@ pub(crate) fn add(config: &Config, container: &Container, agent: Agent<'_>) -> R
     }
     intent.write(&owed).map_err(|error| storage("write", config, &container.id, &error))?;
     fault::reach("cni.add.begun");
-    let mut asked = false;
-    let attached = attach(config, request, &namespace, agent, &mut asked);
+    let mut begun = Begun::default();
+    let attached = attach(config, request, &namespace, agent, &mut begun);
     let end = |intent: crate::tombstone::Intent| {
         intent.end().map_err(|error| storage("remove", config, &container.id, &error))
     };
@@ -44,7 +45,7 @@ pub(crate) fn add(config: &Config, container: &Container, agent: Agent<'_>) -> R
         }
         Err(mut failure) => {
             // What cannot be undone now stays owed.
-            if let Err(left) = undo(&owed, asked, agent).and_then(|()| end(intent)) {
+            if let Err(left) = undo(owed, begun, agent).and_then(|()| end(intent)) {
                 let details = format!("{}; undoing it: {}", failure.details, left.msg);
                 failure.details = details.trim_start_matches("; ").to_owned();
             }
@@ -53,9 +54,18 @@ pub(crate) fn add(config: &Config, container: &Container, agent: Agent<'_>) -> R
     }
 }
 
-fn undo(owed: &Tombstone, asked: bool, agent: Agent<'_>) -> Result<(), Failure> {
-    let forgotten = if asked { agent.ask(Command::Del(owed.id.clone())).map(drop) } else { Ok(()) };
-    take_back(owed)?;
+/// Who may hold something.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    plugin: bool,
+    agent: bool,
+}
+
+fn undo(mut owed: Tombstone, begun: Begun, agent: Agent<'_>) -> Result<(), Failure> {
+    let forgotten = if begun.agent { agent.ask(Command::Del(owed.id.clone())).map(drop) } else { Ok(()) };
+    // A plugin that failed has nothing, or is not even there.
+    owed.ipam = owed.ipam.filter(|_| begun.plugin);
+    take_back(&owed)?;
     forgotten.map_err(Failure::from)
 }
 
@@ -83,22 +93,24 @@ pub(crate) fn request(config: &Config, container: &Container) -> Result<AddReque
         addresses,
         mac: config.mac.or(container.arguments.mac),
         ipam: config.ipam.clone(),
+        early: true,
         expected: Vec::new(),
     })
 }
 
-/// The steps that have to be undone together. `asked` becomes true when the agent may hold something. Gives what the result
-/// says, and its `dns`.
+/// The steps that have to be undone together. Gives what the result says, and its `dns`.
 fn attach(
     config: &Config,
     mut request: AddRequest,
     namespace: &Namespace,
     agent: Agent<'_>,
-    asked: &mut bool,
+    begun: &mut Begun,
 ) -> Result<(Attached, Option<Value>), Failure> {
     let mut dns = config.dns.clone();
     if let Some(delegate) = &config.ipam {
-        let given = plugin::add(delegate, &request.id)?;
+        let given = plugin::add(delegate, &request.id)
+            .inspect_err(|failure| begun.plugin = failure.code == code::TRY_AGAIN)?;
+        begun.plugin = true;
         if let Some(other) = request.addresses.iter().find(|asked| !given.addresses.contains(asked)) {
             return Err(Failure {
                 code: code::ADDRESS_REFUSED,
@@ -118,10 +130,32 @@ fn attach(
     create(netlink, &request.host_interface, &request.id.interface, namespace)?;
     fault::reach("cni.add.veth");
     let host_mac = raise_host_end(netlink, &request.host_interface, &request.network)?;
-    let reply = agent.ask(Command::Add(request.clone()));
+    let limited = |mut attachment: Attachment| match config.mtu {
+        Some(mtu) if mtu > attachment.mtu => Err(invalid(format!(
+            "field `mtu` is {mtu}, but the underlay of this node carries {} at most: lower or remove it",
+            attachment.mtu
+        ))),
+        limit => {
+            attachment.mtu = limit.unwrap_or(attachment.mtu);
+            Ok(attachment)
+        }
+    };
+    let inside = request.id.interface.as_str();
+    let (reply, early) = std::thread::scope(|scope| {
+        let mut early = None;
+        let reply = agent.ask_early(Command::Add(request.clone()), |assigned| {
+            let begun = limited(assigned).map(|attachment| {
+                let configured = attachment.clone();
+                (attachment, namespace.start(scope, move || configure(inside, &configured)))
+            });
+            early = Some(begun);
+        });
+        let ended = early.map(|begun| begun.and_then(|(attachment, work)| joined(work).map(|()| attachment)));
+        (reply, ended)
+    });
     // A refusal leaves nothing behind (`Reply::Failed`), and who was not reached knows of nothing.
-    *asked = !matches!(reply, Err(AgentError::Unreachable { .. } | AgentError::Refused(_)));
-    let Reply::Added(mut attachment) = reply? else {
+    begun.agent = !matches!(reply, Err(AgentError::Unreachable { .. } | AgentError::Refused(_)));
+    let Reply::Added(attachment) = reply? else {
         return Err(Failure {
             code: code::DECODE,
             msg: format!(
@@ -132,17 +166,15 @@ fn attach(
         });
     };
     fault::reach("cni.add.answered");
-    if let Some(mtu) = config.mtu {
-        if mtu > attachment.mtu {
-            return Err(invalid(format!(
-                "field `mtu` is {mtu}, but the underlay of this node carries {} at most: lower or remove it",
-                attachment.mtu
-            )));
+    let attachment = match early {
+        Some(configured) => configured?,
+        None => {
+            let attachment = limited(attachment)?;
+            namespace.run(|| configure(inside, &attachment))?;
+            attachment
         }
-        attachment.mtu = mtu;
-    }
+    };
     set_mtu(netlink, &request.host_interface, attachment.mtu)?;
-    namespace.run(|| configure(&request.id.interface, &attachment))?;
     fault::reach("cni.add.configured");
     let host = Interface {
         name: request.host_interface.clone(),

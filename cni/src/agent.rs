@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use api::cni::{Command, Failure, PROTOCOL, Reply, Request, code};
+use api::cni::{Attachment, Command, Failure, PROTOCOL, Reply, Request, code};
 
 /// How long the agent may take for one command: the switch, the policies and 5 s for an unknown pod fit well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,26 +65,41 @@ pub(crate) struct Agent<'a> {
 impl Agent<'_> {
     /// Sends a command and waits for its reply; a failure in the reply is an error here.
     pub(crate) fn ask(&self, command: Command) -> Result<Reply, AgentError> {
+        self.ask_early(command, |_| {})
+    }
+
+    /// The same, and hands on what the agent says ahead of its reply.
+    pub(crate) fn ask_early(
+        &self,
+        command: Command,
+        assigned: impl FnMut(Attachment),
+    ) -> Result<Reply, AgentError> {
         let socket = || self.socket.to_owned();
         let mut stream = UnixStream::connect(self.socket)
             .map_err(|error| AgentError::Unreachable { socket: socket(), error })?;
-        let text =
-            self.exchange(&mut stream, &Request { protocol: PROTOCOL, command }).map_err(
-                |error| match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        AgentError::Silent { socket: socket(), patience: self.patience }
-                    }
-                    _ => AgentError::Lost { socket: socket(), error },
-                },
-            )?;
-        match serde_json::from_slice(&text) {
+        let exchanged = self.exchange(&mut stream, &Request { protocol: PROTOCOL, command }, assigned);
+        match exchanged {
             Ok(Reply::Failed(failure)) => Err(AgentError::Refused(failure)),
             Ok(reply) => Ok(reply),
-            Err(error) => Err(AgentError::Unreadable { socket: socket(), why: error.to_string() }),
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    AgentError::Silent { socket: socket(), patience: self.patience }
+                }
+                io::ErrorKind::InvalidData => {
+                    AgentError::Unreadable { socket: socket(), why: error.to_string() }
+                }
+                _ => AgentError::Lost { socket: socket(), error },
+            }),
         }
     }
 
-    fn exchange(&self, stream: &mut UnixStream, request: &Request) -> io::Result<Vec<u8>> {
+    /// [`io::ErrorKind::InvalidData`] for an answer that is none.
+    fn exchange(
+        &self,
+        stream: &mut UnixStream,
+        request: &Request,
+        mut assigned: impl FnMut(Attachment),
+    ) -> io::Result<Reply> {
         let end = Instant::now() + self.patience;
         stream.set_write_timeout(Some(self.patience))?;
         stream.write_all(&serde_json::to_vec(request)?)?;
@@ -101,9 +116,22 @@ impl Agent<'_> {
                 0 if text.is_empty() => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
                 }
-                0 => return Ok(text),
+                0 => return Err(io::Error::new(io::ErrorKind::InvalidData, "it ends in the middle")),
                 count => text.extend_from_slice(&piece[..count]),
             }
+            // Not until the agent has closed its side: its answer is whole when its document is.
+            let mut documents = serde_json::Deserializer::from_slice(&text).into_iter::<Reply>();
+            let mut read = 0;
+            while let Some(document) = documents.next() {
+                match document {
+                    Ok(Reply::Assigned(attachment)) => assigned(attachment),
+                    Ok(reply) => return Ok(reply),
+                    Err(error) if error.is_eof() => break,
+                    Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+                }
+                read = documents.byte_offset();
+            }
+            text.drain(..read);
             if text.len() as u64 > REPLY_LIMIT {
                 return Err(io::Error::other("its answer has no end"));
             }
@@ -132,6 +160,30 @@ mod tests {
         let answer = Agent { socket: &socket, patience }.ask(Command::Status);
         server.join().unwrap();
         answer
+    }
+
+    #[test]
+    fn what_is_said_ahead_of_the_answer_is_handed_on() {
+        let attachment = r#"{"outcome":"assigned","mac":"0a:58:0a:f4:01:05","addresses":[],"gateway_mac":"0e:00:00:0f:e0:01","mtu":1400,"tx_checksum_offload":false}"#;
+        let said = format!("{attachment}\n{}", r#"{"outcome":"done"}"#);
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("cni.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // In three pieces, and open for as long as the other side likes.
+            for piece in [&said.as_bytes()[..30], &said.as_bytes()[30..130], &said.as_bytes()[130..]] {
+                stream.write_all(piece).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.read(&mut [0; 1]);
+        });
+        let agent = Agent { socket: &socket, patience: Duration::from_secs(5) };
+        let mut ahead = Vec::new();
+        let reply = agent.ask_early(Command::Status, |attachment| ahead.push(attachment.mtu)).unwrap();
+        assert_eq!((reply, ahead), (Reply::Done, vec![1400]));
+        server.join().unwrap();
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use api::cni::{Failure, code};
 use nix::sched::{CloneFlags, setns};
@@ -88,26 +89,38 @@ impl Namespace {
         &self,
         work: impl FnOnce() -> Result<T, Failure> + Send,
     ) -> Result<T, Failure> {
-        let failure = |msg: String| Failure { code: code::IO, msg, details: String::new() };
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|error| match error {
-                    nix::Error::EINVAL => Failure {
-                        code: code::INVALID_ENVIRONMENT,
-                        msg: "CNI_NETNS is a namespace, but not a network namespace".into(),
-                        details: String::new(),
-                    },
-                    other => failure(format!(
-                        "cannot enter the container's network namespace: {other}; ferrule-cni needs CAP_SYS_ADMIN"
-                    )),
-                })?;
-                work()
-            });
-            inside
-                .join()
-                .unwrap_or_else(|_| Err(failure("the work in the container's namespace broke off".into())))
+        std::thread::scope(|scope| joined(self.start(scope, work)))
+    }
+
+    /// The same, while the calling thread goes on; see [`joined`].
+    pub(crate) fn start<'scope, T: Send + 'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'scope,
+    ) -> ScopedJoinHandle<'scope, Result<T, Failure>> {
+        scope.spawn(|| {
+            setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|error| match error {
+                nix::Error::EINVAL => Failure {
+                    code: code::INVALID_ENVIRONMENT,
+                    msg: "CNI_NETNS is a namespace, but not a network namespace".into(),
+                    details: String::new(),
+                },
+                other => failure(format!(
+                    "cannot enter the container's network namespace: {other}; ferrule-cni needs CAP_SYS_ADMIN"
+                )),
+            })?;
+            work()
         })
     }
+}
+
+/// What the work gave.
+pub(crate) fn joined<T>(inside: ScopedJoinHandle<'_, Result<T, Failure>>) -> Result<T, Failure> {
+    inside.join().unwrap_or_else(|_| Err(failure("the work in the container's namespace broke off".into())))
+}
+
+fn failure(msg: String) -> Failure {
+    Failure { code: code::IO, msg, details: String::new() }
 }
 
 #[cfg(test)]

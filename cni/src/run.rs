@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use crate::agent::{Agent, PATIENCE};
 use crate::config::{Config, decode, version};
 use crate::environment::{Call, Variables, read};
-use crate::fields::invalid;
 use crate::version::Version;
 use crate::{add, check, delete, plugin};
 
@@ -109,12 +108,9 @@ fn status(config: &Config, agent: Agent<'_>) -> Result<(), Failure> {
 
 /// CNI 1.1 §"GC".
 fn collect(config: &Config, agent: Agent<'_>) -> Result<(), Failure> {
-    let Some(valid) = config.valid.clone() else {
-        // To take that for an empty list would cut off every container of the node.
-        return Err(invalid(
-            "field `cni.dev/valid-attachments` is missing, GC needs it: it must be the list of what is in use".into(),
-        ));
-    };
+    // cnitool sends no list. To take that for an empty one would cut off every container of the node; what needs no list,
+    // the agent collects by itself.
+    let Some(valid) = config.valid.clone() else { return Ok(()) };
     let listed =
         valid.iter().map(|id| json!({"containerID": id.container_id, "ifname": id.interface})).collect();
     agent.ask(Command::Gc { network: config.name.clone(), valid })?;
@@ -176,8 +172,7 @@ mod tests {
         let config = r#"{"cniVersion":"1.1.0","name":"n","agentSocket":"/run/ferrule-no-such/cni.sock"}"#;
         let (document, _) = outcome(&[("CNI_COMMAND", "STATUS")], config);
         assert_eq!(document["code"], code::NOT_AVAILABLE);
-        let (document, _) = outcome(&[("CNI_COMMAND", "GC")], config);
-        assert_eq!(document["code"], code::INVALID_CONFIG);
+        assert!(outcome(&[("CNI_COMMAND", "GC")], config).1, "nothing is listed, and nothing is touched");
         let listed = config.replace("}", r#","cni.dev/valid-attachments":[]}"#);
         let (document, _) = outcome(&[("CNI_COMMAND", "GC")], &listed);
         assert_eq!(document["code"], code::AGENT_UNREACHABLE);

@@ -135,6 +135,7 @@ fn request(container: &str, pod: Option<(&str, &str)>) -> AddRequest {
         addresses: Vec::new(),
         mac: None,
         ipam: None,
+        early: false,
         expected: Vec::new(),
     }
 }

@@ -13,7 +13,7 @@ use api::cni::{
 };
 use cni::fault;
 use network::Mac;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::collect;
@@ -53,8 +53,13 @@ pub struct Attacher {
 type Outcome<T> = Result<T, Failure>;
 
 impl Attacher {
-    /// Carries out one request.
-    pub async fn carry_out(&self, request: Request, now: SystemTime) -> Reply {
+    /// Carries out one request; what an ADD may be told ahead of its reply goes to `early`.
+    pub async fn carry_out(
+        &self,
+        request: Request,
+        now: SystemTime,
+        early: oneshot::Sender<Answer>,
+    ) -> Reply {
         if request.protocol > PROTOCOL {
             let msg = format!(
                 "ferrule-cni speaks version {} of the agent's protocol, this agent {}: update the agent on this node",
@@ -64,7 +69,7 @@ impl Attacher {
         }
         let outcome = match request.command {
             Command::Add(request) => {
-                let added = self.add(request, now).await.map(Reply::Added);
+                let added = self.add(request, now, early).await.map(Reply::Added);
                 fault::reach("agent.add.answered");
                 added
             }
@@ -76,7 +81,12 @@ impl Attacher {
         outcome.unwrap_or_else(Reply::Failed)
     }
 
-    async fn add(&self, request: AddRequest, now: SystemTime) -> Outcome<Answer> {
+    async fn add(
+        &self,
+        request: AddRequest,
+        now: SystemTime,
+        early: oneshot::Sender<Answer>,
+    ) -> Outcome<Answer> {
         check_names(&request)?;
         let _held = self.locks.hold(&request.id.container_id).await;
         fault::reach("agent.add.received");
@@ -91,11 +101,20 @@ impl Attacher {
             addresses: request.addresses.clone(),
             exact: request.ipam.is_some(),
         };
-        let addresses = self.ipam.allocate(wanted, now).await.map_err(|error| of_plugin(&request, error))?;
+        let addresses = self.ipam.take(&wanted, now).map_err(|error| of_plugin(&request, error))?;
+        // Durable before the answer, and while the switch is busy.
+        let ipam = Arc::clone(&self.ipam);
+        let durable = tokio::task::spawn_blocking(move || ipam.sync());
         fault::reach("agent.add.allocated");
         self.forget_suspects(&addresses).await;
         let outcome = match Attachment::new(&request, addresses) {
-            Some(attachment) => self.connect(attachment).await,
+            Some(attachment) => match self.connect(attachment, request.early.then_some(early)).await {
+                Ok(answer) => match durable.await {
+                    Ok(synced) => synced.map(|()| answer).map_err(Failure::from),
+                    Err(error) => Err(failure(code::IO, format!("the address record broke off: {error}"))),
+                },
+                Err(failure) => Err(failure),
+            },
             None => Err(failure(
                 code::NO_ADDRESS,
                 format!("no address for container {}", request.id.container_id),
@@ -110,7 +129,11 @@ impl Attacher {
     }
 
     /// Everything behind the addresses.
-    async fn connect(&self, attachment: Attachment) -> Outcome<Answer> {
+    async fn connect(
+        &self,
+        attachment: Attachment,
+        early: Option<oneshot::Sender<Answer>>,
+    ) -> Outcome<Answer> {
         self.store.put(&attachment).map_err(|error| failure(code::IO, error.to_string()))?;
         fault::reach("agent.add.recorded");
         let traits = ask(&self.asks, Ask::LinkTraits).await.ok_or_else(ending)?;
@@ -121,6 +144,8 @@ impl Attacher {
             mtu: traits.mtu,
             tx_checksum_offload: traits.tx_checksum_offload,
         };
+        // Whoever does not wait for it hears it in the answer.
+        early.map(|early| early.send(answer.clone()));
         let id = attachment.id.clone();
         let answered = ask(&self.asks, |reply| Ask::Plug(Box::new(attachment), reply));
         tokio::pin!(answered);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use api::cni::{Command, Failure, Reply, Request, code};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::attach::Attacher;
@@ -51,7 +51,21 @@ pub async fn run(
 async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, clock: fn() -> SystemTime) {
     let began = Instant::now();
     let (command, reply) = match timeout(TRANSFER_LIMIT, read(&mut stream)).await {
-        Ok(Ok(Some(request))) => (name(&request.command), attacher.carry_out(request, clock()).await),
+        Ok(Ok(Some(request))) => {
+            let command = name(&request.command);
+            let (early, assigned) = oneshot::channel();
+            let work = attacher.carry_out(request, clock(), early);
+            tokio::pin!(work);
+            let reply = tokio::select! {
+                reply = &mut work => reply,
+                Ok(answer) = assigned => {
+                    // Who went away is told of by the answer.
+                    let _ = stream.write_all(&encode(&Reply::Assigned(answer))).await;
+                    work.await
+                }
+            };
+            (command, reply)
+        }
         // Somebody looked whether the agent listens.
         Ok(Ok(None)) => return,
         Ok(Err(failure)) => ("UNREADABLE", Reply::Failed(failure)),
@@ -59,14 +73,13 @@ async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, c
     };
     let code = match &reply {
         Reply::Failed(failure) => failure.code,
-        Reply::Added(_) | Reply::Done => 0,
+        Reply::Assigned(_) | Reply::Added(_) | Reply::Done => 0,
     };
     let elapsed = began.elapsed();
     metrics.cni_requests.get_or_create(&CniLabels { command, code }).inc();
     metrics.cni_seconds.get_or_create(&CommandLabel { command }).observe(elapsed.as_secs_f64());
     tracing::info!(command, code, elapsed_ms = elapsed.as_micros() as f64 / 1e3, "CNI");
-    // A reply is strings, numbers and addresses, which JSON always takes.
-    let text = serde_json::to_vec(&reply).unwrap_or_default();
+    let text = encode(&reply);
     let written = timeout(TRANSFER_LIMIT, async {
         stream.write_all(&text).await?;
         stream.shutdown().await
@@ -74,6 +87,11 @@ async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, c
     if !matches!(written.await, Ok(Ok(()))) {
         tracing::warn!(command, "ferrule-cni went away before its answer");
     }
+}
+
+fn encode(reply: &Reply) -> Vec<u8> {
+    // Strings, numbers and addresses, which JSON always takes.
+    serde_json::to_vec(reply).unwrap_or_default()
 }
 
 async fn read(stream: &mut UnixStream) -> Result<Option<Request>, Failure> {

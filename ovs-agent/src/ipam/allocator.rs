@@ -29,6 +29,13 @@ pub(super) struct Allocator {
     freed: BTreeMap<IpAddr, u64>,
 }
 
+/// What an attachment is to have.
+enum Choice {
+    /// It has it already.
+    Held(Vec<PodAddress>),
+    New(Allocation),
+}
+
 impl Allocator {
     /// Reads the record. Allocations outside the ranges stay until they are released.
     pub(super) fn open(
@@ -78,10 +85,41 @@ impl Allocator {
         wanted: &Wanted,
         now: SystemTime,
     ) -> Result<Vec<PodAddress>, IpamError> {
+        match self.choose(wanted, now)? {
+            Choice::Held(addresses) => Ok(addresses),
+            Choice::New(allocation) => {
+                let addresses = allocation.addresses.clone();
+                self.record(Entry::Take(allocation), seconds(now))?;
+                Ok(addresses)
+            }
+        }
+    }
+
+    /// The same, durable only after [`Self::sync`].
+    pub(super) fn take(&mut self, wanted: &Wanted, now: SystemTime) -> Result<Vec<PodAddress>, IpamError> {
+        match self.choose(wanted, now)? {
+            Choice::Held(addresses) => Ok(addresses),
+            Choice::New(allocation) => {
+                let addresses = allocation.addresses.clone();
+                let entry = Entry::Take(allocation);
+                let Self { journal, held, freed, .. } = self;
+                journal.write(entry.clone(), || snapshot(held, freed))?;
+                self.replay(entry);
+                Ok(addresses)
+            }
+        }
+    }
+
+    /// Makes what was taken durable. After an error it is in doubt, and the next change rewrites the record.
+    pub(super) fn sync(&mut self) -> Result<(), IpamError> {
+        self.journal.sync()
+    }
+
+    fn choose(&self, wanted: &Wanted, now: SystemTime) -> Result<Choice, IpamError> {
         if let Some(held) = self.held.get(&wanted.id) {
             let has = |address: &IpAddr| held.addresses.iter().any(|held| held.address == *address);
             return match wanted.addresses.iter().find(|address| !has(address)) {
-                None => Ok(held.addresses.clone()),
+                None => Ok(Choice::Held(held.addresses.clone())),
                 Some(other) => {
                     Err(self.refused(*other, "the attachment holds another address already: DEL it first"))
                 }
@@ -104,14 +142,12 @@ impl Allocator {
         if addresses.is_empty() {
             return Err(IpamError::NoRange { node: self.node.clone() });
         }
-        let allocation = Allocation {
+        Ok(Choice::New(Allocation {
             id: wanted.id.clone(),
             network: wanted.network.clone(),
             pod: wanted.pod.clone(),
-            addresses: addresses.clone(),
-        };
-        self.record(Entry::Take(allocation), seconds(now))?;
-        Ok(addresses)
+            addresses,
+        }))
     }
 
     /// Releases every listed attachment that holds something, in one step; gives what was freed.

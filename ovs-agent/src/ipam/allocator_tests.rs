@@ -386,3 +386,34 @@ fn the_real_disk_keeps_what_was_taken_and_it_is_quick() {
     again.journal.compact(0, Vec::new);
     assert_eq!(again.list().count(), 200);
 }
+
+#[test]
+fn what_was_taken_is_durable_after_its_sync_and_a_failed_one_can_be_released() {
+    let disk = SimDisk::default();
+    let mut ipam = open(&disk, &DUAL);
+    ipam.take(&wanted("a", &[]), at(1)).unwrap();
+    ipam.sync().unwrap();
+    ipam.take(&wanted("b", &[]), at(1)).unwrap();
+    disk.crash(Unsynced::Lost);
+    assert_eq!(open(&disk, &DUAL).list().map(|held| held.id.clone()).collect::<Vec<_>>(), [id("a")]);
+
+    let mut ipam = open(&disk, &DUAL);
+    // A second one makes the first durable before it is written: only the last line can be torn.
+    ipam.take(&wanted("b", &[]), at(2)).unwrap();
+    ipam.take(&wanted("c", &[]), at(2)).unwrap();
+    disk.crash(Unsynced::Torn);
+    let mut ipam = open(&disk, &DUAL);
+    assert_eq!(ipam.list().map(|held| held.id.clone()).collect::<Vec<_>>(), [id("a"), id("b")]);
+
+    // The torn line made this one a rewrite, which is durable; the next is a line again.
+    ipam.take(&wanted("c", &[]), at(3)).unwrap();
+    ipam.take(&wanted("d", &[]), at(3)).unwrap();
+    disk.fail(0, false);
+    assert!(matches!(ipam.sync(), Err(IpamError::Storage { .. })));
+    ipam.release(&[id("d")], at(4)).unwrap();
+    for unsynced in [Unsynced::Lost, Unsynced::Torn, Unsynced::Kept] {
+        disk.crash(unsynced);
+        let again = open(&disk, &DUAL);
+        assert_eq!(again.list().map(|held| held.id.clone()).collect::<Vec<_>>(), ["a", "b", "c"].map(id));
+    }
+}

@@ -38,6 +38,16 @@ impl BuiltIn {
         self.lock().set_ranges(ranges);
     }
 
+    /// [`Ipam::allocate`], but not durable before [`Self::sync`].
+    pub fn take(&self, wanted: &Wanted, now: SystemTime) -> Result<Vec<PodAddress>, IpamError> {
+        self.lock().take(wanted, now)
+    }
+
+    /// Makes what was taken durable; blocks for as long as the disk needs. After an error it has to be released.
+    pub fn sync(&self) -> Result<(), IpamError> {
+        self.lock().sync()
+    }
+
     /// Every address that anybody has or had, as far as remembered.
     pub fn used(&self) -> BTreeSet<IpAddr> {
         self.lock().used()

@@ -31,6 +31,8 @@ pub(super) struct Journal {
     length: u64,
     /// Lines in those bytes.
     lines: usize,
+    /// The last line is written and not synced.
+    unsynced: bool,
     /// The tail behind `length` may hold anything, or the file may be the old or the new one.
     doubtful: bool,
 }
@@ -64,7 +66,7 @@ impl Journal {
         let lines = entries.len();
         // What lies behind the good prefix must not mix with a new line when the next crash tears that one too.
         let doubtful = torn || !rest.is_empty();
-        Ok((Self { disk, length: length as u64, lines, doubtful }, entries))
+        Ok((Self { disk, length: length as u64, lines, unsynced: false, doubtful }, entries))
     }
 
     /// Makes `entry` durable. `before` gives the whole state without it, for a rewrite. After an error it does not
@@ -74,22 +76,55 @@ impl Journal {
         entry: Entry,
         before: impl FnOnce() -> Vec<Entry>,
     ) -> Result<(), IpamError> {
+        let (length, lines) = (self.length, self.lines);
+        self.write(entry, before)?;
+        self.sync().inspect_err(|_| {
+            (self.length, self.lines) = (length, lines);
+            self.take_back(length);
+        })
+    }
+
+    /// The same, durable only after [`Self::sync`].
+    pub(super) fn write(
+        &mut self,
+        entry: Entry,
+        before: impl FnOnce() -> Vec<Entry>,
+    ) -> Result<(), IpamError> {
+        // Only the last line can be torn: every line is synced before the next one is written.
+        if !self.doubtful && self.sync().is_err() {
+            self.doubtful = true;
+        }
         if self.doubtful {
             let mut all = before();
             all.push(entry);
             return self.rewrite(&all);
         }
         let bytes = encode(&[entry]);
-        let done = self.disk.write_at(self.length, &bytes).and_then(|()| self.disk.sync());
-        if let Err(error) = done {
-            // Try to leave the disk as it was, so that a crash now does not bring the entry back.
-            let undone = self.disk.write_at(self.length, &[]).and_then(|()| self.disk.sync());
-            self.doubtful = undone.is_err();
+        if let Err(error) = self.disk.write_at(self.length, &bytes) {
+            self.take_back(self.length);
             return Err(self.storage("write", error));
         }
         self.length += bytes.len() as u64;
         self.lines += 1;
+        self.unsynced = true;
         Ok(())
+    }
+
+    /// Makes the last line durable. After an error the disk is left as it was before it, or is in doubt.
+    pub(super) fn sync(&mut self) -> Result<(), IpamError> {
+        if !std::mem::take(&mut self.unsynced) {
+            return Ok(());
+        }
+        self.disk.sync().map_err(|error| {
+            self.doubtful = true;
+            self.storage("write", error)
+        })
+    }
+
+    /// Tries to leave the disk as it was, so that a crash now does not bring an entry back.
+    fn take_back(&mut self, length: u64) {
+        let undone = self.disk.write_at(length, &[]).and_then(|()| self.disk.sync());
+        self.doubtful = undone.is_err();
     }
 
     /// Rewrites the record when it holds much that is past. A failure costs nothing: the record is good as it is.
