@@ -7,14 +7,17 @@
 //! | `/v1alpha1/switches` | `node` | [`SwitchItem`] | agents, relayed |
 //! | `/v1alpha1/ports` | `node` | [`PortItem`] | agents, relayed |
 //! | `/v1alpha1/pods` | `node`, `namespace` | [`PodItem`] | controller |
-//! | `/v1alpha1/policies` | `node`, `namespace` | [`PolicyItem`] | controller |
+//! | `/v1alpha1/policies` | `node`, `namespace`, `rules` | [`PolicyItem`] | controller; with `rules=true` what agents count |
 //! | `/v1alpha1/tunnels` | `node` | [`TunnelItem`] | agents, relayed |
 //! | `/v1alpha1/flows` | `node`, `pod`, `policy`, `table` | [`FlowItem`] | agents, relayed |
+//! | `/v1alpha1/drops` | `node`, `pod` | [`DropItem`] | agents, relayed |
+//! | `/v1alpha1/rules` | `node`, `policy` | [`RuleItem`] | agents, relayed |
 //! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
 //! | `/v1alpha1/manifests` | | [`ManifestItem`] | controller |
 //!
-//! An agent answers switches, ports, tunnels and flows for itself. `/healthz` and `/metrics` exist on both.
+//! An agent answers switches, ports, tunnels, flows, drops and rules for itself. `/healthz` and `/metrics` exist on both.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use network::{Cidr, Mac, NamespacedName, NodeName};
@@ -188,9 +191,73 @@ pub struct PolicyItem {
     pub nodes: Vec<NodeName>,
     /// Those of them where it is in force.
     pub realized: Vec<NodeName>,
+    /// What its rules met, summed over the nodes; empty unless it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<PolicyRule>,
     /// Why not, node by node, and what of it was not understood.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+}
+
+/// What one rule of a policy, or its default deny, met.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRule {
+    /// `ingress[0]`, `egress default-deny`.
+    pub rule: String,
+    /// Packets that were let pass or dropped for it: of a connection that was let pass, those of its original direction.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Flows that it takes.
+    pub flows: u64,
+    /// Other rules share a part of these flows, and the counters with them.
+    pub shared: bool,
+    /// Where it is realized, and which generation of the policy.
+    pub nodes: BTreeMap<NodeName, u64>,
+}
+
+/// What a rule met on one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleItem {
+    /// Where.
+    pub node: NodeName,
+    /// `NetworkPolicy shop/cart`.
+    pub policy: String,
+    /// Version of the object that is in force here.
+    pub generation: u64,
+    /// `ingress[0]`, `egress default-deny`.
+    pub rule: String,
+    /// Packets; see [`PolicyRule::packets`].
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Flows that it takes here.
+    pub flows: u64,
+    /// Other rules share a part of these flows.
+    pub shared: bool,
+}
+
+/// A reason for which a node dropped packets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DropItem {
+    /// Where.
+    pub node: NodeName,
+    /// The class: `default-deny`, `policy-rule`, `spoof-guard`, `invalid-connection`, `blocked-connection`, `mid-stream`,
+    /// `no-route`, `unknown-port`, `neighbour`, `not-ip`.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Table name.
+    pub table: String,
+    /// Everything that made the flow: for `default-deny` the policies that isolate the pod.
+    pub owners: Vec<Owner>,
+    /// One sentence.
+    pub what: String,
 }
 
 /// The tunnel from one node to another.
@@ -287,5 +354,5 @@ macro_rules! kinds {
 
 kinds! {
     NodeItem => "Node", SwitchItem => "Switch", PortItem => "Port", PodItem => "Pod", PolicyItem => "Policy",
-    TunnelItem => "Tunnel", FlowItem => "Flow", ProblemItem => "Problem", ManifestItem => "Manifest",
+    TunnelItem => "Tunnel", FlowItem => "Flow", DropItem => "Drop", RuleItem => "Rule", ProblemItem => "Problem", ManifestItem => "Manifest",
 }

@@ -55,6 +55,9 @@ pub enum Resource {
     /// Flows, each with the object and rule that made it
     #[value(alias = "flow")]
     Flows,
+    /// Why packets were dropped, and how many
+    #[value(alias = "drop")]
+    Drops,
     /// What could not be used, and why
     #[value(alias = "problem")]
     Problems,
@@ -98,7 +101,7 @@ pub struct Get {
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
 
-    /// Flows that a pod's packets meet
+    /// Flows that a pod's packets meet, or drops of its packets
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub pod: Option<String>,
 

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use api::insight::{
-    FlowItem, Item, List, NodeItem, PodItem, PolicyItem, PortItem, ProblemItem, SwitchItem, TunnelItem,
+    DropItem, FlowItem, Item, List, NodeItem, PodItem, PolicyItem, PortItem, ProblemItem, SwitchItem,
+    TunnelItem,
 };
 use lab::http::Endpoint;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::arguments::{EndpointArguments, Format, Get, Resource};
 use crate::fail::{Fail, Outcome};
 use crate::paint::Paint;
-use crate::resource::Row;
+use crate::resource::{self, Row};
 use crate::{flows, table};
 
 /// Where a controller listens when it is installed.
@@ -26,8 +27,12 @@ pub fn run(get: &Get) -> Result<Outcome, Fail> {
         Resource::Switches => show::<SwitchItem>(get, "switches"),
         Resource::Ports => show::<PortItem>(get, "ports"),
         Resource::Pods => show::<PodItem>(get, "pods"),
-        Resource::Policies => show::<PolicyItem>(get, "policies"),
+        Resource::Policies => {
+            let list: List<PolicyItem> = ask(get, "policies")?;
+            print(get, &list, |list| policies(list, get.output == Format::Wide))
+        }
         Resource::Tunnels => show::<TunnelItem>(get, "tunnels"),
+        Resource::Drops => show::<DropItem>(get, "drops"),
         Resource::Problems => show::<ProblemItem>(get, "problems"),
         Resource::Flows => {
             let list: List<FlowItem> = ask(get, "flows")?;
@@ -38,11 +43,11 @@ pub fn run(get: &Get) -> Result<Outcome, Fail> {
 
 /// Options that a resource does not know would be ignored silently: say so instead.
 fn check(get: &Get) -> Result<(), Fail> {
-    use Resource::{Flows, Nodes, Pods, Policies, Problems};
+    use Resource::{Drops, Flows, Nodes, Pods, Policies, Problems};
     let unfit: &[(&str, bool, bool)] = &[
         ("--node", get.node.is_some(), !matches!(get.resource, Nodes | Problems)),
         ("--namespace", get.namespace.is_some(), matches!(get.resource, Pods | Policies)),
-        ("--pod", get.pod.is_some(), get.resource == Flows),
+        ("--pod", get.pod.is_some(), matches!(get.resource, Flows | Drops)),
         ("--policy", get.policy.is_some(), get.resource == Flows),
         ("--table", get.table.is_some(), get.resource == Flows),
     ];
@@ -58,13 +63,26 @@ fn check(get: &Get) -> Result<(), Fail> {
 fn show<T: Item + Row + Serialize + DeserializeOwned>(get: &Get, resource: &str) -> Result<Outcome, Fail> {
     let list: List<T> = ask(get, resource)?;
     let wide = get.output == Format::Wide;
-    print(get, &list, |list| {
-        if list.items.is_empty() {
-            return format!("no {resource} found\n");
-        }
-        let rows = list.items.iter().map(|item| item.cells(wide)).collect();
-        table::columns(&T::headings(wide), rows) + "\n"
-    })
+    print(get, &list, |list| text(list, resource, wide))
+}
+
+fn text<T: Row>(list: &List<T>, resource: &str, wide: bool) -> String {
+    if list.items.is_empty() {
+        return format!("no {resource} found\n");
+    }
+    let rows = list.items.iter().map(|item| item.cells(wide)).collect();
+    table::columns(&T::headings(wide), rows) + "\n"
+}
+
+/// The policies, and below them what each of their rules met.
+fn policies(list: &List<PolicyItem>, wide: bool) -> String {
+    let mut said = text(list, "policies", wide);
+    let rules = list.items.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
+    let rows: Vec<_> = rules.map(|(policy, rule)| resource::rule(policy, rule)).collect();
+    if !rows.is_empty() {
+        said = said + "\n" + &table::columns(&resource::RULE_HEADINGS, rows) + "\n";
+    }
+    said
 }
 
 fn ask<T: DeserializeOwned>(get: &Get, resource: &str) -> Result<List<T>, Fail> {
@@ -77,6 +95,8 @@ fn ask<T: DeserializeOwned>(get: &Get, resource: &str) -> Result<List<T>, Fail> 
     ]
     .into_iter()
     .filter_map(|(key, value)| Some((key, value.as_deref()?)))
+    // What rules count is asked of the agents; a node's own agent has no policies but rules.
+    .chain((resource == "policies").then_some(("rules", "true")))
     .collect();
     let endpoint = endpoint(&get.endpoint);
     Ok(endpoint.list(resource, &query)?)

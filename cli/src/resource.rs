@@ -1,6 +1,9 @@
 //! What `ferrule get` shows of each resource: its columns. Knows items, not where they come from.
 
-use api::insight::{NodeItem, PodItem, PolicyItem, PortItem, PortRole, ProblemItem, SwitchItem, TunnelItem};
+use api::insight::{
+    DropItem, NodeItem, Owner, PodItem, PolicyItem, PolicyRule, PortItem, PortRole, ProblemItem, SwitchItem,
+    TunnelItem,
+};
 
 use crate::table::{list, or_dash, yes};
 
@@ -135,6 +138,44 @@ impl Row for PolicyItem {
             list(&self.problems),
         ];
         with_wide(wide, narrow, || vec![self.tier.clone(), self.generation.to_string(), list(&self.nodes)])
+    }
+}
+
+/// Headings of what rules met.
+pub const RULE_HEADINGS: [&str; 6] =
+    ["POLICY", "RULE", "PACKETS", "BYTES", "FLOWS", "IN FORCE ON (GENERATION)"];
+
+/// What a rule met.
+pub fn rule(policy: &PolicyItem, rule: &PolicyRule) -> Vec<String> {
+    let shared = |count: u64| if rule.shared { format!("{count} (shared)") } else { count.to_string() };
+    vec![
+        policy.policy.clone(),
+        rule.rule.clone(),
+        shared(rule.packets),
+        shared(rule.bytes),
+        rule.flows.to_string(),
+        list(rule.nodes.iter().map(|(node, generation)| format!("{node} ({generation})"))),
+    ]
+}
+
+impl Row for DropItem {
+    fn headings(wide: bool) -> Vec<&'static str> {
+        with_wide(wide, vec!["NODE", "REASON", "PACKETS", "BY", "WHAT"], || vec!["BYTES", "TABLE"])
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let owner = |owner: &Owner| {
+            let parts = [owner.kind.as_str(), owner.name.as_str(), owner.rule.as_str()];
+            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+        };
+        let narrow = vec![
+            self.node.to_string(),
+            self.reason.clone(),
+            self.packets.to_string(),
+            list(self.owners.iter().map(owner)),
+            self.what.clone(),
+        ];
+        with_wide(wide, narrow, || vec![self.bytes.to_string(), self.table.clone()])
     }
 }
 

@@ -9,8 +9,9 @@ use openflow::Cookie;
 use openflow::canonical::StableHash;
 use serde::{Deserialize, Serialize};
 
+use crate::drops::{COOKIE_DROPS, drops};
 use crate::input::PortRef;
-use crate::program::FlowKey;
+use crate::program::{Flow, FlowKey};
 
 /// Something that makes flows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,10 +79,10 @@ impl Reason {
     }
 }
 
-/// The cookie of a flow: 0xfe, then 56 bits of a hash of what tells the flow apart. It names the flow and not its owners, so
+/// The cookie of a flow: 0xfe, a bit that says whether it drops, then 55 bits of a hash of what tells the flow apart. It names the flow and not its owners, so
 /// that an owner more or less changes no flow; the reason is derived from the state when somebody asks. The first byte tells
 /// our flows from others'.
-pub fn cookie_of(key: &FlowKey) -> Cookie {
+pub fn cookie_of(key: &FlowKey, flow: &Flow) -> Cookie {
     let mut hash = StableHash::new();
     hash.write(&[key.table.id()]);
     hash.write(&key.priority.0.to_be_bytes());
@@ -96,7 +97,8 @@ pub fn cookie_of(key: &FlowKey) -> Cookie {
         }
     }
     hash.write(&key.match_.to_bytes());
-    Cookie(COOKIE_MARK | hash.finish() >> 8)
+    let drops = if drops(key, flow) { COOKIE_DROPS } else { 0 };
+    Cookie(COOKIE_MARK | drops | hash.finish() >> 9)
 }
 
 /// The first byte of all our cookies.

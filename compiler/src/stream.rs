@@ -96,7 +96,7 @@ impl<'s> Out<'s> {
     /// A flow whose reason is made when somebody asks.
     pub(crate) fn add_for(&mut self, draft: Draft, why: &dyn Fn() -> Reason) {
         let Draft { key, mut flow } = draft;
-        flow.cookie = cookie_of(&key);
+        flow.cookie = cookie_of(&key, &flow);
         self.sink.flow(key, flow, why);
     }
 }

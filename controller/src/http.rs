@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::insight::{self, FlowItem, Item, List, PortItem, SwitchItem, TunnelItem};
+use api::insight::{self, DropItem, FlowItem, Item, List, PortItem, RuleItem, SwitchItem, TunnelItem};
 use axum::Router;
 use axum::extract::{Query, State as Shared};
 use axum::http::{StatusCode, Uri, header};
@@ -42,6 +42,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1alpha1/ports", get(relayed::<PortItem>))
         .route("/v1alpha1/tunnels", get(relayed::<TunnelItem>))
         .route("/v1alpha1/flows", get(flows))
+        .route("/v1alpha1/drops", get(drops))
+        .route("/v1alpha1/rules", get(rules))
         .fallback(async |uri: Uri| {
             Failure::new(StatusCode::NOT_FOUND, format!("there is no {}; see /v1alpha1/nodes", uri.path()))
         })
@@ -138,8 +140,24 @@ async fn pods(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer
 }
 
 async fn policies(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
+    let mut parameters = parameters;
+    let with_rules = parameters.remove("rules").is_some_and(|wanted| wanted == "true");
     let filter = filter(&parameters)?;
-    list(api.owner.read(move |state| status::policies(state, &filter)).await?)
+    let node = filter.node.clone();
+    let mut list = List::new(api.owner.read(move |state| status::policies(state, &filter)).await?);
+    if with_rules && !list.items.is_empty() {
+        match relay::ask(&api.owner, node, "/v1alpha1/rules".into(), RuleItem::KIND).await? {
+            Relayed::List(counted) => {
+                list.warnings = counted.warnings;
+                let counted = counted.items.into_iter().filter_map(|item| serde_json::from_value(item).ok());
+                status::add_rules(&mut list.items, counted);
+            }
+            Relayed::NoSuchNode | Relayed::Refused { .. } => {
+                list.warnings.push("no agent says what its rules count".into());
+            }
+        }
+    }
+    Ok(axum::Json(list).into_response())
 }
 
 async fn relayed<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
@@ -149,6 +167,21 @@ async fn relayed<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(parameters):
 
 async fn flows(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
     known(&parameters, &["node", "pod", "policy", "table"])?;
+    concerning(&api, &uri, &parameters, FlowItem::KIND).await
+}
+
+async fn drops(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &["node", "pod"])?;
+    concerning(&api, &uri, &parameters, DropItem::KIND).await
+}
+
+async fn rules(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &["node", "policy"])?;
+    concerning(&api, &uri, &parameters, RuleItem::KIND).await
+}
+
+/// What agents know about a pod or a policy.
+async fn concerning(api: &Api, uri: &Uri, parameters: &BTreeMap<String, String>, kind: &str) -> Answer {
     let mut node = parameters.get("node").map(NodeName::new);
     if let Some(pod) = parameters.get("pod") {
         let key: NamespacedName = pod.parse().map_err(|error: network::name::NameError| {
@@ -175,7 +208,7 @@ async fn flows(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters
             return Err(Failure::new(StatusCode::NOT_FOUND, error));
         }
     }
-    relay_to(&api, node, &uri, FlowItem::KIND).await
+    relay_to(api, node, uri, kind).await
 }
 
 async fn relay_to(api: &Api, node: Option<NodeName>, uri: &Uri, kind: &str) -> Answer {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::insight::{ManifestItem, NodeItem, PodItem, PolicyItem, ProblemItem};
+use api::insight::{ManifestItem, NodeItem, PodItem, PolicyItem, PolicyRule, ProblemItem, RuleItem};
 use api::stream::ResourceId;
 use network::{Direction, NodeName, Pod, Policy, Selector, Tier};
 
@@ -104,10 +104,32 @@ pub fn policies(state: &State, filter: &Filter) -> Vec<PolicyItem> {
             pods: selected.len(),
             realized: nodes.iter().filter(|node| is_in_force(state, policy, node)).cloned().collect(),
             nodes: nodes.into_iter().collect(),
+            rules: Vec::new(),
             problems: own.map(|problem| format!("{}: {}", problem.source, problem.message)).collect(),
         });
     }
     items
+}
+
+/// Adds what agents counted, summed over them.
+pub fn add_rules(policies: &mut [PolicyItem], counted: impl Iterator<Item = RuleItem>) {
+    let mut places: BTreeMap<String, &mut PolicyItem> =
+        policies.iter_mut().map(|item| (item.policy.clone(), item)).collect();
+    for one in counted {
+        let Some(policy) = places.get_mut(&one.policy) else { continue };
+        let place = policy.rules.iter().position(|rule| rule.rule == one.rule).unwrap_or_else(|| {
+            let (rule, nodes) = (one.rule.clone(), BTreeMap::new());
+            policy.rules.push(PolicyRule { rule, packets: 0, bytes: 0, flows: 0, shared: false, nodes });
+            policy.rules.len() - 1
+        });
+        let Some(rule) = policy.rules.get_mut(place) else { continue };
+        rule.packets = rule.packets.saturating_add(one.packets);
+        rule.bytes = rule.bytes.saturating_add(one.bytes);
+        rule.flows = rule.flows.saturating_add(one.flows);
+        rule.shared |= one.shared;
+        rule.nodes.insert(one.node, one.generation);
+    }
+    policies.iter_mut().for_each(|policy| policy.rules.sort_by(|a, b| a.rule.cmp(&b.rule)));
 }
 
 /// What could not be used.

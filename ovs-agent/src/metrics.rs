@@ -1,7 +1,12 @@
 //! The agent's counters and gauges, `ferrule_agent_*`. It must not know how they are asked for.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use compiler::Table;
+use compiler::drops::DropClass;
+use openflow::{Cookie, FlowStats};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -26,6 +31,9 @@ pub struct Metrics {
     pub cni_requests: Family<CniLabels, Counter>,
     /// From a request of the CNI binary to its answer.
     pub cni_seconds: Family<CommandLabel, Histogram, fn() -> Histogram>,
+    dropped: Family<ReasonLabel, Counter>,
+    /// What the flows that drop had counted when they were read last.
+    seen: Mutex<HashMap<Cookie, u64>>,
     flows: Gauge,
     ports: Gauge,
     in_sync: Gauge,
@@ -49,6 +57,13 @@ pub struct CniLabels {
 pub struct CommandLabel {
     /// `ADD`, `DEL`, …
     pub command: &'static str,
+}
+
+/// Label of a drop.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// [`DropClass::name`].
+    pub reason: &'static str,
 }
 
 fn seconds() -> Histogram {
@@ -79,7 +94,11 @@ impl Default for Metrics {
         registry.register("cni_requests", "CNI requests by command and error code", cni_requests.clone());
         let cni_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
         registry.register("cni_seconds", "CNI requests by command", cni_seconds.clone());
+        let dropped = Family::<ReasonLabel, Counter>::default();
+        registry.register("dropped_packets", "Packets dropped, by class of reason", dropped.clone());
         Self {
+            dropped,
+            seen: Mutex::default(),
             registry,
             flow_mods_sent,
             flows_drifted,
@@ -98,6 +117,20 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Takes in what the flows that drop have counted. A flow that was made anew counts from nothing.
+    pub fn dropped(&self, flows: &[FlowStats]) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = HashMap::with_capacity(flows.len());
+        for flow in flows {
+            let Some(table) = Table::from_id(flow.table.0) else { continue };
+            let label = ReasonLabel { reason: DropClass::of(table, &flow.match_).name() };
+            let before = seen.get(&flow.cookie).copied().filter(|before| *before <= flow.packet_count);
+            self.dropped.get_or_create(&label).inc_by(flow.packet_count - before.unwrap_or(0));
+            now.insert(flow.cookie, flow.packet_count);
+        }
+        *seen = now;
+    }
+
     /// The text for Prometheus (OpenMetrics 1.0).
     pub fn text(&self, node: &Snapshot, ipam: &BuiltIn, now: SystemTime) -> String {
         self.flows.set(node.flows as i64);

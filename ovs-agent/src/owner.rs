@@ -66,6 +66,8 @@ pub enum SwitchCommand {
 pub struct Dump {
     /// Only this table's.
     pub table: Option<openflow::TableId>,
+    /// Only flows that drop.
+    pub drops: bool,
     /// Only those that pass.
     pub wanted: Box<dyn Fn(&openflow::FlowStats) -> bool + Send + Sync>,
     /// Where they go.

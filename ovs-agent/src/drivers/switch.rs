@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use openflow::FlowStats;
 use openflow::connection::BundleError;
 use openflow::io::{Client, ClientError, ClientEvent, Target};
 use openflow::message::{
     CtFlush, CtTuple, FlowStatsRequest, Message, MultipartReplyBody, MultipartRequestBody, NiciraMessage,
 };
+use openflow::{Cookie, FlowStats};
 use ovsdb::Backoff;
 use tokio::sync::mpsc;
 
@@ -291,9 +291,13 @@ async fn forget(client: &Client, addresses: &[IpAddr]) -> Result<(), ClientError
     Ok(())
 }
 
-async fn dump(client: Client, Dump { table, wanted, reply }: Dump) {
+async fn dump(client: Client, Dump { table, drops, wanted, reply }: Dump) {
     let mut flows = Vec::new();
-    let request = table.map(FlowStatsRequest::table).unwrap_or_default();
+    let mut request = table.map(FlowStatsRequest::table).unwrap_or_default();
+    if drops {
+        request.cookie_mask = compiler::COOKIE_MASK | compiler::drops::COOKIE_DROPS;
+        request.cookie = Cookie(compiler::COOKIE_MARK | compiler::drops::COOKIE_DROPS);
+    }
     let read = client.dump_flows(request, |flow| {
         if wanted(&flow) {
             flows.push(flow);

@@ -165,7 +165,7 @@ fn actions(flow: &FlowStats) -> String {
     flow.to_string().split_once("actions=").map_or_else(String::new, |(_, actions)| actions.to_owned())
 }
 
-fn shown(owner: &Owner) -> ShownOwner {
+pub(super) fn shown(owner: &Owner) -> ShownOwner {
     let plain = |kind: &str, name: String| ShownOwner { kind: kind.into(), name, rule: String::new() };
     match owner {
         Owner::Pipeline => plain("Pipeline", String::new()),
@@ -189,7 +189,7 @@ fn shown_policy(policy: &PolicyId) -> ShownOwner {
     ShownOwner { kind: kind.into(), name, rule: String::new() }
 }
 
-fn word(direction: Direction) -> &'static str {
+pub(super) fn word(direction: Direction) -> &'static str {
     match direction {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",

@@ -1,6 +1,7 @@
 //! What people and tools ask of this node: `GET /v1alpha1/…`, `/healthz`, `/metrics`; over the agent's own socket, and
 //! relayed by a controller over its stream. Reads only.
 
+mod counters;
 mod flows;
 pub mod http;
 mod items;
@@ -95,17 +96,26 @@ impl Insight {
         let elsewhere = parameters.node.as_ref().is_some_and(|name| *name != node.config.node.0);
         Ok(match uri.path() {
             "/healthz" => health(&node),
-            "/metrics" => Answer {
-                status: 200,
-                content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                body: self.metrics.text(&node, &self.ipam, (self.clock)()).into_bytes(),
-            },
+            "/metrics" => {
+                // A switch that is away shows in other metrics; its counters stay where they were.
+                if let Ok(drops) = self.dump(None, true, Box::new(|_| true)).await {
+                    self.metrics.dropped(&drops);
+                }
+                Answer {
+                    status: 200,
+                    content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                    body: self.metrics.text(&node, &self.ipam, (self.clock)()).into_bytes(),
+                }
+            }
             "/v1alpha1/switches" => list(elsewhere, || vec![items::switch(&node)]),
             "/v1alpha1/ports" => list(elsewhere, || items::ports(&node)),
             "/v1alpha1/tunnels" => {
                 let routing = Some(openflow::TableId(compiler::Table::Routing.id()));
-                let flows =
-                    if elsewhere { Ok(Vec::new()) } else { self.dump(routing, Box::new(|_| true)).await };
+                let flows = if elsewhere {
+                    Ok(Vec::new())
+                } else {
+                    self.dump(routing, false, Box::new(|_| true)).await
+                };
                 let warnings = flows.as_ref().err().cloned().into_iter().collect();
                 let mut list = List::new(if elsewhere {
                     Vec::new()
@@ -123,14 +133,46 @@ impl Insight {
                     let reasons = Arc::clone(&node.reasons);
                     let table = filter.table.map(openflow::TableId);
                     let wanted = move |flow: &FlowStats| filter.wants(flow, reasons.get(&flow.cookie));
-                    let dump = self.dump(table, Box::new(wanted)).await;
+                    let dump = self.dump(table, false, Box::new(wanted)).await;
                     let dump = dump.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error))?;
                     json(StatusCode::OK, &List::new(flows::items(&node, dump)))
                 }
             }
+            "/v1alpha1/drops" if !elsewhere => {
+                let filter = flows::Filter::new(&parameters, &node).map_err(wrong)?;
+                let reasons = Arc::clone(&node.reasons);
+                let wanted = move |flow: &FlowStats| {
+                    flow.packet_count > 0 && filter.wants(flow, reasons.get(&flow.cookie))
+                };
+                let dump = self.dump(None, true, Box::new(wanted)).await;
+                let dump = dump.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error))?;
+                json(StatusCode::OK, &List::new(counters::drops(&node, &dump)))
+            }
+            "/v1alpha1/drops" => list(true, Vec::<api::insight::DropItem>::new),
+            "/v1alpha1/rules" if !elsewhere => {
+                let filter = flows::Filter::new(&parameters, &node).map_err(wrong)?;
+                let reasons = Arc::clone(&node.reasons);
+                // Most flows of a policy are clauses, which count nothing but that they are there.
+                let tally = counters::Tally::shared();
+                let wanted = {
+                    let tally = Arc::clone(&tally);
+                    move |flow: &FlowStats| {
+                        let reason = reasons.get(&flow.cookie);
+                        if let Some(reason) = reason.filter(|_| filter.wants(flow, reason)) {
+                            counters::Tally::add(&tally, flow, reason);
+                        }
+                        false
+                    }
+                };
+                let dump = self.dump(None, false, Box::new(wanted)).await;
+                dump.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error))?;
+                json(StatusCode::OK, &List::new(counters::rules(&node, &tally)))
+            }
+            "/v1alpha1/rules" => list(true, Vec::<api::insight::RuleItem>::new),
             other => {
                 let error = format!(
-                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels and flows, /healthz and /metrics"
+                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels, flows, drops and rules, /healthz \
+                     and /metrics"
                 );
                 return Err((StatusCode::NOT_FOUND, error));
             }
@@ -141,11 +183,12 @@ impl Insight {
     async fn dump(
         &self,
         table: Option<openflow::TableId>,
+        drops: bool,
         wanted: Box<dyn Fn(&FlowStats) -> bool + Send + Sync>,
     ) -> Result<Vec<FlowStats>, String> {
         let ended = || "the agent is ending".to_owned();
         let (reply, answer) = oneshot::channel();
-        let dump = Dump { table, wanted, reply };
+        let dump = Dump { table, drops, wanted, reply };
         self.switch.send(SwitchCommand::Dump(dump)).await.map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
