@@ -22,7 +22,12 @@ pub struct NodeConfig {
     pub tunnel: String,
     /// Whether traffic that leaves the cluster takes the node's address.
     pub masquerade: bool,
+    /// Flows that the rules of policies may take at most; what does not fit is refused.
+    pub flow_budget: usize,
 }
+
+/// Flows of policies that a node takes unless it is told otherwise.
+pub const FLOW_BUDGET: usize = 500_000;
 
 impl NodeConfig {
     /// The defaults for a node.
@@ -35,6 +40,7 @@ impl NodeConfig {
             gateway: "ferrule-gw0".into(),
             tunnel: "ferrule-gnv0".into(),
             masquerade: true,
+            flow_budget: FLOW_BUDGET,
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod table;
 pub use input::{Datapath, LocalPort, NodeConfig, PortRef};
 pub use page::pipeline_page;
 pub use pipeline::look_again;
+pub use policy::Cost;
 pub use program::{Flow, FlowAction, FlowKey, Program};
 pub use provenance::{COOKIE_MARK, COOKIE_MASK, Owner, Reason};
 pub use stream::{Input, Sink};
@@ -55,6 +56,24 @@ pub fn surroundings(input: Input<'_>) -> (switch::SwitchRows, host::HostState) {
     let context = Context::new(input);
     let mtu = mtu(context.nodes.values().copied(), input.config);
     (rows::build(&context, mtu), stack::build(&context, mtu))
+}
+
+/// What the policies of a node cost in flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Costs {
+    /// By policy; those that are closed have none.
+    pub policies: std::collections::BTreeMap<network::PolicyId, Cost>,
+    /// Flows that they may take together.
+    pub budget: usize,
+}
+
+/// What the policies of a node cost in flows, counted without making any.
+pub fn costs(input: Input<'_>) -> Costs {
+    let context = Context::new(input);
+    let subjects = policy::Subjects::of(&context);
+    let now = policy::Now { view: input.view, subjects: &subjects };
+    let costs = policy::costs(&context, &now).into_iter().map(|(id, cost)| (id.clone(), cost));
+    Costs { policies: costs.collect(), budget: input.config.flow_budget }
 }
 
 /// The MTU of pods, of the gateway and of what goes through the tunnel, in bytes: the underlay's less the overhead of the

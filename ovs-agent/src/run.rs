@@ -78,7 +78,8 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     let api_listener =
         server::listen(&settings.api_socket).map_err(file("listen at", &settings.api_socket))?;
 
-    let config = NodeConfig::new(settings.node.clone(), datapath(settings.datapath), FIRST_MTU);
+    let mut config = NodeConfig::new(settings.node.clone(), datapath(settings.datapath), FIRST_MTU);
+    config.flow_budget = settings.flow_budget;
     tracing::info!(
         node = %config.node,
         datapath = config.datapath.as_str(),

@@ -106,6 +106,11 @@ pub struct Settings {
     #[arg(long, env = "FERRULE_UNDERLAY_DEVICE", value_name = "DEVICE")]
     pub underlay_device: Option<String>,
 
+    /// Flows that the rules of policies may take on this node. The dearest that do not fit are refused and closed; what
+    /// isolates stays.
+    #[arg(long, env = "FERRULE_FLOW_BUDGET", value_name = "FLOWS", default_value_t = compiler::input::FLOW_BUDGET)]
+    pub flow_budget: usize,
+
     /// Whether addresses, routes, neighbours, sysctls and nftables of the node are the agent's to keep.
     #[arg(long, env = "FERRULE_HOST_NETWORK_STATE", value_enum, default_value_t = HostNetworkState::Manage)]
     pub host_network_state: HostNetworkState,

@@ -3,6 +3,7 @@
 
 mod closed;
 mod conjunction;
+mod cost;
 mod order;
 mod parts;
 mod prefixes;
@@ -16,6 +17,7 @@ use std::net::IpAddr;
 
 use network::{Direction, Isolation, PolicyId, Tier, ViewPolicy};
 
+pub use cost::Cost;
 pub(crate) use parts::{Members, Narrow};
 pub(crate) use stage::{Stage, StageChanges, Why};
 pub(crate) use subjects::{Kept, Now, Subjects};
@@ -91,18 +93,62 @@ pub(crate) struct Stages<'a> {
     pub(crate) room: usize,
 }
 
-/// The stages of a view.
+/// The stages of a view. What does not fit the node's budget of flows is closed, and said to be refused.
 pub(crate) fn stages<'a>(context: &Context<'a>, members: &dyn Members) -> Stages<'a> {
+    let budget = context.config.flow_budget;
+    let (all, flows, most) = stages_without(context, members, &Refused::new());
+    let over = if flows <= budget { Refused::new() } else { over_budget(context, members) };
+    if over.is_empty() {
+        let room = all.room.min(budget.saturating_sub(flows) / most.max(1));
+        return Stages { room, ..all };
+    }
+    let (mut all, ..) = stages_without(context, members, &over);
+    all.refused.extend(over);
+    all
+}
+
+/// With how many flows there are at most, and on how many priorities the matches of one part stand at most.
+fn stages_without<'a>(
+    context: &Context<'a>,
+    members: &dyn Members,
+    over: &Refused,
+) -> (Stages<'a>, usize, usize) {
     let mut all = Stages { room: rules::MATCHES_PER_RULE, ..Stages::default() };
+    let (mut flows, mut most) = (0usize, 0);
+    let is_closed = |id: &PolicyId| context.input.closed.contains(id) || over.contains_key(id);
     for (direction, tier) in STAGES {
         let policies = context.input.view.policies.values().filter(|policy| policy.tier == tier);
         let policies: Vec<(&ViewPolicy, bool)> =
-            policies.map(|policy| (policy, context.input.closed.contains(&policy.id))).collect();
+            policies.map(|policy| (policy, is_closed(&policy.id))).collect();
         let (stage, why, largest) = Stage::new(&policies, direction, tier, members, &mut all.refused);
+        let counted = stage.flows(members);
+        (flows, most) = (flows.saturating_add(counted.0), most.max(counted.1));
         all.stages.push((stage, why));
         all.room = all.room.min(rules::MATCHES_PER_RULE.saturating_sub(largest));
     }
-    all
+    (all, flows, most)
+}
+
+fn over_budget(context: &Context<'_>, members: &dyn Members) -> Refused {
+    let budget = context.config.flow_budget;
+    let costs = costs(context, members);
+    let used: usize = costs.values().filter(|cost| cost.fits).map(|cost| cost.adds).sum();
+    let refusal = |(id, cost): (&&PolicyId, &Cost)| {
+        let reason = format!(
+            "needs {} flows more, and the policies of this node that are cheaper need {used} of the {budget} that it may have: \
+             name fewer peers and ports, or give the agent a larger --flow-budget",
+            cost.adds
+        );
+        ((*id).clone(), reason)
+    };
+    costs.iter().filter(|(_, cost)| !cost.fits).map(refusal).collect()
+}
+
+/// What the policies cost that are not closed.
+pub(crate) fn costs<'a>(context: &Context<'a>, members: &dyn Members) -> BTreeMap<&'a PolicyId, Cost> {
+    let policies = context.input.view.policies.values();
+    let open = policies.filter(|policy| !context.input.closed.contains(&policy.id));
+    cost::costs(open, members, context.config.flow_budget)
 }
 
 /// Egress is asked where the source runs, and only pods have egress policies.

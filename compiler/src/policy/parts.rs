@@ -162,16 +162,23 @@ impl Part {
         let count = match self {
             Self::Subject(set) => members.subject(*set).len(),
             Self::Set(set) => members.count(*set),
-            Self::Block(block) if block.except.is_empty() => 1,
-            Self::Block(block) => cover(block, limit)?.len(),
-            Self::Ports(ranges) => {
-                let mut count = 0;
-                each_port(ranges, |_| count += 1);
-                count
-            }
+            Self::Block(block) => block_count(block, limit)?,
+            Self::Ports(ranges) => ports_count(ranges),
         };
         (count <= limit).then_some(count)
     }
+}
+
+/// How many prefixes a block comes to; `None` for more than `limit`.
+pub(super) fn block_count(block: &IpBlock, limit: usize) -> Option<usize> {
+    if block.except.is_empty() { Some(1) } else { Some(cover(block, limit)?.len()) }
+}
+
+/// How many matches a list of ports comes to.
+pub(super) fn ports_count(ranges: &BTreeSet<PortRange>) -> usize {
+    let mut count = 0;
+    each_port(ranges, |_| count += 1);
+    count
 }
 
 fn each_port(ranges: &BTreeSet<PortRange>, mut take: impl FnMut(Narrow)) {

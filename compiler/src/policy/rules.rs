@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use network::{Action, Direction, PeerMatch, PolicyId, PortRange, SetId, Tier, ViewPolicy};
 
-use super::parts::{Members, Part};
+use super::parts::{self, Members};
 use super::{Refused, closed, conjunction, order, tables, words};
 use crate::table::Table;
 
@@ -241,9 +241,8 @@ impl<'v> Counts<'_, 'v> {
         let mut count: usize = sets.iter().map(|set| self.members.count(*set)).sum();
         for block in blocks {
             let room = MATCHES_PER_RULE.saturating_sub(count);
-            let part = Part::Block(block.clone());
             count +=
-                part.count(self.members, room).ok_or(TooMany { what: "address blocks with exceptions" })?;
+                parts::block_count(block, room).ok_or(TooMany { what: "address blocks with exceptions" })?;
         }
         if count > MATCHES_PER_RULE { Err(TooMany { what: "peers" }) } else { Ok(count) }
     }

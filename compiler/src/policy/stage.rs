@@ -113,6 +113,23 @@ impl Stage {
         self.groups(members, None, |group| self.group(&group, Some(why), out));
     }
 
+    /// How many flows at most, and on how many priorities the matches of one part stand at most.
+    pub(crate) fn flows(&self, members: &dyn Members) -> (usize, usize) {
+        let mut places: HashMap<PartId, BTreeSet<u16>> = HashMap::new();
+        for one in &self.conjunctions {
+            for (part, _) in one.clauses() {
+                let priority = one.priority + u16::from(one.is_unconditional());
+                places.entry(part).or_default().insert(priority);
+            }
+        }
+        let verdicts = self.conjunctions.iter().filter(|one| !one.is_unconditional()).count();
+        let count =
+            |part: &PartId| self.parts[*part as usize].count(members, usize::MAX).unwrap_or(usize::MAX);
+        let clauses = places.iter().map(|(part, places)| count(part).saturating_mul(places.len()));
+        let most = places.values().map(BTreeSet::len).max().unwrap_or(0);
+        (clauses.fold(verdicts, usize::saturating_add), most)
+    }
+
     /// How it differs from what it was: the matches about which it may now say something else.
     pub(crate) fn changes(&self, before: &Self) -> StageChanges {
         let versions = |stage: &Self| -> HashMap<(u64, u32, u16), usize> {

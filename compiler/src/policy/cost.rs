@@ -1,0 +1,106 @@
+//! What policies cost a node in flows, counted before anything is installed, and which of them do not fit its budget. It
+//! must not know how flows look, only how many matches the parts of a rule stand for.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use network::{Action, Direction, IpBlock, PeerMatch, PolicyId, PortRange, SetId, Tier, ViewPolicy};
+
+use super::parts::{self, Members};
+use super::rules::MATCHES_PER_RULE;
+
+/// What one policy costs a node, in flows. Upper bounds: addresses that two sets or blocks share are counted in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// If it were the only one.
+    pub alone: usize,
+    /// Beside the policies that are cheaper: clauses and rules that they have too are counted there.
+    pub adds: usize,
+    /// Whether it is within the node's budget.
+    pub fits: bool,
+}
+
+/// Something that flows are made for once, however many rules name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Unit<'v> {
+    direction: Direction,
+    tier: Tier,
+    /// In the ordered tiers every rule stands for itself.
+    rule: Option<(&'v PolicyId, u32)>,
+    what: What<'v>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum What<'v> {
+    Verdict(Action, SetId, &'v PeerMatch, Option<&'v BTreeSet<PortRange>>),
+    Subject(SetId),
+    Set(SetId),
+    Block(&'v IpBlock),
+    Ports(&'v BTreeSet<PortRange>),
+}
+
+/// The costs of policies. The cheapest come first: so one that does not fit is the dearest, and takes no room from others.
+/// Of equal ones the order is that of their tiers and names.
+pub(super) fn costs<'v>(
+    policies: impl Iterator<Item = &'v ViewPolicy>,
+    members: &dyn Members,
+    budget: usize,
+) -> BTreeMap<&'v PolicyId, Cost> {
+    let counted = |policy: &'v ViewPolicy| {
+        let units = units(policy, members);
+        let alone: usize = units.iter().map(|(_, flows)| flows).sum();
+        (alone, policy.tier, &policy.id, units)
+    };
+    let mut all: Vec<_> = policies.map(counted).collect();
+    all.sort_unstable_by_key(|(alone, tier, id, _)| (*alone, *tier, *id));
+    let (mut standing, mut used) = (HashSet::new(), 0);
+    let mut costs = BTreeMap::new();
+    for (alone, _, id, units) in all {
+        let adds = units.iter().filter(|(unit, _)| !standing.contains(unit)).map(|(_, flows)| flows).sum();
+        let fits = used + adds <= budget;
+        if fits {
+            used += adds;
+            standing.extend(units.into_iter().map(|(unit, _)| unit));
+        }
+        costs.insert(id, Cost { alone, adds, fits });
+    }
+    costs
+}
+
+/// What a policy's rules consist of, each once, with its flows.
+fn units<'v>(policy: &'v ViewPolicy, members: &dyn Members) -> Vec<(Unit<'v>, usize)> {
+    let mut seen = HashSet::new();
+    let mut units = Vec::new();
+    for rule in &policy.rules {
+        let subject = members.subject(rule.subject).len();
+        let parts = parts_of(&rule.peers, members);
+        let ports = rule.ports.as_ref().map(|ports| (What::Ports(ports), parts::ports_count(ports)));
+        let peers: usize = parts.iter().map(|(_, flows)| flows).sum();
+        let empty = rule.peers != PeerMatch::Any && peers == 0 || ports.is_some_and(|(_, flows)| flows == 0);
+        // It has no flows, or is refused for itself.
+        if subject == 0 || empty || peers > MATCHES_PER_RULE {
+            continue;
+        }
+        let unconditional = rule.peers == PeerMatch::Any && rule.ports.is_none();
+        let verdict = What::Verdict(rule.action, rule.subject, &rule.peers, rule.ports.as_ref());
+        let deciding = if unconditional { subject } else { 1 };
+        let clauses = (!unconditional).then_some((What::Subject(rule.subject), subject));
+        let whats = std::iter::once((verdict, deciding)).chain(clauses).chain(parts).chain(ports);
+        for (what, flows) in whats {
+            let place = (policy.tier != Tier::NetworkPolicy).then_some((&policy.id, rule.index));
+            let unit = Unit { direction: rule.direction, tier: policy.tier, rule: place, what };
+            if seen.insert(unit) {
+                units.push((unit, flows));
+            }
+        }
+    }
+    units
+}
+
+fn parts_of<'v>(peers: &'v PeerMatch, members: &dyn Members) -> Vec<(What<'v>, usize)> {
+    let PeerMatch::Some { sets, blocks } = peers else { return Vec::new() };
+    let sets = sets.iter().map(|set| (What::Set(*set), members.count(*set)));
+    let blocks = blocks.iter().map(|block| {
+        (What::Block(block), parts::block_count(block, MATCHES_PER_RULE).unwrap_or(MATCHES_PER_RULE + 1))
+    });
+    sets.chain(blocks).collect()
+}
