@@ -1,5 +1,5 @@
 //! Policy scenarios (one JSON object per line, or one alone) into networks: `id`, `namespaces` (name → labels), `pods`
-//! (namespace, name, labels, ip, ports), `policies` (NetworkPolicies and ClusterNetworkPolicies), `order`, and perhaps the
+//! (namespace, name, labels, ip, ports, hostNetwork), `policies` (NetworkPolicies and ClusterNetworkPolicies), `order`, and perhaps the
 //! expected `table`.
 //! The pods stand on two nodes: those at an even place in `order` on `node-1`, those at an odd one on `node-2`.
 
@@ -97,6 +97,30 @@ struct RawPod {
     ip: Option<IpAddr>,
     ips: Option<Vec<IpAddr>>,
     ports: Option<Vec<RawPort>>,
+    #[serde(default, rename = "hostNetwork")]
+    host_network: bool,
+}
+
+/// What a scenario has, and what a pod of it has. Other fields are told: who wrote them meant something by them.
+const FIELDS: [&str; 6] = ["id", "namespaces", "pods", "policies", "order", "table"];
+const POD_FIELDS: [&str; 7] = ["namespace", "name", "labels", "ip", "ips", "ports", "hostNetwork"];
+
+fn unknown_fields(value: &Value, source: &Source) -> Vec<Problem> {
+    let mut unknown = Vec::new();
+    let mut look = |value: &Value, path: &str, known: &[&str]| {
+        for name in value.as_object().into_iter().flat_map(|fields| fields.keys()) {
+            if !known.contains(&name.as_str()) {
+                let field = Some(lenient::join(path, name));
+                let fault = Fault::UnknownField { name: name.clone() };
+                unknown.push(Problem { object: None, source: Some(source.clone()), field, fault });
+            }
+        }
+    };
+    look(value, "", &FIELDS);
+    for (index, pod) in value.get("pods").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        look(pod, &format!("pods[{index}]"), &POD_FIELDS);
+    }
+    unknown
 }
 
 fn default_namespace() -> String {
@@ -113,6 +137,7 @@ struct RawPort {
 }
 
 fn scenario(value: Value, source: &Source, problems: &mut Vec<Problem>) -> Option<Scenario> {
+    problems.extend(unknown_fields(&value, source));
     let decoded = match value {
         Value::Object(_) => lenient::decode(value),
         _ => Err((String::new(), "a scenario is a JSON object".to_owned())),
@@ -196,7 +221,7 @@ impl RawPod {
             node: None,
             labels: self.labels.unwrap_or_default(),
             addresses,
-            host_network: false,
+            host_network: self.host_network,
             completed: false,
             ports: ports.map(|p| NamedPort { name: p.name, protocol: p.protocol, number: p.port }).collect(),
             key,

@@ -139,3 +139,22 @@ fn bad_lines_are_problems_and_the_others_are_read() {
         s.jsonl:4:1: pods[0].name: the document cannot be read: invalid type: integer `1`, expected a string; correct the text; the other documents are read
         s.jsonl:5:1: the document cannot be read: a scenario is a JSON object; correct the text; the other documents are read"#]].assert_eq(&lines.join("\n"));
 }
+
+#[test]
+fn cluster_policies_nodes_and_pods_on_them_and_fields_that_nobody_knows() {
+    let text = r#"{"pods": [
+      {"name": "a", "labels": {"app": "a"}}, {"name": "host", "hostNetwork": true, "ports": [{"port": 80}]},
+      {"name": "b", "colour": "red", "ports": [{"port": 80}]}],
+     "policies": [{"metadata": {"name": "c"}, "spec": {"tier": "Admin", "priority": 3,
+       "subject": {"pods": {"podSelector": {"matchLabels": {"app": "a"}}}},
+       "egress": [{"action": "Deny", "to": [{"nodes": {"matchLabels": {"kubernetes.io/os": "linux"}}}]}]}}],
+     "clusterPolicies": []}"#;
+    let (mut scenarios, problems) = scenarios(&SourceText::new("s.json", text));
+    expect![[r#"
+        s.json:1:1: clusterPolicies: the field `clusterPolicies` is unknown and ignored; check the spelling and the indentation, or remove it
+        s.json:1:1: pods[2].colour: the field `colour` is unknown and ignored; check the spelling and the indentation, or remove it"#]].assert_eq(&problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    let scenario = scenarios.remove(0);
+    let matrix = serde_json::to_value(scenario.predict()).unwrap();
+    assert_eq!(matrix["table"]["TCP/80"]["combined"]["default/a"], "-X.");
+    assert_eq!(matrix["table"]["TCP/80"]["combined"]["default/b"], "-..");
+}

@@ -7,7 +7,7 @@
 mod networks;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use compiler::simulate::matrix::{Site, compile_all};
 use compiler::simulate::{Conntrack, Packet, Simulator};
@@ -161,20 +161,60 @@ fn flow_text(packet: &Packet, port: PortNo) -> String {
         (_, true) => format!("sctp,sctp_dst={}", packet.get(Field::SCTP_DST)),
         (_, false) => format!("sctp6,sctp_dst={}", packet.get(Field::SCTP_DST)),
     };
+    let tunnel = match packet.get(Field::TUN_SRC) as u32 {
+        0 => String::new(),
+        outer => format!("tun_id={:#x},tun_src={},", packet.get(Field::TUN_ID), Ipv4Addr::from(outer)),
+    };
     format!(
-        "in_port={},dl_src={},dl_dst={},{protocol},{prefix}_src={source},{prefix}_dst={destination},nw_ttl=64",
+        "{tunnel}in_port={},dl_src={},dl_dst={},{protocol},{prefix}_src={source},{prefix}_dst={destination},nw_ttl=64",
         port.0,
         mac(Field::ETH_SRC),
         mac(Field::ETH_DST),
     )
 }
 
+/// Packets for a node's switch: from its own pods, from the node and the outside through the gateway port, from pods of the
+/// other node through the tunnel; to every pod of the network.
+fn packets(network: &Network, site: &Site) -> Vec<(PortRef, Packet)> {
+    let host = Mac([0x0e, 0, 0, 0, 0, 1]);
+    let mut sources: Vec<(PortRef, Mac, IpAddr, Option<IpAddr>)> = Vec::new();
+    for port in &site.ports {
+        let interface = PortRef::Interface(port.interface.clone());
+        sources.extend(port.addresses.iter().map(|own| (interface.clone(), port.mac, *own, None)));
+    }
+    let outside: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+    for source in site.node.addresses.iter().copied().chain(site.node.gateway_addresses()).chain(outside) {
+        sources.push((PortRef::Gateway, host, source, None));
+    }
+    let pods: Vec<_> = network.pods.values().filter(|pod| pod.is_policed()).collect();
+    for pod in pods.iter().filter(|pod| pod.node.as_ref() != Some(&site.node.name)) {
+        let outer = network.nodes[pod.node.as_ref().unwrap()].tunnel_address();
+        sources.extend(pod.addresses.iter().map(|own| (PortRef::Tunnel, Mac::ROUTER, *own, outer)));
+    }
+    let mut packets = Vec::new();
+    for (from, mac, source, outer) in sources {
+        let targets = pods.iter().flat_map(|pod| pod.addresses.iter().copied());
+        for destination in targets.filter(|address| address.is_ipv4() == source.is_ipv4()) {
+            for (protocol, number) in [(Protocol::Tcp, 80), (Protocol::Udp, 81), (Protocol::Sctp, 79)] {
+                let mut packet =
+                    Packet::first(source, destination, protocol, number).ethernet(mac, Mac::ROUTER);
+                if let Some(outer) = outer {
+                    packet.set(Field::TUN_SRC, network::address::address_bits(outer));
+                    packet.set(Field::TUN_ID, u128::from(compiler::register::VNI));
+                }
+                packets.push((from.clone(), packet));
+            }
+        }
+    }
+    packets
+}
+
 #[tokio::test]
 async fn the_simulator_walks_as_the_switch_does() {
     let Some(ovs) = PrivateOvs::start().unwrap() else { return };
     let mut runner = TestRunner::deterministic();
-    let mut walked = 0;
-    for _ in 0..6 {
+    let mut walked: BTreeMap<&str, usize> = BTreeMap::new();
+    for _ in 0..8 {
         let network = sample(&mut runner);
         let site = compile_all(&network).swap_remove(0);
         let numbers = numbers(&site);
@@ -182,30 +222,19 @@ async fn the_simulator_walks_as_the_switch_does() {
         let client = connect(&ovs).await;
         install(&client, flow_mods(&site.program, &numbers)).await;
         let simulator = Simulator::new(&site.program);
-        let pods: Vec<_> = network.pods.values().filter(|pod| pod.is_policed()).collect();
-        for port in &site.ports {
-            for target in &pods {
-                for (protocol, number) in [(Protocol::Tcp, 80), (Protocol::Udp, 81), (Protocol::Sctp, 79)] {
-                    for source in &port.addresses {
-                        let Some(destination) =
-                            target.addresses.iter().find(|a| a.is_ipv4() == source.is_ipv4())
-                        else {
-                            continue;
-                        };
-                        let packet = Packet::first(*source, *destination, protocol, number)
-                            .ethernet(port.mac, Mac::ROUTER);
-                        let from = PortRef::Interface(port.interface.clone());
-                        let trace = simulator.run(&from, packet.clone(), &mut Conntrack::default());
-                        let expected: Vec<u64> = trace.steps.iter().map(|step| step.cookie.0).collect();
-                        let text = flow_text(&packet, numbers[&from]);
-                        let said =
-                            ovs.appctl(["ofproto/trace", BRIDGE, &text, "--ct-next", "trk,new"]).unwrap();
-                        assert_eq!(cookies(&said), expected, "{text}\n{said}\n{trace:#?}");
-                        walked += 1;
-                    }
-                }
-            }
+        for (from, packet) in packets(&network, &site) {
+            let trace = simulator.run(&from, packet.clone(), &mut Conntrack::default());
+            let expected: Vec<u64> = trace.steps.iter().map(|step| step.cookie.0).collect();
+            let text = flow_text(&packet, numbers[&from]);
+            let said = ovs.appctl(["ofproto/trace", BRIDGE, &text, "--ct-next", "trk,new"]).unwrap();
+            assert_eq!(cookies(&said), expected, "{text}\n{said}\n{trace:#?}");
+            let way = match from {
+                PortRef::Interface(_) => "pod",
+                PortRef::Gateway => "gateway",
+                PortRef::Tunnel => "tunnel",
+            };
+            *walked.entry(way).or_default() += 1;
         }
     }
-    assert!(walked > 50, "only {walked} packets");
+    assert!(walked.len() == 3 && walked.values().all(|count| *count > 50), "only {walked:?} packets");
 }
