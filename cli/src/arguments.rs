@@ -295,6 +295,10 @@ pub struct Up {
     #[arg(long, default_value = "ipv4")]
     pub family: lab::Family,
 
+    /// How many controllers, 1 or 2
+    #[arg(long, default_value_t = 1)]
+    pub controllers: u8,
+
     /// Where ferrule-agent, ferrule-cni and ferrule-controller are [default: beside this command]
     #[arg(long, env = "FERRULE_BIN_DIR", value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,

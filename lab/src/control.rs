@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::daemons;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::layout::NodeIndex;
+use crate::layout::{NodeIndex, controller_name};
 use crate::process::Process;
 use crate::switch;
 
@@ -21,13 +21,23 @@ pub enum Component {
     OvsVswitchd,
     /// A node's agent.
     Agent,
-    /// The controller, of which a lab has one.
+    /// The controller, or the first of two.
     Controller,
+    /// The second controller, of a lab that has two.
+    SecondController,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::OvsdbServer, Self::OvsVswitchd, Self::Agent, Self::Controller];
+    pub const ALL: [Self; 5] =
+        [Self::OvsdbServer, Self::OvsVswitchd, Self::Agent, Self::Controller, Self::SecondController];
+}
+
+impl Component {
+    /// Whether it is of the lab and not of a node.
+    pub fn is_controller(self) -> bool {
+        matches!(self, Self::Controller | Self::SecondController)
+    }
 }
 
 impl fmt::Display for Component {
@@ -37,6 +47,7 @@ impl fmt::Display for Component {
             Self::OvsVswitchd => "ovs-vswitchd",
             Self::Agent => "agent",
             Self::Controller => "controller",
+            Self::SecondController => "controller-2",
         })
     }
 }
@@ -89,7 +100,8 @@ impl Lab {
             Component::OvsdbServer => switch::start_ovsdb_server(layout, node, interrupt),
             Component::OvsVswitchd => switch::start_vswitchd(layout, node, record.family, interrupt),
             Component::Agent => daemons::start_agent(layout, record, node, interrupt),
-            Component::Controller => daemons::start_controller(layout, record, interrupt),
+            Component::Controller => daemons::start_controller(layout, record, 1, interrupt),
+            Component::SecondController => daemons::start_controller(layout, record, 2, interrupt),
         }
     }
 
@@ -102,7 +114,8 @@ impl Lab {
 
 fn process_name(node: NodeIndex, component: Component) -> String {
     match component {
-        Component::Controller => daemons::CONTROLLER.to_owned(),
+        Component::Controller => controller_name(1),
+        Component::SecondController => controller_name(2),
         Component::Agent => daemons::agent_name(node),
         Component::OvsdbServer | Component::OvsVswitchd => format!("{}.{component}", node.name()),
     }

@@ -12,16 +12,13 @@ use std::time::Duration;
 use objects::translate::node::THIS_CLUSTER;
 
 use crate::error::{Context, Error, Result};
-use crate::layout::{Family, Layout, NodeIndex, pod_cidrs};
+use crate::layout::{FIRST_CONTROLLER, Family, Layout, NodeIndex, controller_name, pod_cidrs};
 use crate::process::{Process, wait_until};
 use crate::record::Record;
 use crate::{Interrupt, netns};
 
 /// How long a daemon may take to listen.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// The controller's process name.
-pub const CONTROLLER: &str = "controller";
 
 /// The binaries that a lab runs.
 pub const BINARIES: [&str; 4] = ["ferrule", "ferrule-agent", "ferrule-cni", "ferrule-controller"];
@@ -39,25 +36,33 @@ pub fn agent_name(node: NodeIndex) -> String {
     format!("{}.agent", node.name())
 }
 
-/// Starts the controller in the underlay's namespace and waits until it answers.
-pub fn start_controller(layout: &Layout, record: &Record, interrupt: &Interrupt) -> Result<()> {
-    let socket = layout.controller_socket();
+/// Starts a controller in the underlay's namespace and waits until it answers.
+pub fn start_controller(layout: &Layout, record: &Record, number: u8, interrupt: &Interrupt) -> Result<()> {
+    if number > record.controllers {
+        return Err(Error::BadOption(format!("this lab has {} controller(s)", record.controllers)));
+    }
+    let socket = layout.controller_socket_of(number);
     let mut command = Command::new(record.binaries.join("ferrule-controller"));
     command
         .args(["--manifests".as_ref(), record.manifests.as_os_str()])
         .args(["--manifests".as_ref(), layout.node_manifests().as_os_str()])
-        .args(["--listen", &layout.controller_address(record.family).to_string()])
+        .args(["--listen", &layout.controller_address_of(number, record.family).to_string()])
         .args(["--api", &format!("unix:{}", socket.display())])
         .args(["--tls-dir".as_ref(), layout.tls().as_os_str()])
         .args(["--node-tokens".as_ref(), layout.tokens().as_os_str()])
-        .args(["--state-dir".as_ref(), layout.controller_state().as_os_str()]);
+        .args(["--state-dir".as_ref(), layout.controller_state(number).as_os_str()]);
     for address in layout.gateway_addresses(record.family) {
         command.args(["--tls-name", &address.to_string()]);
     }
     let namespace = netns::path(&layout.underlay_namespace());
     let _ = std::fs::remove_file(&socket);
-    let process = Process::start(layout, CONTROLLER, Some(&namespace), &command)?;
+    let process = Process::start(layout, &controller_name(number), Some(&namespace), &command)?;
     wait_until(&process, LIMIT, interrupt, || UnixStream::connect(&socket).is_ok())
+}
+
+fn controllers(layout: &Layout, record: &Record) -> String {
+    let address = |number| layout.controller_address_of(number, record.family).to_string();
+    (FIRST_CONTROLLER..=record.controllers).map(address).collect::<Vec<_>>().join(",")
 }
 
 /// The CA that agents trust: the controller makes it in its TLS directory.
@@ -74,7 +79,7 @@ pub fn start_agent(layout: &Layout, record: &Record, node: NodeIndex, interrupt:
         .args(["--cni-socket".as_ref(), layout.cni_socket(node).as_os_str()])
         .args(["--api-socket".as_ref(), layout.agent_socket(node).as_os_str()])
         .args(["--state-dir".as_ref(), layout.agent_state_directory(node).as_os_str()])
-        .args(["--controller", &layout.controller_address(record.family).to_string()])
+        .args(["--controllers", &controllers(layout, record)])
         .args(["--controller-ca".as_ref(), controller_ca(layout).as_os_str()])
         .args(["--token-file".as_ref(), layout.token(node).as_os_str()])
         .args(["--datapath", "netdev"])

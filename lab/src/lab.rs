@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::error::{Context, Error, Result};
 use crate::ground::{lock, remove, runs};
-use crate::layout::{Family, Layout, MAX_NODES, NodeIndex};
+use crate::layout::{FIRST_CONTROLLER, Family, Layout, MAX_CONTROLLERS, MAX_NODES, NodeIndex};
 use crate::manifests::{self, Manifests, Problem};
 use crate::pods;
 use crate::progress::{Event, Progress, silent, step};
@@ -23,6 +23,8 @@ pub struct Options {
     pub nodes: usize,
     /// Address families.
     pub family: Family,
+    /// How many controllers, which all serve every agent.
+    pub controllers: u8,
     /// The manifests; `None`: the example that ships with the project.
     pub manifests: Option<PathBuf>,
 }
@@ -35,6 +37,7 @@ impl Options {
             binaries: binaries.into(),
             nodes: 2,
             family: Family::Ipv4,
+            controllers: FIRST_CONTROLLER,
             manifests: None,
         }
     }
@@ -82,7 +85,20 @@ impl Lab {
             }
             None => layout.example_manifests(),
         };
-        let record = Record { nodes, family: options.family, manifests, binaries, pods: Default::default() };
+        if !(FIRST_CONTROLLER..=MAX_CONTROLLERS).contains(&options.controllers) {
+            return Err(Error::BadOption(format!(
+                "a lab has 1 or {MAX_CONTROLLERS} controllers, not {}",
+                options.controllers
+            )));
+        }
+        let record = Record {
+            nodes,
+            family: options.family,
+            controllers: options.controllers,
+            manifests,
+            binaries,
+            pods: Default::default(),
+        };
         let mut lab =
             Self { layout, record, problems: Vec::new(), interrupt: interrupt.clone(), down_on_drop: false };
         match lab.build(options.manifests.is_none(), progress) {
@@ -113,7 +129,11 @@ impl Lab {
         progress(Event::Began("switches and controller"));
         let record = &self.record;
         std::thread::scope(|scope| {
-            let controller = scope.spawn(|| daemons::start_controller(&layout, record, &interrupt));
+            // One after the other: the first makes the authority of their certificates.
+            let controller = scope.spawn(|| {
+                (FIRST_CONTROLLER..=record.controllers)
+                    .try_for_each(|number| daemons::start_controller(&layout, record, number, &interrupt))
+            });
             let switches: Vec<_> = record
                 .node_indexes()
                 .map(|node| {
@@ -321,8 +341,8 @@ fn make_directories(layout: &Layout, record: &Record) -> Result<()> {
         layout.node_manifests(),
         layout.tls(),
         layout.tokens(),
-        layout.controller_state(),
     ];
+    directories.extend((FIRST_CONTROLLER..=record.controllers).map(|number| layout.controller_state(number)));
     for node in record.node_indexes() {
         directories.push(layout.ovs_directory(node));
         directories.push(layout.agent_run_directory(node));

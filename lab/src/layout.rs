@@ -17,6 +17,12 @@ pub const DEFAULT_STATE: &str = "/run/ferrule/lab";
 /// The port on which the controller of a lab serves agents, in the underlay's namespace.
 pub const CONTROLLER_PORT: u16 = 9443;
 
+/// The first of a lab's controllers; most labs have no other.
+pub const FIRST_CONTROLLER: u8 = 1;
+
+/// A lab has at most so many controllers.
+pub const MAX_CONTROLLERS: u8 = 2;
+
 /// The TCP port that every node of a lab answers on (kubelet's, on real nodes).
 pub const NODE_PORT: u16 = 10250;
 
@@ -205,12 +211,17 @@ impl Layout {
 
     /// The HTTP socket of the controller.
     pub fn controller_socket(&self) -> PathBuf {
-        self.state.join("controller.sock")
+        self.controller_socket_of(FIRST_CONTROLLER)
+    }
+
+    /// The HTTP socket of one of several controllers.
+    pub fn controller_socket_of(&self, controller: u8) -> PathBuf {
+        self.state.join(format!("{}.sock", controller_name(controller)))
     }
 
     /// State of the controller.
-    pub fn controller_state(&self) -> PathBuf {
-        self.state.join("controller")
+    pub fn controller_state(&self, controller: u8) -> PathBuf {
+        self.state.join(controller_name(controller))
     }
 
     /// Everything of a node.
@@ -280,10 +291,21 @@ impl Layout {
 
     /// Where agents find the controller.
     pub fn controller_address(&self, family: Family) -> std::net::SocketAddr {
-        let address = self.gateway_addresses(family).first().copied();
-        // A family always has at least one address.
-        std::net::SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), CONTROLLER_PORT)
+        self.controller_address_of(FIRST_CONTROLLER, family)
     }
+
+    /// Where agents find one of several controllers.
+    pub fn controller_address_of(&self, controller: u8, family: Family) -> std::net::SocketAddr {
+        let address = self.gateway_addresses(family).first().copied();
+        let port = CONTROLLER_PORT + u16::from(controller) - 1;
+        // A family always has at least one address.
+        std::net::SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
+    }
+}
+
+/// What a controller's process, socket and state are called; counted from [`FIRST_CONTROLLER`].
+pub fn controller_name(controller: u8) -> String {
+    if controller == FIRST_CONTROLLER { "controller".to_owned() } else { format!("controller-{controller}") }
 }
 
 /// The pod ranges of a node (design §9).

@@ -186,6 +186,7 @@ mod tests {
         let record = Record {
             nodes: 2,
             family: Family::Dual,
+            controllers: 1,
             manifests: manifests.to_owned(),
             binaries: "/".into(),
             pods: BTreeMap::new(),

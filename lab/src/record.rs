@@ -18,12 +18,19 @@ pub struct Record {
     pub nodes: u8,
     /// Address families.
     pub family: Family,
+    /// How many controllers it has.
+    #[serde(default = "one")]
+    pub controllers: u8,
     /// Where the manifests are.
     pub manifests: PathBuf,
     /// Where the binaries are.
     pub binaries: PathBuf,
     /// The pods that were plugged, and those that could not be.
     pub pods: BTreeMap<NamespacedName, PodRecord>,
+}
+
+fn one() -> u8 {
+    crate::layout::FIRST_CONTROLLER
 }
 
 /// A pod of the lab.

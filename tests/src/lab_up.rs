@@ -28,6 +28,18 @@ impl LabUp {
     /// # Panics
     /// When it does not come up.
     pub fn new(test: &str, family: Family, manifests: Option<&[(&str, &str)]>) -> Option<Self> {
+        Self::with(test, manifests, |options| options.family = family)
+    }
+
+    /// The same with further options.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn with(
+        test: &str,
+        manifests: Option<&[(&str, &str)]>,
+        change: impl FnOnce(&mut Options),
+    ) -> Option<Self> {
         if !is_root() {
             skip::skip("dataplane", test, "needs root");
             return None;
@@ -38,7 +50,7 @@ impl LabUp {
         let folder = folder.unwrap_or_else(|error| panic!("cannot make a directory: {error}"));
         let directory = folder.path().join("manifests");
         let mut options = Options::new(folder.path().join("state"), binaries());
-        options.family = family;
+        change(&mut options);
         if let Some(files) = manifests {
             write(&directory, files);
             options.manifests = Some(directory.clone());

@@ -10,4 +10,5 @@ pub mod private_ovs;
 pub mod runtime;
 pub mod simulation;
 pub mod skip;
+pub mod steady;
 pub mod traffic;

@@ -5,13 +5,14 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use api::insight::{NodeItem, PolicyItem, SwitchItem};
 use lab::http::Endpoint;
 use lab::{Component, Family, Lab, NodeIndex, Place, netns};
 use nix::sys::signal::Signal;
 use tests::lab_up::{LabUp, write};
+use tests::steady::{StopOnDrop, echo_until, until};
 
 /// Two pods that talk, on two nodes, and one that nobody may reach.
 const PODS: &str = r#"
@@ -55,25 +56,8 @@ fn assert_no_difference(lab: &Lab) {
     assert!(measured.probes > 0, "nothing was probed");
 }
 
-fn until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !ready() {
-        assert!(began.elapsed() < limit, "not after {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn address(place: &Place) -> IpAddr {
     place.address(true).unwrap()
-}
-
-/// Ends the threads of a scope also when the test fails inside it.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Whether a TCP connection comes about, and carries something.
@@ -133,7 +117,7 @@ fn restarting_the_agent_sends_no_flow_mod_and_loses_no_packet() {
     let (stop, echoes) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let stopper = StopOnDrop(&stop);
-        let stream = scope.spawn(|| a.run(|| echo_until(&stop, &echoes, to)).unwrap());
+        let stream = scope.spawn(|| a.run(|| echo_until(&stop, &echoes, to, b"t/b\n")).unwrap());
         until("the stream runs", Duration::from_secs(5), || echoes.load(Ordering::Relaxed) > 5);
         for node in NODES {
             up.lab.restart(node, Component::Agent, Signal::SIGKILL).unwrap();
@@ -164,27 +148,6 @@ fn restarting_the_agent_sends_no_flow_mod_and_loses_no_packet() {
     let output = ping.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains(" 0% packet loss"), "{said}");
-}
-
-/// Sends and awaits small pieces on one connection; panics when one takes longer than a retransmission would.
-fn echo_until(stop: &AtomicBool, echoes: &AtomicUsize, to: IpAddr) {
-    let mut stream = TcpStream::connect((to, 80)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let mut name = [0; 4];
-    stream.write_all(b"0123456789").unwrap();
-    stream.read_exact(&mut name).unwrap();
-    assert_eq!(&name, b"t/b\n");
-    let mut buffer = [0; 10];
-    stream.read_exact(&mut buffer).unwrap();
-    while !stop.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        stream.write_all(b"0123456789").unwrap();
-        stream.read_exact(&mut buffer).unwrap();
-        assert!(began.elapsed() < Duration::from_millis(190), "a packet was lost: {:?}", began.elapsed());
-        echoes.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

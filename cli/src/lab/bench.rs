@@ -19,7 +19,13 @@ const EDIT_GOAL: Duration = Duration::from_millis(50);
 pub fn run(state: &Path, bench: &Bench) -> Result<Outcome, Fail> {
     let interrupt = Interrupt::on_signals()?;
     let state = beside(state);
-    let up = Up { manifests: None, nodes: bench.nodes, family: bench.family, bin_dir: bench.bin_dir.clone() };
+    let up = Up {
+        manifests: None,
+        nodes: bench.nodes,
+        family: bench.family,
+        controllers: 1,
+        bin_dir: bench.bin_dir.clone(),
+    };
     let began = Instant::now();
     let lab = bring_up(&state, &up, &interrupt)?;
     let elapsed = began.elapsed();

@@ -54,6 +54,7 @@ fn bring_up(state: &Path, up: &Up, interrupt: &Interrupt) -> Result<Lab, Fail> {
         binaries: binaries(up)?,
         nodes: up.nodes,
         family: up.family,
+        controllers: up.controllers,
         manifests: up.manifests.clone(),
     };
     let reporter = Reporter::new();
@@ -230,7 +231,7 @@ fn control(state: &Path, component: &arguments::Component, verb: Verb) -> Result
     let (node, component, signal) = parse_component(&lab, component)?;
     let reporter = Reporter::new();
     let what = match component {
-        Component::Controller => "controller".to_owned(),
+        controller if controller.is_controller() => controller.to_string(),
         other => format!("{} of {}", other, node.name()),
     };
     match verb {
@@ -254,10 +255,10 @@ fn parse_component(
     let (node, component) = match arguments.words.as_slice() {
         [component] => {
             let component: Component = component.parse()?;
-            if component != Component::Controller {
+            if !component.is_controller() {
                 return Err(Fail::Said(format!("say on which node: `node-1 {component}`, for example")));
             }
-            // The controller is the same from every node.
+            // Controllers are the same from every node.
             (NodeIndex(1), component)
         }
         [node, component] => {
