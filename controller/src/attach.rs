@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use api::convert;
-use api::delta::Versions;
 use api::generated::ferrule::v1alpha1 as wire;
 use api::generated::ferrule::v1alpha1::agents_server::Agents;
-use api::role::{self, Holding, Role};
-use api::stream::{Binding, Rejection, Version};
 use network::NodeName;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::agent::{self, Held, Hello, Link, Outgoing, SessionId};
+pub use crate::hearing::{read, read_hello};
+
+use crate::agent::{self, Link, Outgoing, SessionId};
+use crate::hearing::Flood;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::owner::{Event, Owner};
@@ -107,6 +106,7 @@ impl Service {
         mut said: Streaming<wire::FromAgent>,
         out: &Outgoing,
     ) -> Result<(), Status> {
+        let mut flood = Flood::new(Instant::now());
         loop {
             // Ours may end first: another stream of the node took this one's place, or we shut down.
             let message = tokio::select! {
@@ -122,94 +122,16 @@ impl Service {
                     return Ok(());
                 }
             };
+            let wait = flood.take(Flood::cost(&message), Instant::now());
             for said in read(message) {
                 if self.owner.tell(Event::Said(node.clone(), session, said)).await.is_err() {
                     return Err(Status::unavailable("the controller is shutting down"));
                 }
             }
-        }
-    }
-}
-
-/// What can be read of a Hello, and what cannot.
-pub fn read_hello(hello: wire::Hello) -> (Hello, Vec<String>) {
-    let mut garbage = Vec::new();
-    let mut known = Versions::new();
-    for held in &hello.known {
-        let id = held.id.clone().unwrap_or_default();
-        match convert::decode_id(&id) {
-            Ok(id) => {
-                known.insert(id, Version(held.version));
+            if !wait.is_zero() {
+                self.metrics.slowed.inc();
+                tokio::time::sleep(wait).await;
             }
-            Err(error) => garbage.push(format!("hello.known: {error}")),
         }
-    }
-    let acknowledged = convert::decode_watermark(hello.acknowledged.as_ref()).unwrap_or_else(|error| {
-        garbage.push(format!("hello.acknowledged: {error}"));
-        api::watermark::Watermark::default()
-    });
-    let bindings = read_bindings(&hello.bindings, &mut garbage);
-    let hello = Hello {
-        version: hello.version,
-        known,
-        acknowledged,
-        bindings,
-        bindings_revision: hello.bindings_revision,
-        role: Role::decode(hello.role),
-    };
-    (hello, garbage)
-}
-
-fn read_bindings(bindings: &[wire::Binding], garbage: &mut Vec<String>) -> Vec<Binding> {
-    let read = bindings.iter().map(convert::decode_binding);
-    read.filter_map(|read| read.map_err(|error| garbage.push(error.to_string())).ok()).collect()
-}
-
-fn read_rejections(rejected: &[wire::Rejection]) -> Vec<Rejection> {
-    rejected.iter().map(convert::decode_rejection).collect()
-}
-
-/// What an agent says after its Hello, and what of it cannot be read.
-pub fn read(message: wire::FromAgent) -> Vec<Said> {
-    match message.body {
-        Some(wire::from_agent::Body::Acknowledgement(answer)) => {
-            vec![Said::Answer { nonce: answer.nonce, rejected: read_rejections(&answer.rejected) }]
-        }
-        Some(wire::from_agent::Body::Bindings(bindings)) => {
-            let mut garbage = Vec::new();
-            let bound = read_bindings(&bindings.bound, &mut garbage);
-            let released = bindings.released.into_iter().collect();
-            let mut said = vec![Said::Bindings { bound, released, revision: bindings.revision }];
-            said.extend(garbage.into_iter().map(Said::Garbage));
-            said
-        }
-        Some(wire::from_agent::Body::Answer(answer)) => vec![Said::Told(answer)],
-        Some(wire::from_agent::Body::Progress(progress)) => {
-            vec![match Holding::decode(&progress.holding.unwrap_or_default()) {
-                Ok(holding) => Said::Progress { holding, rejected: read_rejections(&progress.rejected) },
-                Err(error) => Said::Garbage(format!("progress: {error}")),
-            }]
-        }
-        Some(wire::from_agent::Body::Lead(lead)) => {
-            vec![match Holding::decode(&lead.holding.unwrap_or_default()) {
-                Ok(holding) => Said::Lead { term: lead.term, holding },
-                Err(error) => Said::Garbage(format!("lead: {error}")),
-            }]
-        }
-        Some(wire::from_agent::Body::StandBy(stand_by)) => {
-            let held = || {
-                Ok::<_, convert::Malformed>(Held {
-                    known: role::decode_versions(&stand_by.known)?,
-                    acknowledged: convert::decode_watermark(stand_by.acknowledged.as_ref())?,
-                    rejected: read_rejections(&stand_by.rejected),
-                })
-            };
-            vec![match held() {
-                Ok(held) => Said::StandBy { held, reason: stand_by.reason },
-                Err(error) => Said::Garbage(format!("stand_by: {error}")),
-            }]
-        }
-        Some(wire::from_agent::Body::Hello(_)) => vec![Said::Garbage("a second Hello".into())],
-        None => vec![Said::Garbage("a message of a kind that is not known here".into())],
     }
 }

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub rejections: Counter,
     /// Streams refused for want of a good token.
     pub denied: Counter,
+    /// Messages after which an agent had to wait.
+    pub slowed: Counter,
     /// Model and views after a change.
     pub recompute_seconds: Histogram,
     /// From sending a delta to its answer.
@@ -57,6 +59,7 @@ impl Default for Metrics {
             delta_bytes: Counter::default(),
             rejections: Counter::default(),
             denied: Counter::default(),
+            slowed: Counter::default(),
             recompute_seconds: seconds(),
             acknowledge_seconds: seconds(),
         };
@@ -79,6 +82,11 @@ impl Default for Metrics {
             "streams_denied",
             "Streams refused for want of a valid token",
             metrics.denied.clone(),
+        );
+        registry.register(
+            "messages_slowed",
+            "Messages after which an agent that says too much had to wait",
+            metrics.slowed.clone(),
         );
         registry.register_with_unit(
             "recompute",

@@ -13,7 +13,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::attach::Service;
 use crate::config::{Config, Lists};
@@ -28,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::owner::{self, Demands, Event, Owner, Saver};
 use crate::state::{Demand, State};
 use crate::store::{Store, StoreError};
-use crate::tls::{ServerIdentity, TlsError};
+use crate::tls::{self, Names, ServerIdentity, TlsError};
 
 /// How long streams and requests may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -127,10 +126,10 @@ impl Controller {
         let store = Store::open(&config.state_dir)?;
         let epoch = store.epoch()?;
         let identity = ServerIdentity::prepare(&config.tls_dir, &config.listen, &config.tls_name)?;
-        let certificate = |error: tonic::transport::Error| RunError::Certificate {
+        let serving = identity.serving().map_err(|error| RunError::Certificate {
             directory: config.tls_dir.clone(),
-            error: chain(&error),
-        };
+            error: error.to_string(),
+        })?;
 
         // Listen before anything runs: what is wrong with a flag is said at once.
         let mut incoming = Vec::new();
@@ -210,20 +209,29 @@ impl Controller {
         let (stop, stopping) = watch::channel(false);
         let identity_of_nodes = Identity::Tokens(config.node_tokens.clone());
         let service = Service::new(owner.clone(), identity_of_nodes, metrics.clone());
+        let names = Names { listen: config.listen.clone(), more: config.tls_name.clone() };
+        let fresh = tls::keep_fresh(config.tls_dir.clone(), names, serving.clone());
+        let mut stopped = stopping.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = fresh => {}
+                _ = stopped.wait_for(|stopping| *stopping) => {}
+            }
+            Ok(())
+        });
         for (address, listener) in incoming {
+            let connections = serving.accept(listener).map_err(|error| RunError::Certificate {
+                directory: config.tls_dir.clone(),
+                error: error.to_string(),
+            })?;
             let agents = AgentsServer::new(service.clone())
                 .max_decoding_message_size(MAX_FROM_AGENT_BYTES)
                 .max_encoding_message_size(MAX_FROM_CONTROLLER_BYTES);
             let server = Server::builder()
-                .tls_config(identity.server_config())
-                .map_err(certificate)?
                 .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
                 .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
                 .add_service(agents)
-                .serve_with_incoming_shutdown(
-                    TcpIncoming::from(listener).with_nodelay(Some(true)),
-                    stopped_by(stopping.clone()),
-                );
+                .serve_with_incoming_shutdown(connections, stopped_by(stopping.clone()));
             tasks.spawn(async move {
                 server.await.map_err(|error| ended(format!("listening on {address}"), &error))
             });

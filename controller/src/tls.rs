@@ -1,21 +1,36 @@
 //! The controller's certificate, from a directory. Knows nothing of streams.
 //!
-//! Three cases: with `ca.key` the controller is its own authority and issues its certificate anew at every start, for the
-//! names that it listens on now; with `tls.crt` and `tls.key` alone it uses them as they are (somebody else issues them);
-//! with nothing it makes an authority first. Agents need `ca.crt`.
+//! Three cases: with `ca.key` the controller is its own authority and issues its certificate anew at every start and every
+//! day, for the names that it listens on now; with `tls.crt` and `tls.key` alone it uses them as they are (somebody else
+//! issues them); with nothing it makes an authority first. Agents need `ca.crt`. Files that are replaced count within
+//! [`LOOK`], for connections from then on.
+//!
+//! To replace the authority, let `ca.crt` hold the old and the new certificate until every agent has read it, then replace
+//! `ca.key`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api::stream::SERVER_NAME;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
-use tonic::transport::server::ServerTlsConfig;
+use sha2::{Digest, Sha256};
 
+use crate::serving::{Serving, UnusableError};
 use crate::store::{self, StoreError};
+
+/// How often the files are looked at.
+pub const LOOK: Duration = Duration::from_secs(5);
+/// How old a certificate of our own authority becomes.
+const RENEW: Duration = Duration::from_secs(24 * 3600);
+/// How long it is valid: a controller that cannot renew it for weeks is still believed.
+const VALID: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How far a node's clock may lag.
+const SKEW: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -44,16 +59,67 @@ pub enum TlsError {
 }
 
 /// Certificate and key in PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerIdentity {
-    certificate: String,
-    key: String,
+    /// The certificate, with its chain.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 impl std::fmt::Debug for ServerIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ServerIdentity")
     }
+}
+
+/// What a controller's certificate is good for.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Further names and addresses.
+    pub more: Vec<String>,
+}
+
+/// Replaces what is served when files change or a day has passed; runs until the task is dropped.
+pub async fn keep_fresh(directory: PathBuf, names: Names, serving: Serving) {
+    let (mut issued, mut seen, mut trouble) = (Instant::now(), files(&directory), String::new());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = files(&directory);
+        if now == seen && issued.elapsed() < RENEW {
+            continue;
+        }
+        let (path, names) = (directory.clone(), names.clone());
+        let renewed = tokio::task::spawn_blocking(move || {
+            ServerIdentity::prepare(&path, &names.listen, &names.more).map_err(|error| error.to_string())
+        });
+        let renewed = renewed.await.unwrap_or_else(|error| Err(error.to_string()));
+        match renewed
+            .and_then(|it| serving.replace(&it.certificate, &it.key).map_err(|error| error.to_string()))
+        {
+            Ok(()) => {
+                tracing::info!(path = %directory.display(), "a new certificate for agents that connect from now on");
+                // With what was just written, or the next look would find it changed.
+                (issued, seen) = (Instant::now(), files(&directory));
+                trouble.clear();
+            }
+            Err(error) if error == trouble => {}
+            Err(error) => {
+                tracing::error!(error, path = %directory.display(), "the certificate is not renewed; the old one is served");
+                trouble = error;
+            }
+        }
+    }
+}
+
+/// What is in the files; a key is kept as short as it is needed.
+fn files(directory: &Path) -> [Option<String>; 4] {
+    ["ca.crt", "ca.key", "tls.crt", "tls.key"].map(|name| {
+        let content = std::fs::read(directory.join(name)).ok()?;
+        Some(Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect())
+    })
 }
 
 impl ServerIdentity {
@@ -95,14 +161,14 @@ impl ServerIdentity {
         Ok(Self { certificate, key })
     }
 
-    /// For the gRPC server.
-    pub fn server_config(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new().identity(tonic::transport::Identity::from_pem(&self.certificate, &self.key))
+    /// To be shown to whoever connects.
+    pub fn serving(&self) -> Result<Serving, UnusableError> {
+        Serving::new(&self.certificate, &self.key)
     }
 }
 
 /// The same parameters at every start: with the saved key they are the same authority.
-fn authority() -> CertificateParams {
+pub(crate) fn authority() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "ferrule-controller-ca");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -110,7 +176,7 @@ fn authority() -> CertificateParams {
     params
 }
 
-fn issue(
+pub(crate) fn issue(
     issuer: &Issuer<'_, KeyPair>,
     listen: &[SocketAddr],
     names: &[String],
@@ -125,6 +191,9 @@ fn issue(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    params.not_before = date_time_ymd(1970, 1, 1) + since.saturating_sub(SKEW);
+    params.not_after = date_time_ymd(1970, 1, 1) + since + VALID;
     let key = KeyPair::generate().map_err(failed(|| "cannot make a key".into()))?;
     let certificate =
         params.signed_by(&key, issuer).map_err(failed(|| "cannot issue the certificate".into()))?;

@@ -1,11 +1,21 @@
-//! Who is calling: a bearer token to the node that it was given to. The seam for service-account tokens.
+//! Who is calling: a bearer token to the node that it was given to. Knows no streams.
+
+pub mod judgement;
+pub mod reviewer;
+pub mod token_review;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use network::NodeName;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
+
+use judgement::Refusal;
+use reviewer::{NoNode, Reviewer};
+use token_review::KubeApi;
 
 /// A token shorter than this many bytes is none: an empty file must not let everybody in.
 pub const LEAST_TOKEN_BYTES: usize = 16;
@@ -16,6 +26,8 @@ pub enum Identity {
     /// A directory with one file per node, named by the node, holding its token. Read anew for every stream, so that a
     /// token added, changed or withdrawn counts at once; streams that are open stay.
     Tokens(PathBuf),
+    /// Service-account tokens, bound to the pod of an agent, reviewed by the API server.
+    ServiceAccount(Arc<Reviewer<KubeApi>>),
 }
 
 impl Identity {
@@ -43,6 +55,14 @@ impl Identity {
                     }
                     Err(_) => Err(Status::unavailable("the controller is shutting down")),
                 }
+            }
+            Self::ServiceAccount(reviewer) => {
+                let found = reviewer.node_of(&token, Instant::now(), SystemTime::now()).await;
+                found.map_err(|error| match &error {
+                    NoNode::Away(_) => Status::unavailable(error.to_string()),
+                    NoNode::Refused(Refusal::Unknown(_)) => Status::unauthenticated(error.to_string()),
+                    NoNode::Refused(Refusal::Unfit(_)) => Status::permission_denied(error.to_string()),
+                })
             }
         }
     }
