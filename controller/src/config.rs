@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::identity::judgement::ServiceAccount;
+
 /// The Ferrule controller: turns Kubernetes objects into what every node's agent has to know.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ferrule-controller", version)]
@@ -37,27 +39,30 @@ pub struct Config {
     )]
     pub listen: Vec<SocketAddr>,
 
-    /// Directory with ca.crt, ca.key, tls.crt and tls.key; what is missing is made.
-    #[arg(
-        long,
-        env = "FERRULE_TLS_DIR",
-        value_name = "DIR",
-        default_value = "/var/lib/ferrule/controller/tls"
-    )]
-    pub tls_dir: PathBuf,
+    /// Directory with ca.crt, ca.key, tls.crt and tls.key; what is missing is made. By default
+    /// /var/lib/ferrule/controller/tls for manifests; with an API server, the Secret ferrule-controller-ca of the
+    /// controller's namespace is the authority.
+    #[arg(long, env = "FERRULE_TLS_DIR", value_name = "DIR")]
+    pub tls_dir: Option<PathBuf>,
 
     /// A further name or address for the certificate to carry. May be given several times.
     #[arg(long, env = "FERRULE_TLS_NAME", value_name = "NAME", value_delimiter = ',')]
     pub tls_name: Vec<String>,
 
-    /// Directory with one file per node: named by the node, holding the token that its agent presents.
+    /// Directory with one file per node: named by the node, holding the token that its agent presents. By default
+    /// /var/lib/ferrule/controller/tokens for manifests; with an API server, agents are known by service-account tokens.
+    #[arg(long, env = "FERRULE_NODE_TOKENS", value_name = "DIR")]
+    pub node_tokens: Option<PathBuf>,
+
+    /// The agents' service account, whose tokens are taken when they are bound to a pod and for the audience `ferrule`; by
+    /// default ferrule-agent in the controller's namespace.
     #[arg(
         long,
-        env = "FERRULE_NODE_TOKENS",
-        value_name = "DIR",
-        default_value = "/var/lib/ferrule/controller/tokens"
+        env = "FERRULE_AGENT_SERVICE_ACCOUNT",
+        value_name = "NAMESPACE/NAME",
+        conflicts_with_all = ["manifests", "node_tokens"]
     )]
-    pub node_tokens: PathBuf,
+    pub agent_service_account: Option<ServiceAccount>,
 
     /// Directory for what has to outlive the controller.
     #[arg(

@@ -14,6 +14,7 @@ pub mod agent;
 pub mod attach;
 pub mod bindings;
 pub mod config;
+pub mod credentials;
 pub mod floor;
 pub mod hearing;
 pub mod http;

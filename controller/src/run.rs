@@ -16,8 +16,8 @@ use tonic::transport::Server;
 
 use crate::attach::Service;
 use crate::config::{Config, Lists};
+use crate::credentials::{self, Credentials};
 use crate::http::{self, Api};
-use crate::identity::Identity;
 use crate::kube::{
     self,
     client::{Access, AccessError},
@@ -25,9 +25,10 @@ use crate::kube::{
 use crate::manifests::{Manifests, Translate, Wake};
 use crate::metrics::Metrics;
 use crate::owner::{self, Demands, Event, Owner, Saver};
+use crate::serving::UnusableError;
 use crate::state::{Demand, State};
 use crate::store::{Store, StoreError};
-use crate::tls::{self, Names, ServerIdentity, TlsError};
+use crate::tls::TlsError;
 
 /// How long streams and requests may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -110,10 +111,6 @@ impl Controller {
             let directory = |source| RunError::Directory { flag: "--manifests", path: path.clone(), source };
             std::fs::read_dir(path).map_err(directory)?;
         }
-        let tokens =
-            |source| RunError::Directory { flag: "--node-tokens", path: config.node_tokens.clone(), source };
-        std::fs::create_dir_all(&config.node_tokens).map_err(tokens)?;
-        std::fs::read_dir(&config.node_tokens).map_err(tokens)?;
         let kube = match (&config.source.kubeconfig, config.source.in_cluster) {
             (Some(kubeconfig), _) => Some(Access::Kubeconfig(kubeconfig.clone())),
             (None, true) => Some(Access::InCluster),
@@ -125,11 +122,9 @@ impl Controller {
         };
         let store = Store::open(&config.state_dir)?;
         let epoch = store.epoch()?;
-        let identity = ServerIdentity::prepare(&config.tls_dir, &config.listen, &config.tls_name)?;
-        let serving = identity.serving().map_err(|error| RunError::Certificate {
-            directory: config.tls_dir.clone(),
-            error: error.to_string(),
-        })?;
+        let namespace = config.namespace.as_deref();
+        let namespace = namespace.or(kube.as_ref().and_then(|api| api.namespace())).unwrap_or("kube-system");
+        let credentials = credentials::prepare(config, kube.as_ref().map(|api| (api, namespace)))?;
 
         // Listen before anything runs: what is wrong with a flag is said at once.
         let mut incoming = Vec::new();
@@ -186,7 +181,6 @@ impl Controller {
                 let _watching = manifests.watch(owner.clone(), wakes)?;
             }
             Some(api) => {
-                let namespace = config.namespace.as_deref().or(api.namespace()).unwrap_or("kube-system");
                 let settings = kube::source::Settings {
                     namespace: namespace.to_owned(),
                     streams: config.lists == Lists::Streams,
@@ -207,23 +201,22 @@ impl Controller {
         }
 
         let (stop, stopping) = watch::channel(false);
-        let identity_of_nodes = Identity::Tokens(config.node_tokens.clone());
-        let service = Service::new(owner.clone(), identity_of_nodes, metrics.clone());
-        let names = Names { listen: config.listen.clone(), more: config.tls_name.clone() };
-        let fresh = tls::keep_fresh(config.tls_dir.clone(), names, serving.clone());
-        let mut stopped = stopping.clone();
+        let Credentials { serving, identity, keeper } = credentials;
+        let service = Service::new(owner.clone(), identity, metrics.clone());
+        let stopped = stopped_by(stopping.clone());
         tasks.spawn(async move {
             tokio::select! {
-                () = fresh => {}
-                _ = stopped.wait_for(|stopping| *stopping) => {}
+                () = keeper => {}
+                () = stopped => {}
             }
             Ok(())
         });
         for (address, listener) in incoming {
-            let connections = serving.accept(listener).map_err(|error| RunError::Certificate {
-                directory: config.tls_dir.clone(),
+            let failed = |error: UnusableError| RunError::Certificate {
+                directory: config.tls_dir.clone().unwrap_or_default(),
                 error: error.to_string(),
-            })?;
+            };
+            let connections = serving.accept(listener).map_err(failed)?;
             let agents = AgentsServer::new(service.clone())
                 .max_decoding_message_size(MAX_FROM_AGENT_BYTES)
                 .max_encoding_message_size(MAX_FROM_CONTROLLER_BYTES);

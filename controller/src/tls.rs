@@ -161,6 +161,15 @@ impl ServerIdentity {
         Ok(Self { certificate, key })
     }
 
+    /// One that nobody trusts.
+    pub fn stranger() -> Result<Self, TlsError> {
+        let key = KeyPair::generate().map_err(failed(|| "cannot make a key".into()))?;
+        let certificate = CertificateParams::default()
+            .self_signed(&key)
+            .map_err(failed(|| "cannot make a certificate".into()))?;
+        Ok(Self { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
     /// To be shown to whoever connects.
     pub fn serving(&self) -> Result<Serving, UnusableError> {
         Serving::new(&self.certificate, &self.key)

@@ -194,7 +194,7 @@ async fn what_is_wrong_with_a_flag_is_said_at_once() {
     };
     let error = refused(&|config, path| config.source.manifests = vec![path.join("none")]).await;
     assert!(error.starts_with("--manifests") && error.contains("none"), "{error}");
-    let error = refused(&|config, path| config.node_tokens = path.join("manifests/nodes.yaml")).await;
+    let error = refused(&|config, path| config.node_tokens = Some(path.join("manifests/nodes.yaml"))).await;
     assert!(error.starts_with("--node-tokens"), "{error}");
     let error = refused(&|config, _| config.listen = vec!["192.0.2.77:1".parse().unwrap()]).await;
     assert!(error.starts_with("--listen 192.0.2.77:1: cannot listen"), "{error}");

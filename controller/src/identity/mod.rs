@@ -2,7 +2,6 @@
 
 pub mod judgement;
 pub mod reviewer;
-pub mod token_review;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,8 @@ use tonic::metadata::MetadataMap;
 
 use judgement::Refusal;
 use reviewer::{NoNode, Reviewer};
-use token_review::KubeApi;
+
+use crate::kube::client::Api;
 
 /// A token shorter than this many bytes is none: an empty file must not let everybody in.
 pub const LEAST_TOKEN_BYTES: usize = 16;
@@ -27,7 +27,7 @@ pub enum Identity {
     /// token added, changed or withdrawn counts at once; streams that are open stay.
     Tokens(PathBuf),
     /// Service-account tokens, bound to the pod of an agent, reviewed by the API server.
-    ServiceAccount(Arc<Reviewer<KubeApi>>),
+    ServiceAccount(Arc<Reviewer<Api>>),
 }
 
 impl Identity {

@@ -178,23 +178,23 @@ fn remaining(token: &str, wall: SystemTime) -> Option<Duration> {
     struct Claims {
         exp: u64,
     }
-    let payload = base64url(token.split('.').nth(1)?)?;
+    let payload = bytes_of_base64(token.split('.').nth(1)?)?;
     let claims: Claims = serde_json::from_slice(&payload).ok()?;
     let expiry = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))?;
     Some(expiry.duration_since(wall).unwrap_or_default())
 }
 
-/// RFC 4648 §5 without padding, as RFC 7515 §2 has it.
-fn base64url(text: &str) -> Option<Vec<u8>> {
+/// RFC 4648: §5 without padding, as tokens have it (RFC 7515 §2), or §4 with it, as Secrets do.
+pub fn bytes_of_base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     let (mut bits, mut count) = (0_u32, 0);
-    for letter in text.bytes() {
+    for letter in text.trim_end_matches('=').bytes() {
         let value = match letter {
             b'A'..=b'Z' => letter - b'A',
             b'a'..=b'z' => letter - b'a' + 26,
             b'0'..=b'9' => letter - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
+            b'-' | b'+' => 62,
+            b'_' | b'/' => 63,
             _ => return None,
         };
         bits = bits << 6 | u32::from(value);
@@ -346,8 +346,9 @@ mod tests {
 
     #[test]
     fn base64_as_tokens_have_it() {
-        assert_eq!(base64url("eyJleHAiOjExMDB9"), Some(b"{\"exp\":1100}".to_vec()));
-        assert_eq!(base64url("-_8"), Some(vec![0xfb, 0xff]));
-        assert_eq!(base64url("a+b"), None);
+        assert_eq!(bytes_of_base64("eyJleHAiOjExMDB9"), Some(b"{\"exp\":1100}".to_vec()));
+        assert_eq!(bytes_of_base64("-_8"), Some(vec![0xfb, 0xff]));
+        assert_eq!(bytes_of_base64("+/8="), Some(vec![0xfb, 0xff]));
+        assert_eq!(bytes_of_base64("a b"), None);
     }
 }

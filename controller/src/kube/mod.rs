@@ -11,6 +11,7 @@
 //! older than what was known, or an agent has acknowledged what no list contains, etcd was restored: a greater epoch is
 //! put into the API, all kinds are listed anew, and the new state takes the place of the old at once (ADR-0007).
 
+pub mod authority;
 pub mod client;
 pub mod epoch;
 pub mod follow;
@@ -22,5 +23,6 @@ pub mod model;
 mod permissions;
 pub mod reflector;
 pub mod report;
+pub mod review;
 pub mod source;
 pub mod writer;

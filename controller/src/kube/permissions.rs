@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::kinds::WATCHED;
-use super::{epoch, lease};
+use super::{authority, epoch, lease};
 
 /// A verb on a resource of a group, limited to an object where that is possible.
 type Permission = (String, String, String, Option<String>);
@@ -33,6 +33,11 @@ fn at_home() -> BTreeSet<Permission> {
         epochs("create", None),
         epochs("list", Some(epoch::NAME)),
         epochs("update", Some(epoch::NAME)),
+        permission("", "secrets", "create", None),
+        permission("", "secrets", "get", Some(authority::NAME)),
+        epochs("get", Some(authority::NAME)),
+        epochs("update", Some(authority::NAME)),
+        permission("", "pods", "get", None),
         leases("create", None),
         leases("get", Some(lease::NAME)),
         leases("update", Some(lease::NAME)),
