@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::flags::{ETCD, KUBERNETES_SERVICE};
-use crate::https::Server;
+use crate::https::{Answer, Request, Server};
 use crate::pki::{MASTERS, Pki, Subject};
 use crate::program::{Builder, Versions};
 
@@ -279,7 +279,10 @@ impl ControlPlane {
         let namespace = netns::path(&self.namespace());
         let process = Process::start(&self.layout, &component.to_string(), Some(&namespace), &command)?;
         Ok(wait_until(&process, LIMIT, &self.interrupt, || match component {
-            Component::Etcd => self.etcd_server().plain("GET /health HTTP/1.0\r\n\r\n").is_ok(),
+            Component::Etcd => self
+                .etcd_server()
+                .plain(&Request::get("/health").text())
+                .is_ok_and(|answer| answer.status == 200),
             Component::ApiServer => self.is_ready().is_ok(),
             // It has no part in whether the API answers.
             Component::ControllerManager => true,
@@ -294,6 +297,11 @@ impl ControlPlane {
 
     /// Asks `/readyz`; the error says what is not.
     pub fn is_ready(&self) -> Result<()> {
+        self.ask(&Request::get("/readyz"))?.success().map(drop)
+    }
+
+    /// Asks the API server for something, as somebody who may do everything.
+    pub fn ask(&self, request: &Request<'_>) -> Result<Answer> {
         let pki = self.pki();
         let server = Server {
             name: "kube-apiserver",
@@ -301,7 +309,7 @@ impl ControlPlane {
             address: self.address(),
         };
         let [certificate, key] = ["admin.crt", "admin.key"].map(|file| pki.file(file));
-        server.tls("GET /readyz HTTP/1.0\r\n\r\n", &pki.ca(), &certificate, &key).map(drop)
+        server.tls(&request.text(), &pki.ca(), &certificate, &key)
     }
 
     pub(crate) fn etcd_server(&self) -> Server {

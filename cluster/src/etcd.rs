@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::control_plane::{Component, ControlPlane};
 use crate::error::{Context, Error, Result};
+use crate::https::Request;
 
 /// A copy of everything that etcd held at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +54,10 @@ impl ControlPlane {
     }
 
     fn ask_etcd(&self, path: &str, body: &str) -> Result<String> {
-        let length = body.len();
-        self.etcd_server().plain(&format!(
-            "POST /v3/{path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        ))
+        let path = format!("/v3/{path}");
+        let request = Request { method: "POST", path: &path, content_type: "application/json", body };
+        let answer = self.etcd_server().plain(&request.text())?;
+        answer.success()
     }
 }
 

@@ -1,5 +1,5 @@
 //! One HTTP request per connection, over TLS or plain, from inside a network namespace: enough to ask the servers of a control
-//! plane whether they are ready. HTTP/1.0, so that the end of an answer is the end of the stream.
+//! plane for something now and then. HTTP/1.0, so that the end of an answer is the end of the stream.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,56 @@ use crate::error::{Context, Error, Result};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The longest answer that is read, in bytes.
-const MAX_ANSWER: u64 = 16 << 20;
+const MAX_ANSWER: u64 = 256 << 20;
+
+/// What to ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// `GET`, `POST`, …
+    pub method: &'static str,
+    /// Path and query.
+    pub path: &'a str,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: &'a str,
+}
+
+impl<'a> Request<'a> {
+    /// Of something that is there.
+    pub fn get(path: &'a str) -> Self {
+        Self { method: "GET", path, content_type: "application/json", body: "" }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let Self { method, path, content_type, body } = self;
+        let length = body.len();
+        format!(
+            "{method} {path} HTTP/1.0\r\nAccept: application/json\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+    }
+}
+
+/// What a server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    server: &'static str,
+    /// The status code of HTTP.
+    pub status: u16,
+    /// What followed the headers.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body of an answer that says so; an error with what it says otherwise.
+    pub fn success(self) -> Result<String> {
+        if (200..300).contains(&self.status) {
+            return Ok(self.body);
+        }
+        let what = format!("answered {}: {}", self.status, self.body.trim());
+        Err(Error::Answer { server: self.server, what })
+    }
+}
 
 /// A server, as errors call it, and where it is.
 #[derive(Clone, Debug)]
@@ -32,12 +81,12 @@ pub struct Server {
 
 impl Server {
     /// Asks in plain HTTP.
-    pub fn plain(&self, request: &str) -> Result<String> {
+    pub fn plain(&self, request: &str) -> Result<Answer> {
         self.exchange(request, Ok)
     }
 
     /// Asks over TLS, with a client certificate.
-    pub fn tls(&self, request: &str, ca: &Path, certificate: &Path, key: &Path) -> Result<String> {
+    pub fn tls(&self, request: &str, ca: &Path, certificate: &Path, key: &Path) -> Result<Answer> {
         let bad = |what: String| Error::Answer { server: self.name, what };
         let mut roots = RootCertStore::empty();
         for root in certificates(ca)? {
@@ -59,7 +108,7 @@ impl Server {
         &self,
         request: &str,
         secure: impl FnOnce(TcpStream) -> Result<S> + Send,
-    ) -> Result<String> {
+    ) -> Result<Answer> {
         let what = || format!("ask {} at {}", self.name, self.address);
         lab::netns::run(&self.namespace, || {
             let stream = TcpStream::connect_timeout(&self.address, LIMIT).context(what)?;
@@ -74,20 +123,18 @@ impl Server {
                 Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
                 Err(error) => return Err(error).context(what),
             }
-            self.body(&String::from_utf8_lossy(&answer))
+            self.read(&String::from_utf8_lossy(&answer))
         })?
     }
 
-    /// The body of an answer that says 200.
-    fn body(&self, answer: &str) -> Result<String> {
+    fn read(&self, answer: &str) -> Result<Answer> {
         let bad = |what: String| Error::Answer { server: self.name, what };
         let (head, body) =
             answer.split_once("\r\n\r\n").ok_or_else(|| bad("closed without an answer".to_owned()))?;
-        let status = head.lines().next().unwrap_or_default();
-        if status.split(' ').nth(1) == Some("200") {
-            return Ok(body.to_owned());
-        }
-        Err(bad(format!("answered `{status}`: {}", body.trim())))
+        let line = head.lines().next().unwrap_or_default();
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| bad(format!("answered `{line}`, which is not HTTP")))?;
+        Ok(Answer { server: self.name, status, body: body.to_owned() })
     }
 }
 

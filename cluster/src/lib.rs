@@ -16,5 +16,6 @@ mod program;
 pub use control_plane::{Component, ControlPlane, DEFAULT_STATE, Options, down};
 pub use error::{Error, Result};
 pub use etcd::Backup;
+pub use https::{Answer, Request};
 pub use lab::Interrupt;
 pub use program::{Builder, PROGRAMS, Program, Versions};

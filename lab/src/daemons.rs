@@ -43,9 +43,13 @@ pub fn start_controller(layout: &Layout, record: &Record, number: u8, interrupt:
     }
     let socket = layout.controller_socket_of(number);
     let mut command = Command::new(record.binaries.join("ferrule-controller"));
+    match &record.kubernetes {
+        Some(kubernetes) => command.args(["--kubeconfig".as_ref(), kubernetes.kubeconfig.as_os_str()]),
+        None => command
+            .args(["--manifests".as_ref(), record.manifests.as_os_str()])
+            .args(["--manifests".as_ref(), layout.node_manifests().as_os_str()]),
+    };
     command
-        .args(["--manifests".as_ref(), record.manifests.as_os_str()])
-        .args(["--manifests".as_ref(), layout.node_manifests().as_os_str()])
         .args(["--listen", &layout.controller_address_of(number, record.family).to_string()])
         .args(["--api", &format!("unix:{}", socket.display())])
         .args(["--tls-dir".as_ref(), layout.tls().as_os_str()])
@@ -100,7 +104,7 @@ pub fn start_agent(layout: &Layout, record: &Record, node: NodeIndex, interrupt:
 pub fn write_configuration(layout: &Layout, record: &Record) -> Result<()> {
     for node in record.node_indexes() {
         write_secret(&layout.token(node), &mint_token()?)?;
-        let object = node_object(layout, node, record.family);
+        let object = node_object(layout, node, record.family, true);
         write(&layout.node_manifests().join(format!("{}.yaml", node.name())), &object)?;
         let configuration = serde_json::to_string_pretty(&crate::cni::conflist(layout, node))
             .context(|| "describe the CNI configuration".to_owned())?;
@@ -109,14 +113,16 @@ pub fn write_configuration(layout: &Layout, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// A Node object as a cluster would have it.
-fn node_object(layout: &Layout, node: NodeIndex, family: Family) -> String {
+/// A Node object as a cluster would have it; `only_these` makes all others another cluster's.
+pub(crate) fn node_object(layout: &Layout, node: NodeIndex, family: Family, only_these: bool) -> String {
     let name = node.name();
     let cidrs: Vec<_> = pod_cidrs(node, family).iter().map(ToString::to_string).collect();
+    let annotations =
+        if only_these { format!("  annotations:\n    {THIS_CLUSTER}: \"true\"\n") } else { String::new() };
     let mut text = format!(
         "# Written by `ferrule lab`: a node of the lab. Your own manifests are elsewhere.\napiVersion: v1\nkind: Node\n\
-         metadata:\n  name: {name}\n  labels:\n    kubernetes.io/hostname: {name}\n    kubernetes.io/os: linux\n  \
-         annotations:\n    {THIS_CLUSTER}: \"true\"\nspec:\n  podCIDR: {}\n  podCIDRs:\n",
+         metadata:\n  name: {name}\n  labels:\n    kubernetes.io/hostname: {name}\n    kubernetes.io/os: linux\n\
+         {annotations}spec:\n  podCIDR: {}\n  podCIDRs:\n",
         cidrs.first().map_or("", String::as_str)
     );
     for cidr in &cidrs {
@@ -166,7 +172,7 @@ mod tests {
     #[test]
     fn a_node_object_says_where_the_node_is() {
         let layout = Layout::new(Path::new(crate::layout::DEFAULT_STATE)).unwrap();
-        let text = node_object(&layout, NodeIndex(2), Family::Dual);
+        let text = node_object(&layout, NodeIndex(2), Family::Dual, true);
         assert!(
             text.contains("podCIDR: 10.244.2.0/24\n  podCIDRs:\n  - 10.244.2.0/24\n  - fd00:10:244:2::/64")
         );

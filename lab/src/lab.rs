@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::error::{Context, Error, Result};
 use crate::ground::{lock, remove, runs};
+use crate::kubernetes::{self, Kubernetes};
 use crate::layout::{FIRST_CONTROLLER, Family, Layout, MAX_CONTROLLERS, MAX_NODES, NodeIndex};
 use crate::manifests::{self, Manifests, Problem};
 use crate::pods;
@@ -27,6 +28,8 @@ pub struct Options {
     pub controllers: u8,
     /// The manifests; `None`: the example that ships with the project.
     pub manifests: Option<PathBuf>,
+    /// An API server in their place.
+    pub kubernetes: Option<Kubernetes>,
 }
 
 impl Options {
@@ -39,6 +42,7 @@ impl Options {
             family: Family::Ipv4,
             controllers: FIRST_CONTROLLER,
             manifests: None,
+            kubernetes: None,
         }
     }
 }
@@ -96,12 +100,14 @@ impl Lab {
             family: options.family,
             controllers: options.controllers,
             manifests,
+            kubernetes: options.kubernetes.clone(),
             binaries,
             pods: Default::default(),
         };
+        kubernetes::check(&record)?;
         let mut lab =
             Self { layout, record, problems: Vec::new(), interrupt: interrupt.clone(), down_on_drop: false };
-        match lab.build(options.manifests.is_none(), progress) {
+        match lab.build(options.manifests.is_none() && options.kubernetes.is_none(), progress) {
             Ok(()) => Ok(lab),
             Err(error) => {
                 progress(Event::Note(&format!("{error}; taking back what was made")));
@@ -121,7 +127,10 @@ impl Lab {
             example::write(&layout.example_manifests())?;
         }
         daemons::write_configuration(&layout, &self.record)?;
-        let manifests = step(progress, "manifests", || manifests::read(&layout, &self.record))?;
+        let manifests = match &self.record.kubernetes {
+            Some(_) => Manifests::default(),
+            None => step(progress, "manifests", || manifests::read(&layout, &self.record))?,
+        };
         // From here on `down` knows that there is something to remove.
         self.record.save(&layout)?;
         step(progress, "namespaces", || self.namespaces())?;
@@ -162,6 +171,9 @@ impl Lab {
         self.plug(&manifests, progress)?;
         // After the pods: a host-network pod may want the nodes' own port, and then it has it.
         self.on_every_node(|node| pods::start_node_responder(&layout, &self.record, node, &interrupt))?;
+        if self.record.kubernetes.is_some() {
+            return Ok(());
+        }
         // From the beginning it is known what was in force before an edit.
         match self.in_force() {
             Err(Error::Interrupted) => Err(Error::Interrupted),
@@ -174,6 +186,9 @@ impl Lab {
         names.extend(self.record.node_indexes().map(|node| self.layout.node_namespace(node)));
         netns::create(&names)?;
         underlay::up(&self.layout, self.record.family)?;
+        if let Some(peer) = self.record.kubernetes.as_ref().and_then(|kubernetes| kubernetes.join.as_ref()) {
+            underlay::join(&self.layout, self.record.family, peer)?;
+        }
         self.record.node_indexes().try_for_each(|node| underlay::connect(&self.layout, node))
     }
 
@@ -250,6 +265,15 @@ impl Lab {
             progress(Event::Note(remark));
         }
         let manifests = manifests::understand(&in_force.texts, in_force.problems, &self.record);
+        self.follow(&manifests, progress)
+    }
+
+    /// Unplugs the pods that are gone or changed, plugs the new ones.
+    pub(crate) fn follow(
+        &mut self,
+        manifests: &Manifests,
+        progress: &Progress<'_>,
+    ) -> Result<(usize, usize)> {
         self.problems = manifests.problems.clone();
         let stale: Vec<_> = self
             .record
@@ -271,7 +295,7 @@ impl Lab {
             Ok::<(), Error>(())
         })?;
         let before = self.record.pods.len();
-        self.plug(&manifests, progress)?;
+        self.plug(manifests, progress)?;
         Ok((stale.len(), self.record.pods.len() - before))
     }
 

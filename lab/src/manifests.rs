@@ -39,7 +39,7 @@ impl From<objects::Problem> for Problem {
 }
 
 /// The manifests of a lab, read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Manifests {
     /// Every pod that runs on a node of the lab.
     pub pods: Vec<Pod>,
@@ -188,6 +188,7 @@ mod tests {
             family: Family::Dual,
             controllers: 1,
             manifests: manifests.to_owned(),
+            kubernetes: None,
             binaries: "/".into(),
             pods: BTreeMap::new(),
         };

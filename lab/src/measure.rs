@@ -64,10 +64,20 @@ impl Lab {
     pub fn measure(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Measured> {
         let in_force = self.in_force()?;
         let manifests = manifests::understand(&in_force.texts, in_force.problems, &self.record);
-        let network = manifests.network(&self.record);
+        let mut measured = self.measure_network(&manifests.network(&self.record), progress)?;
+        measured.remarks.splice(0..0, in_force.remarks);
+        Ok(measured)
+    }
+
+    /// The same for a network that the caller knows.
+    pub(crate) fn measure_network(
+        &self,
+        network: &Network,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Measured> {
         let (sources, targets) = self.participants();
-        let predicted = predict(&network, &self.predicted_participants(&network)?).only(Grid::Combined);
-        let mut remarks = in_force.remarks;
+        let predicted = predict(network, &self.predicted_participants(network)?).only(Grid::Combined);
+        let mut remarks = Vec::new();
         let mut probed = probe::run(&sources, &targets, &self.interrupt, progress)?;
         // What should have passed and met silence is asked again, slowly: a busy machine loses packets, a policy never relents.
         for _ in 0..TRIES {

@@ -9,6 +9,7 @@ use network::{NamespacedName, NodeName};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::kubernetes::Kubernetes;
 use crate::layout::{Family, Layout, NodeIndex};
 
 /// A lab that was brought up.
@@ -23,6 +24,9 @@ pub struct Record {
     pub controllers: u8,
     /// Where the manifests are.
     pub manifests: PathBuf,
+    /// The API server that objects come from, in place of manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<Kubernetes>,
     /// Where the binaries are.
     pub binaries: PathBuf,
     /// The pods that were plugged, and those that could not be.

@@ -1,7 +1,10 @@
 //! The network between the nodes: a bridge in a namespace of its own, and each node's uplink into it. The machine's root
 //! namespace stays clean. Knows nothing of switches or pods.
 
+use std::net::IpAddr;
 use std::process::Command;
+
+use network::Cidr;
 
 use crate::command;
 use crate::error::{Context, Result};
@@ -13,6 +16,9 @@ pub const BRIDGE: &str = "underlay";
 
 /// A node's end of its uplink.
 pub const UPLINK: &str = "uplink";
+
+/// The end in the underlay's namespace of the cable to an API server.
+const CABLE: &str = "api-server";
 
 /// Makes the bridge, with the addresses that nodes use as their way out. The namespace exists.
 pub fn up(layout: &Layout, family: Family) -> Result<()> {
@@ -43,6 +49,30 @@ pub fn connect(layout: &Layout, node: NodeIndex) -> Result<()> {
     netns::run(&netns::path(&own), leave_to_the_switch)??;
     ip::batch(Some(&own), &[format!("link set {UPLINK} up")])?;
     without_offload(&own, UPLINK)
+}
+
+/// Joins the bridge's namespace to another one, in which an API server listens: everything that has no place in the lab goes
+/// there, and the other namespace finds the underlay. The cable goes with either namespace.
+pub fn join(layout: &Layout, family: Family, peer: &str) -> Result<()> {
+    let own = layout.underlay_namespace();
+    let far = format!("lab-{}", layout.id());
+    ip::batch(
+        Some(&own),
+        &[
+            format!("link add {CABLE} type veth peer name {far} netns {peer}"),
+            format!("link set {CABLE} up"),
+            format!("route add default dev {CABLE}"),
+        ],
+    )?;
+    let mut lines = vec![format!("link set {far} up")];
+    let own_addresses = layout.gateway_addresses(family).into_iter().filter(IpAddr::is_ipv4);
+    let ranges = own_addresses.flat_map(|address| Cidr::new(address, underlay_prefix(address)));
+    lines.extend(ranges.map(|range| format!("route add {range} dev {far}")));
+    ip::batch(Some(peer), &lines)?;
+    netns::run(&netns::path(&own), || {
+        let path = "/proc/sys/net/ipv4/ip_forward";
+        std::fs::write(path, "1").context(|| format!("write {path}"))
+    })?
 }
 
 /// A userspace switch only listens to the uplink: the kernel sees every frame too. It must neither answer ARP for the node's

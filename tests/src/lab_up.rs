@@ -11,6 +11,11 @@ use crate::{binaries, skip};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// Waits until no other test of this binary has a lab. A test that failed leaves the turn to the next.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// A lab, and what holds others off.
 #[derive(Debug)]
 pub struct LabUp {
@@ -44,8 +49,7 @@ impl LabUp {
             skip::skip("dataplane", test, "needs root");
             return None;
         }
-        // A test that failed leaves the turn to the next.
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let turn = turn();
         let folder = tempfile::Builder::new().prefix("lab-").tempdir_in("/tmp");
         let folder = folder.unwrap_or_else(|error| panic!("cannot make a directory: {error}"));
         let directory = folder.path().join("manifests");
@@ -96,7 +100,7 @@ pub fn write(directory: &Path, files: &[(&str, &str)]) {
     }
 }
 
-fn say(event: Event<'_>) {
+pub(crate) fn say(event: Event<'_>) {
     match event {
         Event::Note(text) => eprintln!("{text}"),
         Event::Finished(step, elapsed) => eprintln!("{elapsed:>8.2?}  {step}"),
@@ -105,7 +109,7 @@ fn say(event: Event<'_>) {
 }
 
 /// The folder of the product's binaries: the one that the runner names, else built now.
-fn binaries() -> PathBuf {
+pub(crate) fn binaries() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(named) = std::env::var_os("FERRULE_BIN_DIR") {
         return named.into();
@@ -123,7 +127,7 @@ fn binaries() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }

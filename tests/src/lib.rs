@@ -1,6 +1,7 @@
 //! What the tests that cross crates share; it must not hold anything that production code needs.
 
 pub mod binaries;
+pub mod cluster;
 pub mod conformance;
 pub mod go;
 pub mod lab_up;

@@ -18,16 +18,31 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         distribution::ensure(distribution::CLUSTER)?;
     }
     // exec: the cluster takes our place, so that Ctrl-C and every other signal reach it and nothing else.
-    let error = command()?.args(arguments).exec();
+    let error = Command::new(command()?).args(arguments).exec();
     Err(error).context("cannot run the cluster's command")
 }
 
-/// The built command.
-pub fn command() -> Result<Command> {
-    Ok(Command::new(build()?))
+/// What the tests run.
+pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver"];
+
+/// Builds programs of Kubernetes ahead of who needs them, with progress; a machine without Go is no failure here, as each test says
+/// for itself what it misses.
+pub fn build(programs: &[&str]) -> Result<()> {
+    println!("==> building {} of Kubernetes, unless they are there", programs.join(", "));
+    let mut build = Command::new(command()?);
+    build.arg("build");
+    for program in programs {
+        build.args(["--program", program]);
+    }
+    let status = build.status().context("cannot run the cluster's command")?;
+    if !status.success() {
+        println!("==> going on without ({status}): see its message above");
+    }
+    Ok(())
 }
 
-fn build() -> Result<PathBuf> {
+/// The built command.
+fn command() -> Result<PathBuf> {
     let status = workspace::cargo()
         .args(["build", "--quiet", "--release", "--package", "cluster", "--bin", "cluster"])
         .status()

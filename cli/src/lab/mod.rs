@@ -56,6 +56,7 @@ fn bring_up(state: &Path, up: &Up, interrupt: &Interrupt) -> Result<Lab, Fail> {
         family: up.family,
         controllers: up.controllers,
         manifests: up.manifests.clone(),
+        kubernetes: None,
     };
     let reporter = Reporter::new();
     let lab = Lab::up(&options, interrupt, &|event| reporter.hear(event))?;
