@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::{self, Metadata};
-use crate::{distribution, lab};
+use crate::{cluster, distribution, lab};
 
 /// What a benchmark's figures for the end begin with.
 const RATIO: &str = "ratio: ";
@@ -18,6 +18,8 @@ const RATIO: &str = "ratio: ";
 enum How {
     /// `cargo bench` of a package, when it has a target of kind `bench`.
     Cargo(&'static str),
+    /// The same as root, with the release binaries and a control plane's programs.
+    Cluster(&'static str),
     /// `ferrule …`, as root, with the release binaries.
     Ferrule(&'static [&'static str]),
 }
@@ -37,6 +39,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "controller", how: How::Cargo("controller") },
     Bench { name: "agent", how: How::Cargo("ovs-agent") },
     Bench { name: "lab", how: How::Ferrule(&["lab", "bench"]) },
+    Bench { name: "cluster", how: How::Cluster("cluster") },
 ];
 
 /// Runs all, or those that `names` ask for. One that fails does not keep the others from running.
@@ -53,6 +56,7 @@ pub fn run(names: &[String]) -> Result<ExitCode> {
     {
         let command = match bench.how {
             How::Cargo(package) => cargo_bench(&metadata, package),
+            How::Cluster(package) => cluster_bench(&metadata, package)?,
             How::Ferrule(arguments) => ferrule(arguments)?,
         };
         let Some(command) = command else { continue };
@@ -91,6 +95,21 @@ fn cargo_bench(metadata: &Metadata, package: &str) -> Option<Command> {
         command.args(["--bench", &bench.name]);
     }
     Some(command)
+}
+
+fn cluster_bench(metadata: &Metadata, package: &str) -> Result<Option<Command>> {
+    if !distribution::is_root() {
+        println!("\n==> bench {package}: skipped, needs root");
+        return Ok(None);
+    }
+    distribution::ensure(distribution::LAB)?;
+    let binaries = lab::build()?;
+    cluster::build(cluster::CONTROL_PLANE)?;
+    let mut command = cargo_bench(metadata, package);
+    if let Some(command) = &mut command {
+        command.env("FERRULE_BIN_DIR", &binaries);
+    }
+    Ok(command)
 }
 
 fn ferrule(arguments: &[&str]) -> Result<Option<Command>> {

@@ -43,7 +43,7 @@ enum Task {
     },
     /// The benchmarks and their ratios
     Bench {
-        /// openflow, ovsdb, network, compiler, controller, agent, lab
+        /// openflow, ovsdb, network, compiler, controller, agent, lab, cluster
         names: Vec<String>,
     },
     /// The architecture's invariants and the habits of the house; exit 2 if something is found
