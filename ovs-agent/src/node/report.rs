@@ -81,7 +81,7 @@ impl Node {
         if let Some(error) = self.rejected.interfaces.get(interface) {
             return Standing::Failed(failure(code::SWITCH, format!("{title}: {error}")));
         }
-        if self.confirmed.served.contains(id) {
+        if self.is_served(id) {
             let source = Watermark::bindings_of(&self.config.node);
             let heard = !self.stream.is_led()
                 || attachment.pod.is_none()
@@ -89,6 +89,15 @@ impl Node {
             return if heard { Standing::InForce } else { Standing::Unheard };
         }
         Standing::Waiting(self.hindrance(attachment))
+    }
+
+    /// Whether the switch serves it in full, whatever it has taken already of the flow-mods under way.
+    fn is_served(&self, id: &AttachmentId) -> bool {
+        let coming = match &self.switch {
+            Switch::Here { applying: Some(applying), .. } => Some(&applying.promise.served),
+            _ => None,
+        };
+        self.confirmed.served.contains(id) && coming.is_none_or(|served| served.contains(id))
     }
 
     fn hindrance(&self, attachment: &Attachment) -> Failure {

@@ -199,6 +199,33 @@ fn a_pod_is_in_force_when_a_state_with_its_uid_and_binding_is_confirmed() {
 }
 
 #[test]
+fn a_pod_that_the_flows_under_way_no_longer_serve_is_not_in_force() {
+    let plugged = attachment("a", 2, Some(("cart", "u")));
+    let mut node = node(Saved::default(), &[], true);
+    node.handle(database(&[&plugged.host_interface]));
+    node.handle(observed(1, Shadow::default()));
+    node.handle(opened(7));
+    node.handle(Event::Plugged(Box::new(plugged.clone())));
+    node.handle(Event::Delta(Session(7), Box::new(delta(1, 1, 100, &[("cart", "u")]))));
+    settle(&mut node);
+    assert_eq!(node.standing(&plugged.id), Standing::Unheard);
+
+    // Its pod goes, then the controller that was waited for, while the switch may have taken the flows or not.
+    let mut without = delta(2, 1, 100, &[]);
+    without.removed = delta(1, 1, 100, &[("cart", "u")]).changed.into_iter().filter_map(|it| it.id).collect();
+    node.handle(Event::Delta(Session(7), Box::new(without)));
+    assert!(node.work().flows.is_some());
+    node.handle(closed(7));
+    let Standing::Waiting(failure) = node.standing(&plugged.id) else {
+        panic!("its flows are being taken away")
+    };
+    assert_eq!(failure.code, code::TRY_AGAIN);
+    // They stay if the switch will not delete them.
+    node.handle(Event::SwitchRefused { index: 0, error: "OFPBMC_BAD_FIELD".into() });
+    assert_eq!(node.standing(&plugged.id), Standing::InForce);
+}
+
+#[test]
 fn a_delta_is_answered_after_the_switch_and_only_to_its_session() {
     let mut node = node(Saved::default(), &[attachment("a", 2, Some(("cart", "u")))], true);
     node.handle(database(&[&attachment("a", 2, None).host_interface]));
