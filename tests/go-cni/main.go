@@ -1,7 +1,7 @@
 // A container runtime's side of CNI by the library that containerd 1.6 links (go-cni v1.1.6, CNI <= 1.0), called as its CRI
 // plugin calls it: a loopback and the first configuration of a folder, names of the pod as CNI_ARGS.
 //
-// go-cni CONF_DIR PLUGIN_DIR:PLUGIN_DIR setup|check|remove ID NETNS NAMESPACE NAME UID
+// go-cni CONF_DIR PLUGIN_DIR:PLUGIN_DIR setup|remove ID NETNS NAMESPACE NAME UID
 package main
 
 import (
@@ -56,8 +56,6 @@ func run(words []string) error {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(result.Interfaces)
-	case "check":
-		return plugin.Check(ctx, id, netns, labels)
 	case "remove":
 		return plugin.Remove(ctx, id, netns, labels)
 	default:

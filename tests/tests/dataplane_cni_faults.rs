@@ -162,6 +162,8 @@ fn a_full_disk(runtime: &Runtime<'_>, before: &Traces) {
     runtime.stop(Component::Agent);
     let disk = Tmpfs::mount(&state);
     runtime.start(Component::Agent);
+    // Until then the switch may still hold what the agent of before put there.
+    runtime.until("the controller's view is kept", || state.join("view.pb").exists());
     clean(runtime, "an empty state", before);
     let (old, new) = (runtime.container("disk-1"), runtime.container("disk-2"));
     let ready = || runtime.call("STATUS", "", Path::new(""), &[]);
