@@ -146,9 +146,13 @@ pub fn encode_node(node: &Node) -> wire::resource::Body {
 
 /// The wire form of an address set.
 pub fn encode_set(set: &AddressSet) -> wire::resource::Body {
-    wire::resource::Body::AddressSet(wire::AddressSet {
-        members: set.members.iter().copied().map(encode_address).collect(),
-    })
+    encode_members(set.members.iter().copied())
+}
+
+/// The wire form of the members of an address set, which come in their order.
+pub fn encode_members(members: impl IntoIterator<Item = IpAddr>) -> wire::resource::Body {
+    let members = members.into_iter().map(encode_address).collect();
+    wire::resource::Body::AddressSet(wire::AddressSet { members })
 }
 
 /// The wire form of a local pod.

@@ -4,81 +4,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use network::NodeView;
-use prost::Message;
-use sha2::{Digest, Sha256};
 
 use crate::convert::{self, Malformed};
 use crate::generated::ferrule::v1alpha1 as wire;
 use crate::stream::{Rejection, Resource, ResourceId, Version};
 use crate::watermark::Watermark;
 
+pub use crate::resources::{
+    Entry, Members, Resources, Section, Versioned, node_entry, pod_entry, policy_entry, resources,
+    service_entry, set_entry, versions, whole,
+};
+
 /// Which version of each resource somebody holds.
 pub type Versions = BTreeMap<ResourceId, Version>;
 
-/// Everything that a view is made of, ready to be sent.
-pub type Resources = BTreeMap<ResourceId, (Version, wire::Resource)>;
-
-/// The resources of a view.
-pub fn resources(view: &NodeView) -> Resources {
-    let mut resources = Resources::new();
-    each(view, |id, resource| {
-        resources.insert(id, (Version(resource.version), resource));
-    });
-    resources
-}
-
-/// The versions of a view's resources: what an agent says that it has. Holds one encoded resource at a time.
-pub fn versions(view: &NodeView) -> Versions {
-    let mut versions = Versions::new();
-    each(view, |id, resource| {
-        versions.insert(id, Version(resource.version));
-    });
-    versions
-}
-
-fn each(view: &NodeView, mut take: impl FnMut(ResourceId, wire::Resource)) {
-    let mut with = |id: ResourceId, body| {
-        let mut resource = wire::Resource { id: Some(convert::encode_id(&id)), version: 0, body: Some(body) };
-        resource.version = version_of(&resource).0;
-        take(id, resource);
-    };
-    for (name, node) in &view.nodes {
-        with(ResourceId::Node(name.clone()), convert::encode_node(node));
-    }
-    for (id, set) in &view.sets {
-        with(ResourceId::AddressSet(*id), convert::encode_set(set));
-    }
-    for (id, policy) in &view.policies {
-        with(ResourceId::Policy(id.clone()), convert::encode_policy(policy));
-    }
-    for (key, pod) in &view.pods {
-        with(ResourceId::LocalPod(key.clone()), convert::encode_pod(pod));
-    }
-    for (key, service) in &view.services {
-        with(ResourceId::Service(key.clone()), convert::encode_service(service));
-    }
-}
-
-/// The first 64 bits of SHA-256 over the encoded resource without its version. Our encoding is canonical: fields by tag,
-/// maps and sets in their order.
-fn version_of(unversioned: &wire::Resource) -> Version {
-    let digest = Sha256::digest(unversioned.encode_to_vec());
-    let mut bits = [0; 8];
-    bits.copy_from_slice(&digest[..8]);
-    Version(u64::from_be_bytes(bits))
-}
-
 /// What somebody who holds `known` lacks of `resources`. Without nonce and watermark: the sender puts them in.
 pub fn delta(known: &Versions, resources: &Resources) -> wire::Delta {
-    let changed = resources.iter().filter(|(id, (version, _))| known.get(id) != Some(version));
-    let removed = known.keys().filter(|id| !resources.contains_key(id));
-    wire::Delta {
-        nonce: 0,
-        term: 0,
-        watermark: None,
-        changed: changed.map(|(_, (_, resource))| resource.clone()).collect(),
-        removed: removed.map(convert::encode_id).collect(),
+    let mut kept = 0;
+    let mut changed = Vec::new();
+    for entry in resources.iter() {
+        let held = known.get(&entry.id);
+        kept += usize::from(held.is_some());
+        if held != Some(&entry.version) {
+            changed.push(entry.wire.clone());
+        }
     }
+    // Looking for each is dear; mostly nothing is gone.
+    let removed = match kept == known.len() {
+        true => Vec::new(),
+        false => known.keys().filter(|id| !resources.contains(id)).map(convert::encode_id).collect(),
+    };
+    wire::Delta { nonce: 0, term: 0, watermark: None, changed, removed }
 }
 
 /// The watermark that a delta carries.

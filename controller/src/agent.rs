@@ -330,6 +330,8 @@ impl Agent {
         delta.nonce = self.nonce + 1;
         delta.term = self.term;
         delta.watermark = Some(convert::encode_watermark(watermark));
+        let gone: Vec<ResourceId> =
+            delta.removed.iter().filter_map(|id| convert::decode_id(id).ok()).collect();
         let bytes = delta.encoded_len();
         let message = wire::FromController { body: Some(wire::from_controller::Body::Delta(delta)) };
         if link.out.try_send(Ok(message)).is_err() {
@@ -341,15 +343,17 @@ impl Agent {
         self.nonce += 1;
         self.greeted = true;
         self.watermark = watermark.clone();
-        for (id, (version, _)) in resources.iter() {
-            if self.sent.get(id) != Some(version) {
-                self.sent.insert(id.clone(), *version);
-                self.unconfirmed.insert(id.clone(), self.nonce);
+        for id in gone {
+            self.sent.remove(&id);
+            self.unconfirmed.remove(&id);
+        }
+        self.rejected.retain(|id, _| resources.contains(id));
+        for entry in resources.iter() {
+            if self.sent.get(&entry.id) != Some(&entry.version) {
+                self.sent.insert(entry.id.clone(), entry.version);
+                self.unconfirmed.insert(entry.id.clone(), self.nonce);
             }
         }
-        self.sent.retain(|id, _| resources.contains_key(id));
-        self.unconfirmed.retain(|id, _| resources.contains_key(id));
-        self.rejected.retain(|id, _| resources.contains_key(id));
         self.pending.push_back(Pending { nonce: self.nonce, sent_at: now });
         Offer::Sent { resources: count, bytes }
     }
@@ -382,6 +386,5 @@ impl Agent {
 }
 
 fn holds(known: &Versions, resources: &Resources) -> bool {
-    known.len() == resources.len()
-        && known.iter().zip(resources).all(|((a, held), (b, (version, _)))| a == b && held == version)
+    known.len() == resources.len() && resources.iter().all(|it| known.get(&it.id) == Some(&it.version))
 }

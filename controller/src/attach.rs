@@ -14,11 +14,10 @@ use tonic::{Request, Response, Status, Streaming};
 pub use crate::hearing::{read, read_hello};
 
 use crate::agent::{self, Link, Outgoing, SessionId};
-use crate::hearing::Flood;
+use crate::hearing::{Flood, Said};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::owner::{Event, Owner};
-use crate::state::Said;
 
 /// How long an agent may take to say Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);

@@ -45,12 +45,66 @@ pub enum Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
     nodes: BTreeMap<NodeName, NodeBindings>,
+    /// Which nodes report a pod.
+    reporters: BTreeMap<NamespacedName, BTreeSet<NodeName>>,
+    /// Pods of which something else is reported than when [`Bindings::take_touched`] was asked last.
+    touched: BTreeSet<NamespacedName>,
 }
 
 impl Bindings {
     /// Starts with what was saved.
     pub fn restore(nodes: BTreeMap<NodeName, NodeBindings>) -> Self {
-        Self { nodes }
+        let mut reporters: BTreeMap<NamespacedName, BTreeSet<NodeName>> = BTreeMap::new();
+        for (node, held) in &nodes {
+            for key in held.pods.keys() {
+                reporters.entry(key.clone()).or_default().insert(node.clone());
+            }
+        }
+        let touched = reporters.keys().cloned().collect();
+        Self { nodes, reporters, touched }
+    }
+
+    /// Whether no pod is reported.
+    pub fn is_empty(&self) -> bool {
+        self.reporters.is_empty()
+    }
+
+    /// The nodes that report a pod.
+    pub fn reporters(&self, key: &NamespacedName) -> impl Iterator<Item = &NodeName> {
+        self.reporters.get(key).into_iter().flatten()
+    }
+
+    /// The pods of which something else is reported than before.
+    pub fn take_touched(&mut self) -> BTreeSet<NamespacedName> {
+        std::mem::take(&mut self.touched)
+    }
+
+    fn reports(&mut self, node: &NodeName, key: &NamespacedName, there: bool) {
+        self.touched.insert(key.clone());
+        if there {
+            self.reporters.entry(key.clone()).or_default().insert(node.clone());
+        } else if let Some(nodes) = self.reporters.get_mut(key) {
+            nodes.remove(node);
+            if nodes.is_empty() {
+                self.reporters.remove(key);
+            }
+        }
+    }
+
+    /// Takes in what a node reports now.
+    fn put(&mut self, node: &NodeName, pods: BTreeMap<NamespacedName, Binding>) -> bool {
+        let held = self.nodes.entry(node.clone()).or_default();
+        if held.pods == pods {
+            return false;
+        }
+        let before = std::mem::replace(&mut held.pods, pods.clone());
+        for key in before.keys().filter(|key| !pods.contains_key(key)) {
+            self.reports(node, key, false);
+        }
+        for (key, _) in pods.iter().filter(|(key, binding)| before.get(key) != Some(binding)) {
+            self.reports(node, key, true);
+        }
+        true
     }
 
     /// What a node reported, if it ever did.
@@ -61,11 +115,10 @@ impl Bindings {
     /// A full list, as a Hello carries it. Revision 0 says "unknown": the recorded one stays.
     pub fn replace(&mut self, node: &NodeName, bound: Vec<Binding>, revision: u64) -> Change {
         let known = self.nodes.contains_key(node);
-        let held = self.nodes.entry(node.clone()).or_default();
         let pods =
             bound.into_iter().take(MAX_PODS_PER_NODE).map(|binding| (binding.pod.clone(), binding)).collect();
-        let changed = held.pods != pods || !known;
-        held.pods = pods;
+        let changed = self.put(node, pods) || !known;
+        let held = self.nodes.entry(node.clone()).or_default();
         advance(held, if revision == 0 { held.revision } else { revision }, changed)
     }
 
@@ -77,24 +130,22 @@ impl Bindings {
         released: &BTreeSet<String>,
         revision: u64,
     ) -> Change {
-        let held = self.nodes.entry(node.clone()).or_default();
-        let before = held.pods.clone();
-        held.pods.retain(|_, binding| !released.contains(&binding.uid));
+        let mut pods = self.nodes.get(node).map(|held| held.pods.clone()).unwrap_or_default();
+        pods.retain(|_, binding| !released.contains(&binding.uid));
         for binding in bound {
-            if held.pods.len() < MAX_PODS_PER_NODE || held.pods.contains_key(&binding.pod) {
-                held.pods.insert(binding.pod.clone(), binding);
+            if pods.len() < MAX_PODS_PER_NODE || pods.contains_key(&binding.pod) {
+                pods.insert(binding.pod.clone(), binding);
             }
         }
-        let changed = held.pods != before;
-        advance(held, revision, changed)
+        let changed = self.put(node, pods);
+        advance(self.nodes.entry(node.clone()).or_default(), revision, changed)
     }
 
     /// Forgets the pods of nodes that `keep` does not want; their revision stays, or watermarks would go back.
     pub fn forget(&mut self, keep: impl Fn(&NodeName) -> bool) {
-        for (node, held) in &mut self.nodes {
-            if !keep(node) {
-                held.pods.clear();
-            }
+        let gone = self.nodes.iter().filter(|(node, held)| !held.pods.is_empty() && !keep(node));
+        for node in gone.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
+            self.put(&node, BTreeMap::new());
         }
     }
 
@@ -113,23 +164,27 @@ impl Bindings {
         self.nodes.get(node).filter(|held| held.revision < held.greatest).map(|held| held.revision)
     }
 
-    /// The network with the addresses that agents reported in place of the objects' own, and what was refused.
+    /// Nodes that report more than is taken.
+    pub fn overfull(&self) -> impl Iterator<Item = Problem> + '_ {
+        self.nodes.iter().filter(|(_, held)| held.pods.len() >= MAX_PODS_PER_NODE).map(|(node, _)| Problem {
+            object: format!("Node {node}"),
+            source: format!("bindings of node {node}"),
+            message: format!(
+                "its agent reports {MAX_PODS_PER_NODE} pods; more are not taken, look at the node"
+            ),
+        })
+    }
+
+    /// The network with the addresses that agents reported in place of the objects' own, and what was refused:
+    /// everything at once, as the index says it change by change.
     pub fn merge(&self, mut network: Network) -> (Network, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut accepted: BTreeMap<NamespacedName, (&NodeName, &Binding)> = BTreeMap::new();
+        problems.extend(self.overfull());
         for (node, held) in &self.nodes {
-            if held.pods.len() >= MAX_PODS_PER_NODE {
-                problems.push(Problem {
-                    object: format!("Node {node}"),
-                    source: format!("bindings of node {node}"),
-                    message: format!(
-                        "its agent reports {MAX_PODS_PER_NODE} pods; more are not taken, look at the node"
-                    ),
-                });
-            }
             for (key, binding) in &held.pods {
                 let Some(pod) = network.pods.get(key).filter(|pod| pod.uid == binding.uid) else { continue };
-                match judge(&network, node, pod, binding) {
+                match judge(network.nodes.get(node), node, pod, binding) {
                     Verdict::Believed => {
                         accepted.insert(key.clone(), (node, binding));
                     }
@@ -172,16 +227,18 @@ fn advance(held: &mut NodeBindings, revision: u64, changed: bool) -> Change {
     }
 }
 
-enum Verdict {
+/// Whether a report is believed, as long as nobody else has its addresses.
+pub(crate) enum Verdict {
     Believed,
     Waits,
     Refused(String),
 }
 
-fn judge(network: &Network, node: &NodeName, pod: &Pod, binding: &Binding) -> Verdict {
+/// Judges what the agent of the node `name` reports of a pod of the same UID.
+pub(crate) fn judge(node: Option<&Node>, name: &NodeName, pod: &Pod, binding: &Binding) -> Verdict {
     match &pod.node {
         None => return Verdict::Waits,
-        Some(bound) if bound != node => {
+        Some(bound) if bound != name => {
             return Verdict::Refused(format!("the pod is bound to node {bound}"));
         }
         Some(_) => {}
@@ -189,7 +246,7 @@ fn judge(network: &Network, node: &NodeName, pod: &Pod, binding: &Binding) -> Ve
     if pod.host_network {
         return Verdict::Refused("the pod lives in its node's network namespace".into());
     }
-    let Some(node) = network.nodes.get(node) else { return Verdict::Waits };
+    let Some(node) = node else { return Verdict::Waits };
     match binding.addresses.iter().find_map(|address| outside(node, *address)) {
         Some(reason) => Verdict::Refused(reason),
         None => Verdict::Believed,
@@ -206,7 +263,7 @@ fn outside(node: &Node, address: IpAddr) -> Option<String> {
     }
 }
 
-fn refusal(node: &NodeName, binding: &Binding, reason: &str) -> Problem {
+pub(crate) fn refusal(node: &NodeName, binding: &Binding, reason: &str) -> Problem {
     Problem {
         object: format!("Pod {}", binding.pod),
         source: format!("bindings of node {node}"),

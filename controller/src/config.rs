@@ -93,6 +93,10 @@ pub struct Config {
     /// What is logged: a level, or directives as `info,controller=debug`.
     #[arg(long, env = "FERRULE_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
+
+    /// Recompute everything whole after every event and end where the index says something else (slow; for finding faults).
+    #[arg(long, env = "FERRULE_CHECK_RECOMPUTE", hide = true)]
+    pub check_recompute: bool,
 }
 
 /// Where the objects come from: one of these.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use api::watermark::{Epoch, Outdated, Watermark};
 use network::NodeName;
 
+use crate::index::Index;
 use crate::source::Revision;
 
 /// How long an agent that has a state may be kept waiting for reports of other nodes' agents.
@@ -161,9 +162,9 @@ impl Floor {
 
 const BINDINGS: &str = "bindings/";
 
-impl<T: std::fmt::Debug> NodeNames for BTreeMap<NodeName, T> {
+impl NodeNames for Index {
     fn has(&self, name: &str) -> bool {
-        self.contains_key(&NodeName::new(name))
+        self.node(&NodeName::new(name)).is_some()
     }
 }
 

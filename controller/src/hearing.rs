@@ -1,6 +1,7 @@
 //! What an agent says, turned into values, within limits: whoever has a node's token may say anything. Keeps no state but
 //! the measure of a flood.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use api::convert;
@@ -12,7 +13,6 @@ use api::watermark::Watermark;
 
 use crate::agent::{Held, Hello};
 use crate::bindings::MAX_PODS_PER_NODE;
-use crate::state::Said;
 
 /// The most resources that an agent is believed to hold. What it holds we sent: nodes, its pods, the policies and sets of
 /// its span.
@@ -25,6 +25,52 @@ const LONGEST_TEXT: usize = 1024;
 const LONGEST_NAME: usize = 253;
 /// A pod has one address of each family; several interfaces have a few more.
 const MOST_ADDRESSES: usize = 16;
+
+/// What an agent says after its Hello.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// It answered a delta.
+    Answer {
+        /// Which.
+        nonce: u64,
+        /// What it refused of it.
+        rejected: Vec<Rejection>,
+    },
+    /// Pods plugged and unplugged.
+    Bindings {
+        /// Plugged.
+        bound: Vec<Binding>,
+        /// UIDs of those unplugged.
+        released: BTreeSet<String>,
+        /// Revision of its list, which this makes.
+        revision: u64,
+    },
+    /// What is in force there although we sent nothing, and all that does not stand.
+    Progress {
+        /// What is held, beyond what was said before.
+        holding: Holding,
+        /// What of it does not stand.
+        rejected: Vec<Rejection>,
+    },
+    /// We are to lead from now on.
+    Lead {
+        /// Counts how often we were asked on this stream.
+        term: u64,
+        /// What is held, beyond what was said before.
+        holding: Holding,
+    },
+    /// Another controller leads.
+    StandBy {
+        /// What is held, whole.
+        held: Held,
+        /// Why.
+        reason: String,
+    },
+    /// The answer to a question.
+    Told(wire::Answer),
+    /// Something that could not be read.
+    Garbage(String),
+}
 
 /// What can be read of a Hello, and what cannot.
 pub fn read_hello(hello: wire::Hello) -> (Hello, Vec<String>) {

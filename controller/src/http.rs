@@ -190,7 +190,7 @@ async fn concerning(api: &Api, uri: &Uri, parameters: &BTreeMap<String, String>,
         // Only the pod's own node has flows of it.
         let place = {
             let key = key.clone();
-            api.owner.read(move |state| state.network().pods.get(&key).map(|pod| pod.node.clone())).await?
+            api.owner.read(move |state| state.index().pod_node(&key).map(|node| node.cloned())).await?
         };
         match place {
             None => {

@@ -23,6 +23,7 @@ pub mod index;
 pub mod kube;
 pub mod manifests;
 pub mod metrics;
+pub mod news;
 pub mod owner;
 pub mod relay;
 pub mod run;

@@ -7,8 +7,9 @@ use network::NodeName;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::{Hello, Link, SessionId};
-use crate::source::{Progress, Snapshot};
-use crate::state::{Asked, Demand, Said, State};
+use crate::hearing::Said;
+use crate::source::{Changes, Progress, Snapshot};
+use crate::state::{Asked, Demand, State};
 use crate::store::{Saving, Store};
 
 /// Events that may wait for the owner; whoever has more to say waits.
@@ -25,6 +26,8 @@ pub type Reading = Box<dyn FnOnce(&State) + Send>;
 pub enum Event {
     /// A source read its objects again.
     Snapshot(Snapshot),
+    /// What is different in the source.
+    Changes(Changes),
     /// How the source stands.
     Progress(Progress),
     /// The source has looked for what was demanded, and told what it found.
@@ -52,6 +55,7 @@ impl std::fmt::Debug for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Snapshot(snapshot) => write!(f, "Snapshot({:?})", snapshot.revisions),
+            Self::Changes(changes) => write!(f, "Changes({})", changes.changes.len()),
             Self::Progress(progress) => write!(f, "Progress({progress:?})"),
             Self::Confirm(demand) => write!(f, "Confirm({demand:?})"),
             Self::Attach(node, link, _) => write!(f, "Attach({node}, {:?})", link.session),
@@ -190,6 +194,7 @@ pub async fn run(
 fn take(state: &mut State, event: Event, reads: &mut Vec<Reading>) {
     match event {
         Event::Snapshot(snapshot) => state.snapshot(snapshot),
+        Event::Changes(changes) => state.changes(changes),
         Event::Progress(progress) => state.progress(progress),
         Event::Confirm(demand) => state.confirm(&demand),
         Event::Attach(node, link, hello) => state.attach(&node, link, *hello),

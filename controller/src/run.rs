@@ -150,6 +150,9 @@ impl Controller {
         let metrics = Metrics::default();
         let (owner, events) = Owner::channel();
         let mut state = State::new(epoch, store.bindings()?, metrics.clone());
+        if config.check_recompute {
+            state.check_recompute();
+        }
         let (writer, store_thread) = store.writer()?;
         let (tell_ahead, ahead) = watch::channel(Watermark::default());
         let wakes = std::sync::mpsc::channel();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::insight::ProblemItem;
 use api::watermark::Epoch;
-use network::Network;
+use network::{Change, Network};
 
 /// Something that was read and could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +52,19 @@ pub struct Snapshot {
     pub problems: Vec<Problem>,
     /// The files it was read from, where there are any, with the SHA-256 of the text that was used.
     pub files: BTreeMap<String, String>,
+}
+
+/// What of a source is different since it was asked last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The epoch, where the source keeps it.
+    pub epoch: Option<Epoch>,
+    /// How much of each kind of objects it contains with these changes.
+    pub revisions: BTreeMap<String, Revision>,
+    /// The changes, in their order.
+    pub changes: Vec<Change>,
+    /// All that cannot be used now.
+    pub problems: Vec<Problem>,
 }
 
 /// How a source stands, beside what it says.

@@ -76,7 +76,7 @@ fn a_standby_that_is_asked_to_lead_sends_the_difference_at_once() {
     assert_eq!(realized(&standby), []);
     standby.says(&there, Said::Answer { nonce: delta.nonce, rejected: vec![] });
     assert_eq!(realized(&standby), [name(2)]);
-    assert_eq!(there.view, NodeView::of(standby.state.network(), &name(2)));
+    assert_eq!(there.view, NodeView::of(&standby.state.network(), &name(2)));
 }
 
 #[test]

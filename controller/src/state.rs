@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use api::generated::ferrule::v1alpha1 as wire;
-use api::role::Holding;
-use api::stream::{Binding, Rejection};
 use api::watermark::{Epoch, Watermark};
 use network::{Network, NodeName};
 use tokio::sync::oneshot;
 
-use crate::agent::{Agent, Held, Hello, Link, Offer, SessionId};
+use crate::agent::{Agent, Hello, Link, Offer, SessionId};
 use crate::bindings::{Bindings, Change, NodeBindings};
 use crate::floor::{Floor, Ours, Verdict};
-use crate::index::Index;
+use crate::hearing::Said;
+use crate::index::{Index, Oracle};
 use crate::manifests::MANIFESTS;
 use crate::metrics::Metrics;
-use crate::source::{Problem, Progress, Revision, Snapshot};
+use crate::news::News;
+use crate::source::{Changes, Problem, Progress, Revision, Snapshot};
 
 /// An agent may push the epoch, or a revision that we count ourselves, by this much at most, so that none can use it up.
 const STRIDE: u64 = 1 << 32;
@@ -32,64 +32,22 @@ pub struct Demand {
     pub acknowledged: Watermark,
 }
 
-/// What an agent says after its Hello.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Said {
-    /// It answered a delta.
-    Answer {
-        /// Which.
-        nonce: u64,
-        /// What it refused of it.
-        rejected: Vec<Rejection>,
-    },
-    /// Pods plugged and unplugged.
-    Bindings {
-        /// Plugged.
-        bound: Vec<Binding>,
-        /// UIDs of those unplugged.
-        released: BTreeSet<String>,
-        /// Revision of its list, which this makes.
-        revision: u64,
-    },
-    /// What is in force there although we sent nothing, and all that does not stand.
-    Progress {
-        /// What is held, beyond what was said before.
-        holding: Holding,
-        /// What of it does not stand.
-        rejected: Vec<Rejection>,
-    },
-    /// We are to lead from now on.
-    Lead {
-        /// Counts how often we were asked on this stream.
-        term: u64,
-        /// What is held, beyond what was said before.
-        holding: Holding,
-    },
-    /// Another controller leads.
-    StandBy {
-        /// What is held, whole.
-        held: Held,
-        /// Why.
-        reason: String,
-    },
-    /// The answer to a question.
-    Told(wire::Answer),
-    /// Something that could not be read.
-    Garbage(String),
-}
-
 /// The state.
 #[derive(Debug)]
 pub struct State {
     epoch: Epoch,
     epoch_started: bool,
-    /// The network as the sources give it; `None` until the first snapshot.
+    /// What the source said last, but for the network, which the index holds; `None` until the first snapshot.
     source: Option<Snapshot>,
     /// How it stands.
     progress: Progress,
     bindings: Bindings,
     unsaved: BTreeSet<NodeName>,
     index: Index,
+    /// What the source said since the index was settled.
+    news: News,
+    /// The whole recompute beside the index, where somebody wants it checked at every step.
+    oracle: Option<Oracle>,
     agents: BTreeMap<NodeName, Agent>,
     refused: Vec<Problem>,
     garbage: BTreeMap<NodeName, String>,
@@ -122,6 +80,8 @@ impl State {
             bindings: Bindings::restore(bindings),
             unsaved: BTreeSet::new(),
             index: Index::default(),
+            news: News::default(),
+            oracle: None,
             agents: BTreeMap::new(),
             refused: Vec::new(),
             garbage: BTreeMap::new(),
@@ -147,7 +107,7 @@ impl State {
     }
 
     /// A source read its objects again.
-    pub fn snapshot(&mut self, snapshot: Snapshot) {
+    pub fn snapshot(&mut self, mut snapshot: Snapshot) {
         tracing::debug!(
             revisions = ?snapshot.revisions.iter().map(|(kind, at)| (kind, at.changed)).collect::<BTreeMap<_, _>>(),
             nodes = snapshot.network.nodes.len(),
@@ -159,8 +119,28 @@ impl State {
         if let Some(epoch) = snapshot.epoch {
             self.epoch = epoch;
         }
+        self.news.replace(std::mem::take(&mut snapshot.network));
         self.source = Some(snapshot);
         self.stale = true;
+    }
+
+    /// What the source says is different, and how far it has come with that; before the first of these there is no model.
+    pub fn changes(&mut self, changes: Changes) {
+        tracing::debug!(changes = changes.changes.len(), "the source has changed");
+        if let Some(epoch) = changes.epoch {
+            self.epoch = epoch;
+        }
+        let source = self.source.get_or_insert_default();
+        (source.epoch, source.revisions, source.problems) =
+            (changes.epoch, changes.revisions, changes.problems);
+        self.news.extend(changes.changes);
+        self.stale = true;
+    }
+
+    /// Recomputes everything whole at every step from now on, and panics where that says something else than the index.
+    /// To be called before the first snapshot.
+    pub fn check_recompute(&mut self) {
+        self.oracle = Some(Oracle::default());
     }
 
     /// How the source stands.
@@ -298,7 +278,7 @@ impl State {
         self.questions.retain(|_, (asked, _)| *asked != session);
         if self.agents.get_mut(node).is_some_and(|agent| agent.disconnect(session)) {
             tracing::info!(%node, "agent disconnected");
-            if !self.index.network().nodes.contains_key(node) {
+            if self.index.node(node).is_none() {
                 self.drop_agent(node);
             }
         }
@@ -316,16 +296,29 @@ impl State {
 
     /// Brings model, views and agents up to date with everything that happened since; call after each batch of events.
     pub fn settle(&mut self, now: Instant) {
-        let Some(source) = &self.source else { return };
+        if self.source.is_none() {
+            return;
+        }
         if self.stale {
             let started = Instant::now();
-            let (network, refused) = self.bindings.merge(source.network.clone());
+            for change in std::mem::take(&mut self.news).since(|| self.index.source()) {
+                if let Some(oracle) = &mut self.oracle {
+                    oracle.apply(change.clone());
+                }
+                self.index.apply(change);
+            }
+            self.index.reports_changed(self.bindings.take_touched());
+            let mut changed = self.index.settle(&self.bindings);
+            self.forget();
+            // Forgetting an agent's reports may take addresses away.
+            self.index.reports_changed(self.bindings.take_touched());
+            changed.extend(self.index.settle(&self.bindings));
+            let refused: Vec<Problem> =
+                self.index.refused().cloned().chain(self.bindings.overfull()).collect();
             for problem in refused.iter().filter(|problem| !self.refused.contains(problem)) {
                 tracing::warn!(object = %problem.object, source = %problem.source, error = %problem.message, "refused");
             }
             self.refused = refused;
-            let changed = self.index.apply(network);
-            self.forget();
             self.stale = false;
             self.metrics.recompute_seconds.observe(started.elapsed().as_secs_f64());
             tracing::debug!(
@@ -333,6 +326,11 @@ impl State {
                 elapsed_ms = started.elapsed().as_millis(),
                 "views changed"
             );
+            if let Some(oracle) = &self.oracle
+                && let Err(difference) = oracle.check(&self.index, &self.bindings)
+            {
+                panic!("the incremental index is wrong: {difference}");
+            }
         }
         self.fan_out(now);
         self.measure();
@@ -340,8 +338,8 @@ impl State {
 
     /// Agents of nodes that left are forgotten once they are disconnected.
     fn forget(&mut self) {
-        let nodes = &self.index.network().nodes;
-        let gone = |node: &NodeName, agent: &Agent| !agent.is_connected() && !nodes.contains_key(node);
+        let index = &self.index;
+        let gone = |node: &NodeName, agent: &Agent| !agent.is_connected() && index.node(node).is_none();
         let gone: Vec<NodeName> = self
             .agents
             .iter()
@@ -351,8 +349,8 @@ impl State {
         for node in gone {
             self.drop_agent(&node);
         }
-        let (nodes, agents) = (&self.index.network().nodes, &self.agents);
-        self.bindings.forget(|node| nodes.contains_key(node) || agents.contains_key(node));
+        let (index, agents) = (&self.index, &self.agents);
+        self.bindings.forget(|node| index.node(node).is_some() || agents.contains_key(node));
     }
 
     fn drop_agent(&mut self, node: &NodeName) {
@@ -372,7 +370,7 @@ impl State {
             }
             let mut raised = BTreeMap::new();
             if let Some(floor) = self.floors.get_mut(node) {
-                let nodes = &self.index.network().nodes;
+                let nodes = &self.index;
                 let ours =
                     Ours { watermark: &watermark, contained: &contained, nodes, confirmed: self.confirmed };
                 match floor.judge(ours, now) {
@@ -448,7 +446,7 @@ impl State {
     pub fn ask(&mut self, only: Option<&NodeName>, path: &str) -> Option<Vec<(NodeName, Asked)>> {
         self.questions.retain(|_, (_, reply)| !reply.is_closed());
         let mut nodes: BTreeSet<NodeName> =
-            self.index.network().nodes.keys().chain(self.agents.keys()).cloned().collect();
+            self.index.node_names().chain(self.agents.keys()).cloned().collect();
         if let Some(only) = only {
             nodes.retain(|node| node == only);
             if nodes.is_empty() {
@@ -503,12 +501,12 @@ impl State {
         self.source.as_ref().map(|source| &source.files)
     }
 
-    /// The model.
-    pub fn network(&self) -> &Network {
+    /// The model as it was settled last. Made anew: for people and checks.
+    pub fn network(&self) -> Network {
         self.index.network()
     }
 
-    /// The views.
+    /// The views, as they were settled last.
     pub fn index(&self) -> &Index {
         &self.index
     }
@@ -546,13 +544,13 @@ impl State {
     }
 
     fn measure(&self) {
-        let network = self.index.network();
+        let (nodes, pods, policies) = self.index.counts();
         let gauge = |gauge: &prometheus_client::metrics::gauge::Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         };
-        gauge(&self.metrics.nodes, network.nodes.len());
-        gauge(&self.metrics.pods, network.pods.len());
-        gauge(&self.metrics.policies, network.policies.len());
+        gauge(&self.metrics.nodes, nodes);
+        gauge(&self.metrics.pods, pods);
+        gauge(&self.metrics.policies, policies);
         gauge(
             &self.metrics.agents_connected,
             self.agents.values().filter(|agent| agent.is_connected()).count(),

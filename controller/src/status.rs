@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::insight::{ManifestItem, NodeItem, PodItem, PolicyItem, PolicyRule, ProblemItem, RuleItem};
 use api::stream::ResourceId;
-use network::{Direction, NodeName, Pod, Policy, Selector, Tier};
+use network::{Direction, Network, NodeName, Pod, Policy, Tier};
 
 use crate::state::State;
 
@@ -51,7 +51,7 @@ pub fn nodes(state: &State) -> Vec<NodeItem> {
 
 /// The pods.
 pub fn pods(state: &State, filter: &Filter) -> Vec<PodItem> {
-    let network = state.network();
+    let network = &state.network();
     let wanted = |pod: &&Pod| {
         filter.namespace(&pod.key.namespace) && (filter.node.is_none() || filter.node == pod.node)
     };
@@ -59,7 +59,7 @@ pub fn pods(state: &State, filter: &Filter) -> Vec<PodItem> {
         network
             .policies
             .values()
-            .filter(|policy| policy.isolates.of(direction) && selects(state, policy, pod))
+            .filter(|policy| policy.isolates.of(direction) && selects(network, policy, pod))
             .map(|policy| policy.id.to_string())
             .collect()
     };
@@ -77,12 +77,15 @@ pub fn pods(state: &State, filter: &Filter) -> Vec<PodItem> {
 
 /// The policies.
 pub fn policies(state: &State, filter: &Filter) -> Vec<PolicyItem> {
-    let network = state.network();
+    let network = &state.network();
     let problems = state.problems();
     let mut items = Vec::new();
     for policy in network.policies.values().filter(|policy| filter.namespace(&policy.id.namespace)) {
-        let selected: Vec<&Pod> =
-            subject(state, policy).map(|s| network.select_pods(s).collect()).unwrap_or_default();
+        let selected: Vec<&Pod> = network
+            .selectors
+            .get(&policy.subject)
+            .map(|s| network.select_pods(s).collect())
+            .unwrap_or_default();
         let nodes: BTreeSet<NodeName> = selected.iter().filter_map(|pod| pod.node.clone()).collect();
         if filter.node.as_ref().is_some_and(|node| !nodes.contains(node)) {
             continue;
@@ -139,7 +142,7 @@ pub fn problems(state: &State) -> Vec<ProblemItem> {
 
 /// Whether there is a policy of this name: as `NAMESPACE/NAME`, with its kind before it, or bare.
 pub fn has_policy(state: &State, name: &str) -> bool {
-    state.network().policies.keys().any(|id| {
+    state.index().policy_ids().any(|id| {
         let full = id.to_string();
         full == name || id.name == name || full.split_once(' ').is_some_and(|(_, plain)| plain == name)
     })
@@ -152,13 +155,9 @@ pub fn manifests(state: &State) -> Vec<ManifestItem> {
     state.files().into_iter().flatten().map(item).collect()
 }
 
-fn subject<'a>(state: &'a State, policy: &Policy) -> Option<&'a Selector> {
-    state.network().selectors.get(&policy.subject)
-}
-
-fn selects(state: &State, policy: &Policy, pod: &Pod) -> bool {
-    let namespace = state.network().namespaces.get(&pod.key.namespace).cloned().unwrap_or_default();
-    subject(state, policy).is_some_and(|subject| subject.selects_pod(pod, &namespace))
+fn selects(network: &Network, policy: &Policy, pod: &Pod) -> bool {
+    let namespace = network.namespaces.get(&pod.key.namespace).cloned().unwrap_or_default();
+    network.selectors.get(&policy.subject).is_some_and(|subject| subject.selects_pod(pod, &namespace))
 }
 
 /// The node has confirmed the current version of the policy and of every set that the policy names there.
@@ -166,13 +165,12 @@ fn is_in_force(state: &State, policy: &Policy, node: &NodeName) -> bool {
     let (Some(agent), Some(resources)) = (state.agents().get(node), state.index().resources(node)) else {
         return false;
     };
-    let realizes =
-        |id: &ResourceId| resources.get(id).is_some_and(|(version, _)| agent.realizes(id, *version));
+    let realizes = |id: &ResourceId| resources.get(id).is_some_and(|held| agent.realizes(id, held.version));
     let sets = policy.rules.iter().flat_map(|rule| match &rule.peers {
         network::Peers::Any => Vec::new(),
         network::Peers::Some { sets, .. } => sets.iter().copied().collect(),
     });
     // A set of a rule with named ports is there in restricted forms only, under other ids; those come with the policy.
     realizes(&ResourceId::Policy(policy.id.clone()))
-        && sets.map(ResourceId::AddressSet).all(|id| !resources.contains_key(&id) || realizes(&id))
+        && sets.map(ResourceId::AddressSet).all(|id| !resources.contains(&id) || realizes(&id))
 }

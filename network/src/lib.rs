@@ -4,6 +4,7 @@
 //! deterministic: the same state always gives the same model and the same views, bit by bit.
 
 pub mod address;
+pub mod change;
 pub mod labels;
 pub mod mac;
 pub mod matrix;
@@ -19,6 +20,7 @@ pub mod service;
 pub mod view;
 
 pub use address::{Cidr, CidrError};
+pub use change::Change;
 pub use labels::{LabelSelector, Labels, Operator, Requirement};
 pub use mac::Mac;
 pub use matrix::Matrix;

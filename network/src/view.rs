@@ -126,9 +126,13 @@ impl NodeView {
             if !selects_local {
                 continue;
             }
-            subjects.insert(policy.subject, subject.clone());
-            let mut resolver = Resolver { network, subject, subjects: &mut subjects, peers: &mut peers };
-            view.policies.insert(policy.id.clone(), resolver.policy(policy));
+            let resolved = Resolved::of(policy, subject, network);
+            let whole = |(id, own): (SetId, Option<Selector>)| {
+                Some((id, own.or_else(|| network.selectors.get(&id).cloned())?))
+            };
+            subjects.extend(resolved.subjects.into_iter().filter_map(whole));
+            peers.extend(resolved.peers.into_iter().filter_map(whole));
+            view.policies.insert(policy.id.clone(), resolved.policy);
         }
         for pod in local {
             let member_of = subjects
@@ -159,15 +163,83 @@ fn selects(network: &Network, selector: &Selector, pod: &crate::pod::Pod) -> boo
     selector.selects_pod(pod, network.namespaces.get(&pod.key.namespace).unwrap_or(&NONE))
 }
 
-/// Resolves one policy's rules and collects the sets that they need.
-struct Resolver<'a> {
-    network: &'a Network,
-    subject: &'a Selector,
-    subjects: &'a mut BTreeMap<SetId, Selector>,
-    peers: &'a mut BTreeMap<SetId, Selector>,
+/// Who is in the sets and declares which ports: what a policy's port names are resolved against.
+pub trait Census {
+    /// What a set that a policy names selects.
+    fn selector(&self, id: SetId) -> Option<&Selector>;
+
+    /// The distinct numbers that a port name has on the pods of a selector (given with its set where it has one).
+    fn numbers(
+        &self,
+        set: Option<SetId>,
+        selector: &Selector,
+        name: &str,
+        protocol: Protocol,
+    ) -> BTreeSet<u16>;
+
+    /// The addresses and numbers of every policed pod that declares the port.
+    fn declaring(&self, name: &str, protocol: Protocol) -> Vec<(Vec<IpAddr>, BTreeSet<u16>)>;
 }
 
-impl Resolver<'_> {
+impl Census for Network {
+    fn selector(&self, id: SetId) -> Option<&Selector> {
+        self.selectors.get(&id)
+    }
+
+    fn numbers(
+        &self,
+        _: Option<SetId>,
+        selector: &Selector,
+        name: &str,
+        protocol: Protocol,
+    ) -> BTreeSet<u16> {
+        self.select_pods(selector).flat_map(|pod| pod.port_numbers(name, protocol)).collect()
+    }
+
+    fn declaring(&self, name: &str, protocol: Protocol) -> Vec<(Vec<IpAddr>, BTreeSet<u16>)> {
+        let policed = self.pods.values().filter(|pod| pod.is_policed());
+        policed.map(|pod| (pod.addresses.clone(), pod.port_numbers(name, protocol).collect())).collect()
+    }
+}
+
+/// A policy with its port names resolved, and the sets that it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The policy.
+    pub policy: ViewPolicy,
+    /// Its subject, and that restricted to the pods that declare a named port; `None`: as the object names it.
+    pub subjects: BTreeMap<SetId, Option<Selector>>,
+    /// The sets that it names as peers, likewise.
+    pub peers: BTreeMap<SetId, Option<Selector>>,
+}
+
+impl Resolved {
+    /// Resolves a policy whose subject is `subject`.
+    pub fn of(policy: &Policy, subject: &Selector, census: &impl Census) -> Self {
+        let mut subjects = BTreeMap::from([(policy.subject, None)]);
+        let mut peers = BTreeMap::new();
+        let mut resolver = Resolver {
+            census,
+            subject,
+            subject_id: policy.subject,
+            subjects: &mut subjects,
+            peers: &mut peers,
+        };
+        let policy = resolver.policy(policy);
+        Self { policy, subjects, peers }
+    }
+}
+
+/// Resolves one policy's rules and collects the sets that they need.
+struct Resolver<'a, C> {
+    census: &'a C,
+    subject: &'a Selector,
+    subject_id: SetId,
+    subjects: &'a mut BTreeMap<SetId, Option<Selector>>,
+    peers: &'a mut BTreeMap<SetId, Option<Selector>>,
+}
+
+impl<C: Census> Resolver<'_, C> {
     fn policy(&mut self, policy: &Policy) -> ViewPolicy {
         let rules = policy.rules.iter().flat_map(|rule| self.rule(policy.subject, rule)).collect();
         ViewPolicy {
@@ -209,11 +281,11 @@ impl Resolver<'_> {
             let PortMatch::Named { protocol, name } = m else { continue };
             match rule.direction {
                 Direction::Ingress => {
-                    for number in self.numbers(self.subject, name, *protocol) {
+                    for number in self.census.numbers(Some(self.subject_id), self.subject, name, *protocol) {
                         let declared = DeclaredPort { name: name.clone(), protocol: *protocol, number };
                         let Some(restricted) = self.subject.with_port(declared) else { continue };
                         let id = restricted.id();
-                        self.subjects.insert(id, restricted);
+                        self.subjects.insert(id, Some(restricted));
                         let ports = BTreeSet::from([PortRange::single(*protocol, number)]);
                         parts.push(part(id, self.peers(&rule.peers), Some(ports)));
                     }
@@ -234,18 +306,13 @@ impl Resolver<'_> {
             Peers::Any => PeerMatch::Any,
             Peers::Some { sets, blocks } => {
                 for id in sets {
-                    if let Some(selector) = self.network.selectors.get(id) {
-                        self.peers.insert(*id, selector.clone());
+                    if self.census.selector(*id).is_some() {
+                        self.peers.insert(*id, None);
                     }
                 }
                 PeerMatch::Some { sets: sets.clone(), blocks: blocks.clone() }
             }
         }
-    }
-
-    /// The distinct numbers that a port name has on the pods of a selector.
-    fn numbers(&self, selector: &Selector, name: &str, protocol: Protocol) -> BTreeSet<u16> {
-        self.network.select_pods(selector).flat_map(|pod| pod.port_numbers(name, protocol)).collect()
     }
 
     /// For an egress rule: per number of the named port, the peers restricted to the pods where it has that number. A
@@ -256,19 +323,19 @@ impl Resolver<'_> {
             pods: LabelSelector::everything(),
             port: None,
         };
-        let selectors: Vec<Selector> = match peers {
-            Peers::Any => vec![everyone],
+        let selectors: Vec<(Option<SetId>, Selector)> = match peers {
+            Peers::Any => vec![(None, everyone)],
             Peers::Some { sets, .. } => {
-                sets.iter().filter_map(|id| self.network.selectors.get(id)).cloned().collect()
+                sets.iter().filter_map(|id| Some((Some(*id), self.census.selector(*id)?.clone()))).collect()
             }
         };
         let mut by_number: BTreeMap<u16, NamedPeers> = BTreeMap::new();
-        for selector in selectors {
-            for number in self.numbers(&selector, name, protocol) {
+        for (set, selector) in selectors {
+            for number in self.census.numbers(set, &selector, name, protocol) {
                 let declared = DeclaredPort { name: name.to_owned(), protocol, number };
                 let Some(restricted) = selector.with_port(declared) else { continue };
                 let id = restricted.id();
-                self.peers.insert(id, restricted);
+                self.peers.insert(id, Some(restricted));
                 by_number.entry(number).or_default().sets.insert(id);
             }
         }
@@ -276,13 +343,13 @@ impl Resolver<'_> {
         if blocks.is_empty() {
             return by_number;
         }
-        for pod in self.network.pods.values().filter(|pod| pod.is_policed()) {
-            let inside = pod.addresses.iter().filter(|a| blocks.iter().any(|block| block.contains(**a)));
+        for (addresses, numbers) in self.census.declaring(name, protocol) {
+            let inside = addresses.iter().filter(|a| blocks.iter().any(|block| block.contains(**a)));
             let hosts: BTreeSet<IpBlock> = inside.map(|a| IpBlock::whole(Cidr::host(*a))).collect();
             if hosts.is_empty() {
                 continue;
             }
-            for number in pod.port_numbers(name, protocol) {
+            for number in numbers {
                 by_number.entry(number).or_default().blocks.extend(hosts.iter().cloned());
             }
         }

@@ -77,10 +77,9 @@ impl Saved {
 
     /// Keeps the state, whole or not at all.
     pub fn store(&self, path: &Path) -> Result<(), SavedError> {
-        let resources = api::delta::resources(&self.view);
         let delta = wire::Delta {
             watermark: Some(api::convert::encode_watermark(&self.watermark)),
-            changed: resources.into_values().map(|(_, resource)| resource).collect(),
+            changed: api::delta::whole(&self.view),
             ..wire::Delta::default()
         };
         let content = [BEGINNING, &delta.encode_to_vec()].concat();

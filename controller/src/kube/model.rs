@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use network::Network;
+use network::{Change, Network};
 use objects::live::{Changed, Live, Seen};
 
 use super::kinds::{Kind, WATCHED};
@@ -47,6 +47,10 @@ pub struct Model {
     kinds: Vec<Progress>,
     problems: Vec<Problem>,
     changed: bool,
+    /// Since it was taken last.
+    changes: Vec<Change>,
+    /// It was taken whole.
+    told: bool,
 }
 
 impl Default for Model {
@@ -57,6 +61,8 @@ impl Default for Model {
             kinds: WATCHED.iter().map(|_| Progress::default()).collect(),
             problems: Vec::new(),
             changed: false,
+            changes: Vec::new(),
+            told: false,
         }
     }
 }
@@ -113,7 +119,11 @@ impl Model {
             self.changed = true;
         }
         for change in changes {
-            apply(&mut self.network, change);
+            let change = change_of(change);
+            if self.told {
+                self.changes.push(change.clone());
+            }
+            self.network.apply(change);
         }
         if let Some(problems) = self.live.problems() {
             self.problems = problems.iter().map(told).collect();
@@ -129,7 +139,19 @@ impl Model {
 
     /// The network, when it is complete and different since this was asked last.
     pub fn take(&mut self) -> Option<&Network> {
-        (self.is_complete() && std::mem::take(&mut self.changed)).then_some(&self.network)
+        let taken = self.is_complete() && std::mem::take(&mut self.changed);
+        if taken {
+            self.told = true;
+            self.changes.clear();
+            self.network.prune();
+        }
+        taken.then_some(&self.network)
+    }
+
+    /// What happened since something was taken last; nothing before it was taken whole.
+    pub fn take_changes(&mut self) -> Option<Vec<Change>> {
+        let taken = self.told && self.is_complete() && std::mem::take(&mut self.changed);
+        taken.then(|| std::mem::take(&mut self.changes))
     }
 
     /// How much of each kind is contained.
@@ -204,27 +226,18 @@ fn words(kind: &Kind, verb: &str, failure: &Failure) -> String {
     }
 }
 
-fn apply(network: &mut Network, changed: Changed) {
-    fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
-        match value {
-            Some(value) => drop(map.insert(key, value)),
-            None => drop(map.remove(&key)),
-        }
-    }
+fn change_of(changed: Changed) -> Change {
     match changed {
-        Changed::Node(name, node) => put(&mut network.nodes, name, node),
-        Changed::Namespace(name, labels) => put(&mut network.namespaces, name, labels),
-        Changed::Pod(key, pod) => put(&mut network.pods, key, pod),
-        Changed::Service(key, service) => put(&mut network.services, key, service),
-        Changed::Policy(id, policy) => {
-            let policy = policy.map(|(policy, selectors)| {
-                for selector in selectors {
-                    network.intern(selector);
-                }
-                policy
-            });
-            put(&mut network.policies, id, policy);
-        }
+        Changed::Node(_, Some(node)) => Change::Node(node),
+        Changed::Node(name, None) => Change::NodeGone(name),
+        Changed::Namespace(name, Some(labels)) => Change::Namespace(name, labels),
+        Changed::Namespace(name, None) => Change::NamespaceGone(name),
+        Changed::Pod(_, Some(pod)) => Change::Pod(pod),
+        Changed::Pod(key, None) => Change::PodGone(key),
+        Changed::Service(_, Some(service)) => Change::Service(service),
+        Changed::Service(key, None) => Change::ServiceGone(key),
+        Changed::Policy(_, Some((policy, selectors))) => Change::policy(policy, selectors),
+        Changed::Policy(id, None) => Change::PolicyGone(id),
     }
 }
 

@@ -68,6 +68,10 @@ fn a_revision_moves_with_what_changed_and_what_is_contained_with_all() {
     assert_eq!((revision(&model), model.take().is_none()), (Revision { changed: 10, contained: 25 }, true));
     model.learn(pods, Learnt::There(pod("a", json!({"app": "x"})), 30));
     assert_eq!(revision(&model), Revision { changed: 30, contained: 30 });
+    let told = model.take_changes().unwrap();
+    let pod_a = model.network.pods.values().next().unwrap();
+    assert_eq!((told, &*pod_a.labels["app"]), (vec![Change::Pod(pod_a.clone())], "x"));
+    assert!(model.take_changes().is_none());
     model.learn(pods, Learnt::Gone(pod("a", json!({})), 31));
     assert_eq!((revision(&model).changed, model.take().unwrap().pods.len()), (31, 0));
 }

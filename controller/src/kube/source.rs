@@ -15,7 +15,7 @@ use super::kinds::WATCHED;
 use super::model::{Model, Outcome};
 use super::reflector::Failure;
 use crate::owner::{Event, Gone, Owner};
-use crate::source::{Problem, Progress, Snapshot};
+use crate::source::{Changes, Problem, Progress, Snapshot};
 
 /// What may wait to be taken in.
 const QUEUE: usize = 1024;
@@ -215,7 +215,10 @@ impl Source {
         };
         let revisions = self.model.revisions();
         let problems = self.model.understood();
-        if let Some(network) = self.model.take() {
+        if let Some(changes) = self.model.take_changes() {
+            let changes = Changes { epoch: Some(epoch), revisions, changes, problems };
+            self.owner.tell(Event::Changes(changes)).await?;
+        } else if let Some(network) = self.model.take() {
             let snapshot = Snapshot {
                 epoch: Some(epoch),
                 revisions,

@@ -49,7 +49,7 @@ pub async fn run(api: Api, namespace: String, us: String, owner: Owner) {
             continue;
         }
         let read = owner.read(|state| {
-            let policies = state.network().policies.keys();
+            let policies = state.index().policy_ids();
             let policies = policies.filter(|id| id.kind == PolicyKind::ClusterNetworkPolicy);
             (
                 state.is_ready().then(|| state.problems()),

@@ -48,7 +48,9 @@ impl Replica {
         }
         self.saved_epoch = self.saved_epoch.max(Epoch(1));
         self.revision = 0;
-        self.state = Some(State::new(self.saved_epoch, self.saved_bindings.clone(), Metrics::default()));
+        let mut state = State::new(self.saved_epoch, self.saved_bindings.clone(), Metrics::default());
+        state.check_recompute();
+        self.state = Some(state);
         // It reads the directory anew.
         if let Some(newest) = self.unread.pop_back().or(self.read.take()) {
             self.unread = VecDeque::from([newest]);

@@ -139,7 +139,7 @@ impl Run {
         let mut digest = world.trace.clone();
         for replica in &world.replicas {
             let Some(state) = &replica.state else { continue };
-            digest.push(format!("model {}", fingerprint(state.network())));
+            digest.push(format!("model {}", fingerprint(&state.network())));
             for node in state.network().nodes.keys() {
                 digest.push(format!("view of {node} {}", fingerprint(&state.index().resources(node))));
             }

@@ -273,7 +273,7 @@ impl World {
         for stream in self.streams.values_mut().filter(|stream| stream.replica == replica) {
             let sent = stream.down.as_ref().map_or(0, mpsc::Receiver::len);
             while stream.models.len() < sent {
-                let model = model.get_or_insert_with(|| Arc::new(state.network().clone()));
+                let model = model.get_or_insert_with(|| Arc::new(state.network()));
                 stream.models.push_back(Arc::clone(model));
             }
         }

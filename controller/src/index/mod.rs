@@ -1,0 +1,337 @@
+//! The network and what every node needs of it, kept up to date change by change: an event touches what it must. Knows no
+//! agents and does no IO.
+//!
+//! ```text
+//!  change ──▶ objects, members, spans (at once)
+//!             what that makes stale (noted) ──settle──▶ grants, port names, groups, contents, views
+//! ```
+//!
+//! The policies of one subject are a *group*: they reach the same nodes and come with the same sets, so that ten thousand
+//! policies of one subject are one entry in a view. A view is made of shared sections; a set and a policy are encoded once.
+//! [`network::NodeView::of`] with [`api::delta::resources`] is the oracle: whatever the changes, the outcome is the same.
+
+mod claims;
+mod members;
+mod oracle;
+mod policies;
+mod shelf;
+mod slab;
+mod span;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::delta::{Entry, Members, Resources, Section};
+use network::{
+    Change, Labels, NamespacedName, Network, Node, NodeName, Pod, Policy, PolicyId, Selector, Service, SetId,
+};
+
+use crate::bindings::Bindings;
+use crate::source::Problem;
+use shelf::Shelves;
+use slab::{NodePlace, PodPlace, PolicyPlace, SetPlace, Slab};
+
+pub use oracle::Oracle;
+
+/// The index.
+#[derive(Debug, Default)]
+pub struct Index {
+    nodes: Slab<NodePlace, NodeEntry>,
+    node_of: HashMap<NodeName, NodePlace>,
+    namespaces: BTreeMap<String, Labels>,
+    pods: Slab<PodPlace, PodEntry>,
+    pod_of: HashMap<NamespacedName, PodPlace>,
+    sets: Slab<SetPlace, SetEntry>,
+    set_of: HashMap<SetId, SetPlace>,
+    policies: Slab<PolicyPlace, PolicyEntry>,
+    policy_of: BTreeMap<PolicyId, PolicyPlace>,
+    services: BTreeMap<NamespacedName, ServiceEntry>,
+    services_of: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    shelves: Shelves,
+    /// Who has an address now, of the pods that policies can select.
+    at: HashMap<IpAddr, Vec<PodPlace>>,
+    /// Whose agents report an address and are believed, whether or not it is theirs.
+    reported: HashMap<IpAddr, Vec<PodPlace>>,
+    node_sets: BTreeSet<SetPlace>,
+    /// Policies with a port name that stands for whoever declares it.
+    named_everywhere: BTreeSet<PolicyPlace>,
+    refused: BTreeMap<(NamespacedName, NodeName), Problem>,
+    contested: BTreeMap<NamespacedName, Problem>,
+    all_nodes: Arc<Section>,
+    all_services: Arc<Section>,
+    stale: Stale,
+}
+
+/// A node that is an object, has pods or is attended.
+#[derive(Debug)]
+struct NodeEntry {
+    name: NodeName,
+    object: Option<(Node, Entry)>,
+    attended: bool,
+    /// Its pods that have a port of the switch.
+    pods: BTreeSet<PodPlace>,
+    /// The subjects of policies that select a pod here.
+    groups: BTreeSet<SetPlace>,
+    /// The sets that these policies name, by how many groups.
+    peers: BTreeMap<SetPlace, u32>,
+    resources: Option<Arc<Resources>>,
+}
+
+/// A pod. `pod.addresses` are what its object says.
+#[derive(Debug)]
+struct PodEntry {
+    pod: Pod,
+    node: Option<NodePlace>,
+    /// What its agent reports and is believed.
+    accepted: Option<Vec<IpAddr>>,
+    /// It has what was reported; somebody else's claim may stand in the way.
+    granted: bool,
+    /// The sets that it is in, in order.
+    member: Vec<SetPlace>,
+    entry: Option<Entry>,
+}
+
+impl PodEntry {
+    fn addresses(&self) -> &[IpAddr] {
+        match &self.accepted {
+            Some(accepted) if self.granted => accepted,
+            _ => &self.pod.addresses,
+        }
+    }
+
+    fn has_named_ports(&self) -> bool {
+        self.pod.ports.iter().any(|port| port.name.is_some())
+    }
+}
+
+/// A set that some policy needs.
+#[derive(Debug)]
+struct SetEntry {
+    id: SetId,
+    selector: Selector,
+    /// How many times policies name it, as objects and resolved.
+    uses: u32,
+    pods: BTreeSet<PodPlace>,
+    /// For a set of nodes: its addresses.
+    hosts: BTreeSet<IpAddr>,
+    members: Members,
+    /// How many of its pods are on each node.
+    span: BTreeMap<NodePlace, u32>,
+    /// How many policies and restricted rules are about it.
+    subject_uses: u32,
+    /// Policies with a port name that depends on who is in this set.
+    named: BTreeSet<PolicyPlace>,
+    /// Policies that name it as a peer, as objects.
+    named_by: BTreeSet<PolicyPlace>,
+    group: Group,
+    /// The nodes whose views contain it.
+    peer_of: BTreeSet<NodePlace>,
+    entry: Option<Entry>,
+}
+
+/// The policies of one subject.
+#[derive(Debug, Default)]
+struct Group {
+    policies: BTreeSet<PolicyPlace>,
+    /// The sets that they name as peers, by how many of them.
+    peers: BTreeMap<SetPlace, u32>,
+    /// The nodes that have it.
+    nodes: BTreeSet<NodePlace>,
+    section: Arc<Section>,
+}
+
+#[derive(Debug)]
+struct PolicyEntry {
+    policy: Policy,
+    /// What the object names.
+    named: Vec<SetPlace>,
+    /// `None` while nobody knows what its subject selects.
+    resolved: Option<ResolvedEntry>,
+}
+
+#[derive(Debug)]
+struct ResolvedEntry {
+    subject: SetPlace,
+    subjects: Vec<SetPlace>,
+    peers: Vec<SetPlace>,
+    entry: Entry,
+}
+
+#[derive(Debug)]
+struct ServiceEntry {
+    service: Service,
+    entry: Option<Entry>,
+}
+
+/// What has to be looked at again.
+#[derive(Debug, Default)]
+struct Stale {
+    /// Pods whose reports have to be judged.
+    reports: BTreeSet<NamespacedName>,
+    /// Nodes whose reports have to be judged.
+    reporters: BTreeSet<NodeName>,
+    /// Pods that may have won or lost an address.
+    claimants: BTreeSet<PodPlace>,
+    /// Policies whose port names may have come to stand for something else.
+    policies: BTreeSet<PolicyPlace>,
+    /// Groups that may have come to a node, or left it.
+    spans: BTreeSet<(SetPlace, NodePlace)>,
+    /// Groups with other policies.
+    groups: BTreeSet<SetPlace>,
+    /// Sets with other members.
+    sets: BTreeSet<SetPlace>,
+    pods: BTreeSet<PodPlace>,
+    services: BTreeSet<NamespacedName>,
+    /// Node objects.
+    nodes: bool,
+    /// Views.
+    views: BTreeSet<NodePlace>,
+    every_view: bool,
+}
+
+impl Index {
+    /// Takes a change in; views and contents follow when it is settled.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Node(node) => self.put_node(node),
+            Change::NodeGone(name) => self.drop_node(&name),
+            Change::Namespace(name, labels) => {
+                if self.namespaces.get(&name) != Some(&labels) {
+                    self.shelves.put_namespace(&name, self.namespaces.get(&name), &labels);
+                    self.namespaces.insert(name.clone(), labels);
+                    self.reconsider(&name);
+                }
+            }
+            Change::NamespaceGone(name) => {
+                if let Some(labels) = self.namespaces.remove(&name) {
+                    self.shelves.put_namespace(&name, Some(&labels), &Labels::new());
+                    self.reconsider(&name);
+                }
+            }
+            Change::Pod(pod) => self.put_pod(pod),
+            Change::PodGone(key) => self.drop_pod(&key),
+            Change::Policy(policy, selectors) => self.put_policy(policy, selectors),
+            Change::PolicyGone(id) => self.drop_policy(&id),
+            Change::Service(service) => self.put_service(service),
+            Change::ServiceGone(key) => self.drop_service(&key),
+        }
+    }
+
+    /// Brings everything up to date with the changes and reports since; returns the nodes whose views changed.
+    pub fn settle(&mut self, bindings: &Bindings) -> BTreeSet<NodeName> {
+        self.settle_claims(bindings);
+        self.settle_names();
+        self.settle_spans();
+        self.settle_contents();
+        self.settle_views()
+    }
+
+    /// Agents report something else than before of these pods.
+    pub fn reports_changed(&mut self, pods: impl IntoIterator<Item = NamespacedName>) {
+        self.stale.reports.extend(pods);
+    }
+
+    /// The resources of a node, whether or not the network has it. The same allocation until they change.
+    pub fn attend(&mut self, name: &NodeName) -> Arc<Resources> {
+        let node = self.node_place(name);
+        self.nodes[node].attended = true;
+        if self.nodes[node].resources.is_none() {
+            self.nodes[node].resources = Some(Arc::new(self.view(node)));
+        }
+        self.nodes[node].resources.clone().unwrap_or_default()
+    }
+
+    /// Nobody asks for this node any more, unless the network has it.
+    pub fn neglect(&mut self, name: &NodeName) {
+        let Some(node) = self.node_of.get(name).copied() else { return };
+        self.nodes[node].attended = false;
+        if self.nodes[node].object.is_none() {
+            self.nodes[node].resources = None;
+        }
+        self.tidy_node(node);
+    }
+
+    /// The resources of a node that is in the network or attended, as they were settled last.
+    pub fn resources(&self, name: &NodeName) -> Option<&Arc<Resources>> {
+        self.nodes[*self.node_of.get(name)?].resources.as_ref()
+    }
+
+    /// Every node that is an object.
+    pub fn node_names(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.values().filter(|node| node.object.is_some()).map(|node| &node.name)
+    }
+
+    /// Every node that somebody asks for.
+    pub fn attended(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.values().filter(|node| node.attended).map(|node| &node.name)
+    }
+
+    /// Every policy, in order.
+    pub fn policy_ids(&self) -> impl Iterator<Item = &PolicyId> {
+        self.policy_of.keys()
+    }
+
+    /// A node that is an object.
+    pub fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes[*self.node_of.get(name)?].object.as_ref().map(|(node, _)| node)
+    }
+
+    /// Where a pod runs: `None` when there is no such pod.
+    pub fn pod_node(&self, key: &NamespacedName) -> Option<Option<&NodeName>> {
+        Some(self.pods[*self.pod_of.get(key)?].pod.node.as_ref())
+    }
+
+    /// How many nodes, pods and policies there are.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.node_names().count(), self.pods.len(), self.policies.len())
+    }
+
+    /// Reports of agents that are not believed.
+    pub fn refused(&self) -> impl Iterator<Item = &Problem> {
+        self.refused.values().chain(self.contested.values())
+    }
+
+    /// The policies that touch a pod: those that select it, and those that name a set with it as peer. In no order that
+    /// means something.
+    pub fn policies_of(&self, key: &NamespacedName) -> Option<(Vec<&PolicyId>, Vec<&PolicyId>)> {
+        let pod = &self.pods[*self.pod_of.get(key)?];
+        let (mut about, mut naming) = (Vec::new(), Vec::new());
+        for set in pod.member.iter().map(|set| &self.sets[*set]) {
+            about.extend(set.group.policies.iter().map(|policy| &self.policies[*policy].policy.id));
+            naming.extend(set.named_by.iter().map(|policy| &self.policies[*policy].policy.id));
+        }
+        Some((about, naming))
+    }
+
+    /// The whole network, with the addresses that are believed. Made anew: for people and for the oracle.
+    pub fn network(&self) -> Network {
+        let mut network = self.source();
+        for entry in self.pods.values().filter(|entry| entry.granted) {
+            if let Some(pod) = network.pods.get_mut(&entry.pod.key) {
+                pod.addresses = entry.addresses().to_vec();
+            }
+        }
+        network
+    }
+
+    /// The whole network as its source gives it. Made anew.
+    pub fn source(&self) -> Network {
+        let pods = self.pods.values().map(|entry| (entry.pod.key.clone(), entry.pod.clone()));
+        let objects = self.nodes.values().filter_map(|node| node.object.as_ref());
+        let named: BTreeSet<SetPlace> =
+            self.policies.values().flat_map(|policy| policy.named.iter().copied()).collect();
+        Network {
+            nodes: objects.map(|(node, _)| (node.name.clone(), node.clone())).collect(),
+            namespaces: self.namespaces.clone(),
+            pods: pods.collect(),
+            policies: self.policies.values().map(|it| (it.policy.id.clone(), it.policy.clone())).collect(),
+            services: self.services.iter().map(|(key, it)| (key.clone(), it.service.clone())).collect(),
+            selectors: named
+                .iter()
+                .map(|set| (self.sets[*set].id, self.sets[*set].selector.clone()))
+                .collect(),
+        }
+    }
+}
