@@ -69,8 +69,11 @@ fn a_revision_moves_with_what_changed_and_what_is_contained_with_all() {
     model.learn(pods, Learnt::There(pod("a", json!({"app": "x"})), 30));
     assert_eq!(revision(&model), Revision { changed: 30, contained: 30 });
     let told = model.take_changes().unwrap();
-    let pod_a = model.network.pods.values().next().unwrap();
-    assert_eq!((told, &*pod_a.labels["app"]), (vec![Change::Pod(pod_a.clone())], "x"));
+    let (network, shop) = (&model.network, "shop".to_owned());
+    let (labels, pod_a) = (network.namespaces[&shop].clone(), network.pods.values().next().unwrap().clone());
+    assert_eq!(pod_a.labels["app"], "x");
+    // A pod tells of its namespace too, which need not be an object of its own.
+    assert_eq!(told, [Change::Namespace(shop, labels), Change::Pod(pod_a)]);
     assert!(model.take_changes().is_none());
     model.learn(pods, Learnt::Gone(pod("a", json!({})), 31));
     assert_eq!((revision(&model).changed, model.take().unwrap().pods.len()), (31, 0));
