@@ -177,12 +177,14 @@ pub fn wait_until(
     }
 }
 
-/// Start time of a process that runs; `None` for one that has ended (a zombie has).
+/// Start time of a process that runs; `None` for one that has ended (a zombie has, once its last thread has: until then its
+/// sockets are open).
 pub fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; the fields after the last one are plain.
     let fields: Vec<_> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
-    if fields.first() == Some(&"Z") {
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    if fields.first() == Some(&"Z") && threads() <= 1 {
         return None;
     }
     fields.get(19)?.parse().ok()
