@@ -209,3 +209,18 @@ fn a_resource_that_cannot_be_read_stays_refused_until_it_comes_again() {
     assert_eq!(refused(sends(&mut node, 1, delta(3, 1, 100, &[("cart", "u")]))), 1);
     assert_eq!(refused(sends(&mut node, 1, delta(4, 1, 100, &[("web", "w")]))), 0);
 }
+
+#[test]
+fn a_pod_that_leaves_with_what_is_on_its_way_to_the_switch_is_not_in_force() {
+    let plugged = attachment("a", 2, Some(("web", "w")));
+    let mut node = led();
+    node.handle(Event::Plugged(Box::new(plugged.clone())));
+    node.handle(database(&[&plugged.host_interface]));
+    settle(&mut node);
+    sends(&mut node, 1, delta(2, 1, 101, &[("web", "w")]));
+    assert_eq!(node.standing(&plugged.id), Standing::InForce);
+    // The switch may have taken it, although its answer has not come.
+    node.handle(Event::Delta(Session(1), Box::new(delta(3, 1, 101, &[("web", "another")]))));
+    assert!(node.work().flows.is_some());
+    assert!(matches!(node.standing(&plugged.id), Standing::Waiting(_)));
+}

@@ -26,6 +26,8 @@ pub type Violation = String;
 pub struct World {
     /// The objects as they are.
     pub network: Network,
+    /// Every state of the objects there ever was, oldest first, without addresses: those come from elsewhere.
+    history: Vec<Network>,
     /// Every state of objects and plugged pods since the last rest.
     pub window: Vec<Network>,
     /// The controllers.
@@ -52,6 +54,7 @@ impl World {
     pub fn new(network: Network, replicas: usize) -> Self {
         let machine = |node: &network::Node| (node.name.clone(), Machine::new(node.clone()));
         Self {
+            history: vec![without_addresses(&network)],
             window: vec![network.clone()],
             replicas: (0..replicas).map(|_| Replica::new(network.clone())).collect(),
             machines: network.nodes.values().map(machine).collect(),
@@ -252,6 +255,7 @@ impl World {
         for replica in &mut self.replicas {
             replica.unread.push_back(self.network.clone());
         }
+        self.history.push(without_addresses(&self.network));
         let truth = check::truth(self);
         self.window.push(truth);
     }
@@ -402,6 +406,10 @@ impl World {
             return self.hand_out(node, work);
         }
         let admitted = check::admits(machine, &delta)?;
+        if admitted.is_some() && self.is_older(model, &self.machines[node].model) {
+            return Err(format!("{node} is taken back to an older state of the objects"));
+        }
+        let Some(machine) = self.machines.get_mut(node) else { return Ok(()) };
         if let Some(offered) = &admitted {
             machine.held = offered.clone();
             machine.model = Arc::clone(model);
@@ -418,6 +426,18 @@ impl World {
             return Err(format!("{node} holds another view than the whole recomputation gives"));
         }
         self.hand_out(node, work)
+    }
+
+    /// Whether no state of the objects that gives the one model comes after some that gives the other.
+    fn is_older(&self, model: &Network, than: &Network) -> bool {
+        if *than == Network::default() {
+            // Nothing was taken in yet.
+            return false;
+        }
+        let (model, than) = (without_addresses(model), without_addresses(than));
+        let newest = self.history.iter().rposition(|state| *state == model);
+        let oldest = self.history.iter().position(|state| *state == than);
+        newest.zip(oldest).is_some_and(|(newest, oldest)| newest < oldest)
     }
 
     fn agent_notices(&mut self, id: u64) -> Result<(), Violation> {
@@ -482,6 +502,12 @@ impl World {
         }
         if changed { probe::sample(self, node, self.steps) } else { Ok(()) }
     }
+}
+
+fn without_addresses(network: &Network) -> Network {
+    let mut network = network.clone();
+    network.pods.values_mut().for_each(|pod| pod.addresses.clear());
+    network
 }
 
 pub(super) fn uid(attachment: &ovs_agent::attachment::Attachment) -> &str {
