@@ -113,6 +113,8 @@ fn restarting_the_agent_sends_no_flow_mod_and_loses_no_packet() {
     let Some(up) = LabUp::new("agent-restart", Family::Ipv4, Some(&files)) else { return };
     let (a, b) = (up.lab.pod("t/a").unwrap(), up.lab.pod("t/b").unwrap());
     let (from, to) = (address(&a).to_string(), address(&b));
+    // The userspace datapath drops the packet for which it has to ask who the other node is: the first between two nodes.
+    assert!(reaches(&a, to, Duration::from_secs(5)));
     let ping = a.spawn(["ping", "-i", "0.02", "-c", "150", "-W", "2", "-I", &from, &to.to_string()]).unwrap();
     let (stop, echoes) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
