@@ -8,6 +8,7 @@ pub mod delta;
 #[allow(missing_debug_implementations, clippy::all)]
 pub mod generated;
 pub mod insight;
+pub mod pairs;
 pub mod resources;
 pub mod role;
 pub mod stream;

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::convert::{self, Malformed};
 use crate::delta::Versions;
 use crate::generated::ferrule::v1alpha1 as wire;
@@ -13,7 +15,7 @@ use crate::stream::{ResourceId, Version};
 use crate::watermark::Watermark;
 
 /// What a controller is to an agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// It sends deltas.
     #[default]
@@ -38,9 +40,10 @@ impl Role {
 }
 
 /// What an agent holds, as the difference to what it said before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// Resources with the version that is held now; `None` for one that is no longer held.
+    #[serde(with = "crate::pairs")]
     pub changes: BTreeMap<ResourceId, Option<Version>>,
     /// The watermark of all that is held.
     pub watermark: Watermark,

@@ -15,6 +15,7 @@ use api::stream::{Rejection, ResourceId, Version};
 use api::watermark::{Outdated, Watermark};
 use network::NodeName;
 use prost::Message;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -27,7 +28,7 @@ pub const QUEUE: usize = WINDOW + 16;
 pub type Outgoing = mpsc::Sender<Result<wire::FromController, Status>>;
 
 /// Tells the streams of one run apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
 /// A live stream.
@@ -40,11 +41,12 @@ pub struct Link {
 }
 
 /// What an agent says first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Its version.
     pub version: String,
     /// What it holds.
+    #[serde(with = "api::pairs")]
     pub known: Versions,
     /// The watermark of that.
     pub acknowledged: Watermark,
@@ -57,9 +59,10 @@ pub struct Hello {
 }
 
 /// What an agent holds, whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// Which versions.
+    #[serde(with = "api::pairs")]
     pub known: Versions,
     /// The watermark of that.
     pub acknowledged: Watermark,

@@ -107,6 +107,11 @@ impl Bindings {
         true
     }
 
+    /// What every node reported.
+    pub fn all(&self) -> &BTreeMap<NodeName, NodeBindings> {
+        &self.nodes
+    }
+
     /// What a node reported, if it ever did.
     pub fn of(&self, node: &NodeName) -> Option<&NodeBindings> {
         self.nodes.get(node)

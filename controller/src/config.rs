@@ -86,13 +86,28 @@ pub struct Config {
     #[arg(long, env = "FERRULE_API_TCP", value_name = "ADDR:PORT")]
     pub api_tcp: Option<SocketAddr>,
 
-    /// How log lines look.
+    /// How log lines look, and the steps of --replay.
     #[arg(long, env = "FERRULE_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
 
     /// What is logged: a level, or directives as `info,controller=debug`.
     #[arg(long, env = "FERRULE_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
+
+    /// Write down everything that happens and what it comes to, for --replay: JSON lines. What an earlier run left there is
+    /// kept as FILE.1. For finding faults: every change costs a digest of the whole model.
+    #[arg(long, env = "FERRULE_RECORD", value_name = "FILE", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+
+    /// How much --record may keep, in MiB, FILE and FILE.1 together; when FILE is full it becomes FILE.1 and another begins.
+    #[arg(
+        long,
+        env = "FERRULE_RECORD_LIMIT",
+        value_name = "MIB",
+        default_value = "1024",
+        value_parser = clap::value_parser!(u64).range(2..)
+    )]
+    pub record_limit: u64,
 
     /// Recompute everything whole after every event and end where the index says something else (slow; for finding faults).
     #[arg(long, env = "FERRULE_CHECK_RECOMPUTE", hide = true)]
@@ -114,6 +129,11 @@ pub struct SourceFlags {
     /// The Kubernetes API server of the cluster that the controller is a pod of.
     #[arg(long, env = "FERRULE_IN_CLUSTER")]
     pub in_cluster: bool,
+
+    /// A recording of --record: it is played again, step by step, and the controller ends. Exit code 2 when something does
+    /// not come to what was recorded.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
 }
 
 /// How first lists are asked for.
@@ -163,6 +183,8 @@ mod tests {
         assert!(error(&["x"]).contains("--manifests") && error(&["x"]).contains("--kubeconfig"));
         assert!(error(&["x", "--manifests", "a", "--in-cluster"]).contains("--in-cluster"));
         assert!(error(&["x", "--kubeconfig", "a", "--in-cluster"]).contains("cannot be used with"));
+        assert!(error(&["x", "--manifests", "a", "--replay", "b"]).contains("cannot be used with"));
+        assert!(error(&["x", "--replay", "a", "--record", "b"]).contains("cannot be used with"));
         assert!(error(&["x", "--manifests", "a", "--api-server", "https://b"]).contains("--api-server"));
         assert!(error(&["x", "--manifests", "a", "--api", "/s"]).contains("unix:PATH"));
         assert!(error(&["x", "--manifests", "a", "--listen", "7470"]).contains("--listen"));

@@ -10,6 +10,7 @@ use api::generated::ferrule::v1alpha1 as wire;
 use api::role::{self, Holding, Role};
 use api::stream::{Binding, Rejection, Version};
 use api::watermark::Watermark;
+use serde::{Deserialize, Serialize};
 
 use crate::agent::{Held, Hello};
 use crate::bindings::MAX_PODS_PER_NODE;
@@ -27,7 +28,7 @@ const LONGEST_NAME: usize = 253;
 const MOST_ADDRESSES: usize = 16;
 
 /// What an agent says after its Hello.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Said {
     /// It answered a delta.
     Answer {
@@ -66,7 +67,8 @@ pub enum Said {
         /// Why.
         reason: String,
     },
-    /// The answer to a question.
+    /// The answer to a question: it changes nothing, and is not recorded.
+    #[serde(skip)]
     Told(wire::Answer),
     /// Something that could not be read.
     Garbage(String),

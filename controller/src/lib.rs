@@ -7,6 +7,8 @@
 //!  HTTP ──── Read, Relay ──┘
 //! ```
 //!
+//! What happens to the owner can be recorded, and played again elsewhere ([`record`]).
+//!
 //! **Invariants.** All state has one owner task ([`owner`]); [`state`] and what it is made of ([`bindings`], [`index`],
 //! [`agent`]) do no IO and get the time as an argument. The controller never opens OVSDB or OpenFlow.
 
@@ -25,6 +27,7 @@ pub mod manifests;
 pub mod metrics;
 pub mod news;
 pub mod owner;
+pub mod record;
 pub mod relay;
 pub mod run;
 pub mod serving;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use controller::config::{Config, LogFormat};
+use controller::record::report;
 use controller::run::Controller;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
         }
     };
     match run(&config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ferrule-controller: {error:#}");
             ExitCode::from(1)
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config) -> anyhow::Result<()> {
+fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_new(&config.log).with_context(|| format!("--log {}", config.log))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -37,6 +38,11 @@ fn run(config: &Config) -> anyhow::Result<()> {
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
+    }
+    if let Some(path) = &config.source.replay {
+        let same = report::run(path, config.check_recompute, config.log_format, std::io::stdout().lock())
+            .with_context(|| format!("--replay {}", path.display()))?;
+        return Ok(ExitCode::from(if same { 0 } else { 2 }));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -55,7 +61,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
         tracing::info!("stopping");
         controller.stop().await;
         match error {
-            None => Ok(()),
+            None => Ok(ExitCode::SUCCESS),
             Some(error) => Err(error.into()),
         }
     })

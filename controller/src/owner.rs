@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::{Hello, Link, SessionId};
 use crate::hearing::Said;
+use crate::record::writer::Recorder;
 use crate::source::{Changes, Progress, Snapshot};
 use crate::state::{Asked, Demand, State};
 use crate::store::{Saving, Store};
@@ -140,14 +141,33 @@ pub struct Saver {
 /// Where the source hears of what agents have acknowledged and we lack.
 pub type Demands = Box<dyn Fn(Demand) + Send>;
 
+/// What the owner works with beside its state.
+pub struct Surroundings {
+    /// Where it saves; none in tests.
+    pub saver: Option<Saver>,
+    /// Who writes down what happens, if anybody.
+    pub recorder: Option<Recorder>,
+    /// Where the source hears of demands.
+    pub demands: Demands,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("saver", &self.saver)
+            .field("recorder", &self.recorder)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Owns the state until `stop` is sent (or its sender is gone), then drops it: every agent's stream ends with it.
 pub async fn run(
     mut state: State,
     mut events: mpsc::Receiver<Event>,
-    saver: Option<Saver>,
-    demands: Demands,
+    surroundings: Surroundings,
     mut stop: oneshot::Receiver<()>,
 ) {
+    let Surroundings { saver, mut recorder, demands } = surroundings;
     let mut reads: Vec<Reading> = Vec::new();
     let mut saving_late = false;
     loop {
@@ -162,20 +182,25 @@ pub async fn run(
                 None => std::future::pending().await,
             }
         };
+        let mut woke = false;
         tokio::select! {
             _ = &mut stop => break,
             first = events.recv() => {
                 let Some(first) = first else { break };
-                take(&mut state, first, &mut reads);
+                take(&mut state, first, &mut recorder, &mut reads);
                 for _ in 1..BATCH {
                     let Ok(next) = events.try_recv() else { break };
-                    take(&mut state, next, &mut reads);
+                    take(&mut state, next, &mut recorder, &mut reads);
                 }
             }
-            () = sleep => {}
+            () = sleep => woke = true,
         }
         saving_late = save(&mut state, saver.as_ref());
-        state.settle(Instant::now());
+        let now = Instant::now();
+        state.settle(now);
+        if let Some(recorder) = &mut recorder {
+            recorder.settled(&state, now, woke);
+        }
         if let Some(demand) = state.take_demand() {
             demands(demand);
         }
@@ -191,14 +216,18 @@ pub async fn run(
     }
 }
 
-fn take(state: &mut State, event: Event, reads: &mut Vec<Reading>) {
+fn take(state: &mut State, event: Event, recorder: &mut Option<Recorder>, reads: &mut Vec<Reading>) {
+    let now = Instant::now();
+    if let Some(recorder) = recorder {
+        recorder.input(&event, now);
+    }
     match event {
         Event::Snapshot(snapshot) => state.snapshot(snapshot),
         Event::Changes(changes) => state.changes(changes),
         Event::Progress(progress) => state.progress(progress),
         Event::Confirm(demand) => state.confirm(&demand),
         Event::Attach(node, link, hello) => state.attach(&node, link, *hello),
-        Event::Said(node, session, said) => state.said(&node, session, said, Instant::now()),
+        Event::Said(node, session, said) => state.said(&node, session, said, now),
         Event::Detach(node, session) => state.detach(&node, session),
         Event::Read(read) => reads.push(read),
         Event::Ask { node, path, reply } => {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::client::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use api::generated::ferrule::v1alpha1::agents_server::AgentsServer;
@@ -24,7 +24,8 @@ use crate::kube::{
 };
 use crate::manifests::{Manifests, Translate, Wake};
 use crate::metrics::Metrics;
-use crate::owner::{self, Demands, Event, Owner, Saver};
+use crate::owner::{self, Demands, Event, Owner, Saver, Surroundings};
+use crate::record::writer::Recorder;
 use crate::serving::UnusableError;
 use crate::state::{Demand, State};
 use crate::store::{Store, StoreError};
@@ -70,6 +71,14 @@ pub enum RunError {
         flag: &'static str,
         /// Which.
         address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What happens cannot be recorded.
+    #[error("--record {}: {source}", path.display())]
+    Record {
+        /// Where.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
@@ -164,10 +173,12 @@ impl Controller {
             // The thread ends with the owner.
             Box::new(move |demand| drop(wake.send(Wake::Demand(demand))))
         };
+        let recorder = recorder(config, &state)?;
         let (stop_owner, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
+        let surroundings = Surroundings { saver: Some(Saver { store, writer }), recorder, demands };
         tasks.spawn(async move {
-            owner::run(state, events, Some(Saver { store, writer }), demands, stopped).await;
+            owner::run(state, events, surroundings, stopped).await;
             Ok(())
         });
         match &kube {
@@ -282,6 +293,14 @@ impl Controller {
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || store.join()).await;
     }
+}
+
+fn recorder(config: &Config, state: &State) -> Result<Option<Recorder>, RunError> {
+    let Some(path) = &config.record else { return Ok(None) };
+    let limit = config.record_limit.saturating_mul(1 << 20);
+    Recorder::create(path, limit, config.check_recompute, state, Instant::now())
+        .map(Some)
+        .map_err(|source| RunError::Record { path: path.clone(), source })
 }
 
 async fn stopped_by(mut stopping: watch::Receiver<bool>) {

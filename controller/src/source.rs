@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use api::insight::ProblemItem;
 use api::watermark::Epoch;
 use network::{Change, Network};
+use serde::{Deserialize, Serialize};
 
 /// Something that was read and could not be used.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// Which object.
     pub object: String,
@@ -31,7 +32,7 @@ impl From<Problem> for ProblemItem {
 }
 
 /// How much of one kind of objects a state contains, in revisions of the source. Between the two nothing changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
     /// Where it changed last: what others have to contain too.
     pub changed: u64,
@@ -40,13 +41,14 @@ pub struct Revision {
 }
 
 /// The whole of a source at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The epoch, where the source keeps it.
     pub epoch: Option<Epoch>,
     /// How much of each kind of objects it contains, by the name that the kind has in the watermark.
     pub revisions: BTreeMap<String, Revision>,
     /// What it says.
+    #[serde(with = "as_changes")]
     pub network: Network,
     /// What of it could not be used.
     pub problems: Vec<Problem>,
@@ -55,7 +57,7 @@ pub struct Snapshot {
 }
 
 /// What of a source is different since it was asked last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// The epoch, where the source keeps it.
     pub epoch: Option<Epoch>,
@@ -68,7 +70,7 @@ pub struct Changes {
 }
 
 /// How a source stands, beside what it says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The epoch of the snapshots, once there was one.
     pub epoch: Option<Epoch>,
@@ -78,4 +80,20 @@ pub struct Progress {
     pub waiting: Vec<String>,
     /// What is in the way of knowing more.
     pub problems: Vec<Problem>,
+}
+
+/// A network as the changes that make it of nothing. Selectors that nobody names are left out.
+mod as_changes {
+    use network::{Change, Network};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(network: &Network, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(network.changes_since(&Network::default()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Network, D::Error> {
+        let mut network = Network::default();
+        Vec::<Change>::deserialize(deserializer)?.into_iter().for_each(|change| network.apply(change));
+        Ok(network)
+    }
 }

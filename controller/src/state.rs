@@ -1,11 +1,14 @@
 //! Everything the controller knows, and how each event changes it. One task owns it; no IO, the time is an argument.
 
+mod checkpoint;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use api::generated::ferrule::v1alpha1 as wire;
 use api::watermark::{Epoch, Watermark};
 use network::{Network, NodeName};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::agent::{Agent, Hello, Link, Offer, SessionId};
@@ -18,13 +21,15 @@ use crate::metrics::Metrics;
 use crate::news::News;
 use crate::source::{Changes, Problem, Progress, Revision, Snapshot};
 
+pub use checkpoint::Checkpoint;
+
 /// An agent may push the epoch, or a revision that we count ourselves, by this much at most, so that none can use it up.
 const STRIDE: u64 = 1 << 32;
 /// One that was never told any takes what it hears first, up to here.
 const BELIEVABLE: u64 = 1 << 62;
 
 /// What agents acknowledged and we lack: the source is to look for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demand {
     /// Counts them.
     pub number: u64,
@@ -46,6 +51,8 @@ pub struct State {
     index: Index,
     /// What the source said since the index was settled.
     news: News,
+    /// How often the index was settled.
+    recomputes: u64,
     /// The whole recompute beside the index, where somebody wants it checked at every step.
     oracle: Option<Oracle>,
     agents: BTreeMap<NodeName, Agent>,
@@ -81,6 +88,7 @@ impl State {
             unsaved: BTreeSet::new(),
             index: Index::default(),
             news: News::default(),
+            recomputes: 0,
             oracle: None,
             agents: BTreeMap::new(),
             refused: Vec::new(),
@@ -301,6 +309,7 @@ impl State {
         }
         if self.stale {
             let started = Instant::now();
+            self.recomputes += 1;
             for change in std::mem::take(&mut self.news).since(|| self.index.source()) {
                 if let Some(oracle) = &mut self.oracle {
                     oracle.apply(change.clone());
@@ -504,6 +513,11 @@ impl State {
     /// The model as it was settled last. Made anew: for people and checks.
     pub fn network(&self) -> Network {
         self.index.network()
+    }
+
+    /// How often model and views were brought up to date: equal numbers say that neither has changed in between.
+    pub fn recomputes(&self) -> u64 {
+        self.recomputes
     }
 
     /// The views, as they were settled last.
