@@ -122,7 +122,7 @@ pub fn address_bits(address: IpAddr) -> u128 {
     }
 }
 
-fn bits_address(bits: u128, max: u8) -> IpAddr {
+pub(crate) fn bits_address(bits: u128, max: u8) -> IpAddr {
     if max == 32 { IpAddr::V4((bits as u32).into()) } else { IpAddr::V6(bits.into()) }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod change;
+pub mod difference;
 pub mod labels;
 pub mod mac;
 pub mod matrix;
@@ -13,6 +14,7 @@ pub mod name;
 pub mod node;
 pub mod pod;
 pub mod policy;
+pub mod port_set;
 pub mod protocol;
 pub mod reference;
 pub mod selector;
@@ -31,6 +33,7 @@ pub use pod::{NamedPort, Pod};
 pub use policy::{
     Action, Direction, IpBlock, Isolation, Peers, Policy, PolicyId, PolicyKind, PortMatch, Ports, Rule, Tier,
 };
+pub use port_set::PortSet;
 pub use protocol::{PortRange, Protocol};
 pub use reference::{Endpoint, Verdict};
 pub use selector::{NamespaceSelector, Selector, SetId};

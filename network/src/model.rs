@@ -73,4 +73,4 @@ impl Network {
 }
 
 /// A namespace whose object has not been seen has no labels; its pods are still in it by name.
-static NO_LABELS: Labels = BTreeMap::new();
+pub(crate) static NO_LABELS: Labels = BTreeMap::new();
