@@ -410,6 +410,11 @@ fn decode_address(bytes: &[u8]) -> Result<IpAddr, Fault> {
     }
 }
 
+/// Members of a set; the field, with its index, and what is wrong with it.
+pub(crate) fn decode_members(field: &str, members: &[Vec<u8>]) -> Result<Vec<IpAddr>, (String, String)> {
+    all(field, members, |member| decode_address(member)).map_err(|fault| (fault.field, fault.reason))
+}
+
 fn decode_set_id(bytes: &[u8]) -> Result<SetId, Fault> {
     let bits = <[u8; 16]>::try_from(bytes)
         .map_err(|_| Fault::new("", format!("the id of an address set has 16 bytes, not {}", bytes.len())))?;

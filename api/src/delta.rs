@@ -11,22 +11,33 @@ use crate::stream::{Rejection, Resource, ResourceId, Version};
 use crate::watermark::Watermark;
 
 pub use crate::resources::{
-    Entry, Members, Resources, Section, Versioned, node_entry, pod_entry, policy_entry, resources,
-    service_entry, set_entry, versions, whole,
+    Entry, Members, Resources, Section, Versioned, next_set_entry, node_entry, pod_entry, policy_entry,
+    resources, service_entry, set_entry, versions, whole,
 };
+pub use crate::set_change::Sums;
 
 /// Which version of each resource somebody holds.
 pub type Versions = BTreeMap<ResourceId, Version>;
 
 /// What somebody who holds `known` lacks of `resources`. Without nonce and watermark: the sender puts them in.
 pub fn delta(known: &Versions, resources: &Resources) -> wire::Delta {
+    delta_where(known, resources, |_| false)
+}
+
+/// The same; of what `may_change` says, an address set that is known in an earlier version may come as a change of that.
+pub fn delta_where(
+    known: &Versions,
+    resources: &Resources,
+    may_change: impl Fn(&ResourceId) -> bool,
+) -> wire::Delta {
     let mut kept = 0;
     let mut changed = Vec::new();
     for entry in resources.iter() {
         let held = known.get(&entry.id);
         kept += usize::from(held.is_some());
         if held != Some(&entry.version) {
-            changed.push(entry.wire.clone());
+            let change = held.filter(|_| may_change(&entry.id)).and_then(|held| entry.change_since(*held));
+            changed.push(change.unwrap_or_else(|| entry.wire.clone()));
         }
     }
     // Looking for each is dear; mostly nothing is gone.
@@ -59,10 +70,18 @@ pub struct Applied {
 
 /// Applies a delta to a view: what can be understood, each resource for itself.
 pub fn apply(view: &mut NodeView, delta: &wire::Delta) -> Applied {
+    apply_with(view, &mut Sums::default(), delta)
+}
+
+/// The same, with what is known of the view's sets: it must be what earlier deltas of the same view left.
+pub fn apply_with(view: &mut NodeView, sums: &mut Sums, delta: &wire::Delta) -> Applied {
     let mut applied = Applied::default();
     for id in &delta.removed {
         match convert::decode_id(id) {
             Ok(id) => {
+                if let ResourceId::AddressSet(set) = id {
+                    sums.forget(set);
+                }
                 if remove(view, &id) {
                     applied.changed.insert(id);
                 }
@@ -71,13 +90,9 @@ pub fn apply(view: &mut NodeView, delta: &wire::Delta) -> Applied {
         }
     }
     for resource in &delta.changed {
-        match convert::decode_resource(resource) {
-            Ok(read) => {
-                let id = read.id();
-                if insert(view, read) {
-                    applied.changed.insert(id);
-                }
-            }
+        match put_in(view, sums, resource) {
+            Ok((id, true)) => drop(applied.changed.insert(id)),
+            Ok((_, false)) => {}
             Err(error) => {
                 let id = resource.id.as_ref().and_then(|id| convert::decode_id(id).ok());
                 applied.rejected.push(Rejection { id, reason: error.to_string() });
@@ -85,6 +100,27 @@ pub fn apply(view: &mut NodeView, delta: &wire::Delta) -> Applied {
         }
     }
     applied
+}
+
+/// Which resource it is, and whether the view is another one with it.
+fn put_in(
+    view: &mut NodeView,
+    sums: &mut Sums,
+    resource: &wire::Resource,
+) -> Result<(ResourceId, bool), Malformed> {
+    let id = resource.id.as_ref().map(convert::decode_id).transpose()?;
+    if let (Some(ResourceId::AddressSet(set)), Some(wire::resource::Body::AddressSetChange(change))) =
+        (&id, &resource.body)
+    {
+        sums.apply(view, *set, Version(resource.version), change)?;
+        return Ok((ResourceId::AddressSet(*set), true));
+    }
+    let read = convert::decode_resource(resource)?;
+    let id = read.id();
+    if let ResourceId::AddressSet(set) = id {
+        sums.forget(set);
+    }
+    Ok((id, insert(view, read)))
 }
 
 fn insert(view: &mut NodeView, resource: Resource) -> bool {

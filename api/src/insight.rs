@@ -12,15 +12,16 @@
 //! | `/v1alpha1/flows` | `node`, `pod`, `policy`, `table` | [`FlowItem`] | agents, relayed |
 //! | `/v1alpha1/drops` | `node`, `pod` | [`DropItem`] | agents, relayed |
 //! | `/v1alpha1/rules` | `node`, `policy` | [`RuleItem`] | agents, relayed |
+//! | `/v1alpha1/costs` | `node`, `policy` | [`CostItem`] | agents, relayed |
 //! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
 //! | `/v1alpha1/manifests` | | [`ManifestItem`] | controller |
 //!
-//! An agent answers switches, ports, tunnels, flows, drops and rules for itself. `/healthz` and `/metrics` exist on both.
+//! An agent answers switches, ports, tunnels, flows, drops, rules and costs for itself. `/healthz` and `/metrics` exist on both.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use network::{Cidr, Mac, NamespacedName, NodeName};
+use network::{Cidr, Direction, Mac, NamespacedName, NodeName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -239,6 +240,49 @@ pub struct RuleItem {
     pub shared: bool,
 }
 
+/// What a policy costs a node in flows: counted from what it names, before any is made. Upper bounds: addresses that two
+/// sets or blocks share are counted in both. What isolates is not counted: one flow for an address and direction, and two
+/// against TCP in mid-stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CostItem {
+    /// Where.
+    pub node: NodeName,
+    /// `NetworkPolicy shop/cart`.
+    pub policy: String,
+    /// Flows if it were the only policy.
+    pub alone: usize,
+    /// Flows beside the policies that are cheaper, which share parts with it.
+    pub adds: usize,
+    /// Flows that the policies of the node may take together.
+    pub budget: usize,
+    /// Whether it is within that; one that is not is refused and closed.
+    pub fits: bool,
+    /// Its rules.
+    pub rules: Vec<RuleCost>,
+}
+
+/// What a rule costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleCost {
+    /// `ingress[0]`.
+    pub rule: String,
+    /// Flows if it were the only rule.
+    pub flows: usize,
+}
+
+impl RuleCost {
+    /// Of a rule by its place.
+    pub fn new(direction: Direction, index: u32, flows: usize) -> Self {
+        let list = match direction {
+            Direction::Ingress => "ingress",
+            Direction::Egress => "egress",
+        };
+        Self { rule: format!("{list}[{index}]"), flows }
+    }
+}
+
 /// A reason for which a node dropped packets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -354,5 +398,5 @@ macro_rules! kinds {
 
 kinds! {
     NodeItem => "Node", SwitchItem => "Switch", PortItem => "Port", PodItem => "Pod", PolicyItem => "Policy",
-    TunnelItem => "Tunnel", FlowItem => "Flow", DropItem => "Drop", RuleItem => "Rule", ProblemItem => "Problem", ManifestItem => "Manifest",
+    TunnelItem => "Tunnel", FlowItem => "Flow", DropItem => "Drop", RuleItem => "Rule", CostItem => "Cost", ProblemItem => "Problem", ManifestItem => "Manifest",
 }

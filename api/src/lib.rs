@@ -11,5 +11,6 @@ pub mod insight;
 pub mod pairs;
 pub mod resources;
 pub mod role;
+mod set_change;
 pub mod stream;
 pub mod watermark;

@@ -11,10 +11,11 @@ use sha2::{Digest, Sha256};
 use crate::convert;
 use crate::delta::Versions;
 use crate::generated::ferrule::v1alpha1 as wire;
+use crate::set_change::History;
 use crate::stream::{ResourceId, Version};
 
 /// A resource and its version.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Versioned {
     /// Which.
     pub id: ResourceId,
@@ -22,6 +23,28 @@ pub struct Versioned {
     pub version: Version,
     /// As it is sent.
     pub wire: wire::Resource,
+    /// Of an address set: how it came to be.
+    history: History,
+}
+
+impl PartialEq for Versioned {
+    /// Whatever they came from.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.id, self.version, &self.wire) == (&other.id, other.version, &other.wire)
+    }
+}
+
+impl Versioned {
+    /// What leads here from an earlier version, when it is remembered and costs less than the whole.
+    pub fn change_since(&self, known: Version) -> Option<wire::Resource> {
+        let Some(wire::resource::Body::AddressSet(set)) = &self.wire.body else { return None };
+        let change = self.history.since(known)?;
+        if change.added.len() + change.removed.len() >= set.members.len() {
+            return None;
+        }
+        let body = Some(wire::resource::Body::AddressSetChange(change));
+        Some(wire::Resource { id: self.wire.id.clone(), version: self.wire.version, body })
+    }
 }
 
 /// A resource that many views hold.
@@ -31,7 +54,7 @@ fn entry(id: ResourceId, body: wire::resource::Body) -> Entry {
     let mut wire = wire::Resource { id: Some(convert::encode_id(&id)), version: 0, body: Some(body) };
     let version = version_of(&wire);
     wire.version = version.0;
-    Arc::new(Versioned { id, version, wire })
+    Arc::new(Versioned { id, version, wire, history: History::default() })
 }
 
 /// A node, to be sent.
@@ -56,10 +79,23 @@ pub fn service_entry(service: &Service) -> Entry {
 
 /// A set of these members (each once, in order), whose version is known.
 pub fn set_entry(id: SetId, version: Version, members: &[IpAddr]) -> Entry {
+    next_set_entry(None, id, version, members)
+}
+
+/// The same of a set that was another before: it remembers what it has more and less since then.
+pub fn next_set_entry(before: Option<&Entry>, id: SetId, version: Version, members: &[IpAddr]) -> Entry {
     let id = ResourceId::AddressSet(id);
     let body = convert::encode_members(members.iter().copied());
+    let history = before.and_then(|before| {
+        let (Some(wire::resource::Body::AddressSet(was)), wire::resource::Body::AddressSet(now)) =
+            (&before.wire.body, &body)
+        else {
+            return None;
+        };
+        Some(before.history.then(before.version, &was.members, &now.members))
+    });
     let wire = wire::Resource { id: Some(convert::encode_id(&id)), version: version.0, body: Some(body) };
-    Arc::new(Versioned { id, version, wire })
+    Arc::new(Versioned { id, version, wire, history: history.unwrap_or_default() })
 }
 
 /// The first 64 bits of SHA-256 over the encoded resource without its version. Our encoding is canonical: fields by tag,

@@ -105,13 +105,25 @@ pub struct Get {
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub pod: Option<String>,
 
-    /// Flows that a policy made
+    /// Flows that a policy made, or what it costs
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub policy: Option<String>,
 
     /// Flows of one table, by name or number
     #[arg(long, value_name = "TABLE")]
     pub table: Option<String>,
+
+    /// What policies and their rules cost in flows, counted before any is installed
+    #[arg(long)]
+    pub cost: bool,
+
+    /// The cost of what these Kubernetes manifests would be, without asking anybody
+    #[arg(long, value_name = "DIR", requires = "cost", conflicts_with_all = ["controller", "agent"])]
+    pub manifests: Option<PathBuf>,
+
+    /// Nodes to place the pods of the manifests on
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64), requires = "manifests")]
+    pub nodes: u8,
 
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]

@@ -15,7 +15,7 @@ use crate::arguments::{EndpointArguments, Format, Get, Resource};
 use crate::fail::{Fail, Outcome};
 use crate::paint::Paint;
 use crate::resource::{self, Row};
-use crate::{flows, table};
+use crate::{cost, flows, table};
 
 /// Where a controller listens when it is installed.
 const INSTALLED: &str = "/run/ferrule/controller.sock";
@@ -27,6 +27,7 @@ pub fn run(get: &Get) -> Result<Outcome, Fail> {
         Resource::Switches => show::<SwitchItem>(get, "switches"),
         Resource::Ports => show::<PortItem>(get, "ports"),
         Resource::Pods => show::<PodItem>(get, "pods"),
+        Resource::Policies if get.cost => cost::run(get),
         Resource::Policies => {
             let list: List<PolicyItem> = ask(get, "policies")?;
             print(get, &list, |list| policies(list, get.output == Format::Wide))
@@ -48,7 +49,8 @@ fn check(get: &Get) -> Result<(), Fail> {
         ("--node", get.node.is_some(), !matches!(get.resource, Nodes | Problems)),
         ("--namespace", get.namespace.is_some(), matches!(get.resource, Pods | Policies)),
         ("--pod", get.pod.is_some(), matches!(get.resource, Flows | Drops)),
-        ("--policy", get.policy.is_some(), get.resource == Flows),
+        ("--policy", get.policy.is_some(), get.resource == Flows || get.cost),
+        ("--cost", get.cost, get.resource == Policies),
         ("--table", get.table.is_some(), get.resource == Flows),
     ];
     match unfit.iter().find(|(_, given, known)| *given && !known) {
@@ -85,10 +87,11 @@ fn policies(list: &List<PolicyItem>, wide: bool) -> String {
     said
 }
 
-fn ask<T: DeserializeOwned>(get: &Get, resource: &str) -> Result<List<T>, Fail> {
+pub fn ask<T: DeserializeOwned>(get: &Get, resource: &str) -> Result<List<T>, Fail> {
     let query: Vec<(&str, &str)> = [
         ("node", &get.node),
-        ("namespace", &get.namespace),
+        // An agent that is asked for costs knows no namespaces.
+        ("namespace", if get.cost { &None } else { &get.namespace }),
         ("pod", &get.pod),
         ("policy", &get.policy),
         ("table", &get.table),
@@ -113,7 +116,7 @@ pub fn endpoint(arguments: &EndpointArguments) -> Endpoint {
     Endpoint::Unix(lab.filter(|socket| socket.exists()).unwrap_or_else(|| INSTALLED.into()))
 }
 
-fn print<T: Serialize>(
+pub fn print<T: Serialize>(
     get: &Get,
     list: &List<T>,
     people: impl FnOnce(&List<T>) -> String,

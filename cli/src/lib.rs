@@ -2,6 +2,7 @@
 //! daemon itself.
 
 mod arguments;
+mod cost;
 mod fail;
 mod flows;
 mod get;

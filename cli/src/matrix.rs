@@ -64,6 +64,12 @@ fn scenarios(file: &Path, engine: Engine) -> Result<(Vec<Matrix>, bool), Fail> {
 }
 
 fn manifests(directory: &Path, nodes: u8, engine: Engine) -> Result<(Vec<Matrix>, bool), Fail> {
+    let (network, clean) = network_of(directory, nodes)?;
+    Ok((vec![evaluate(&network, &pods_of(&network), engine)], clean))
+}
+
+/// The network that manifests describe, placed on so many nodes; and whether all of them could be used. Says what could not.
+pub fn network_of(directory: &Path, nodes: u8) -> Result<(Network, bool), Fail> {
     let (texts, unreadable) = lab::manifests::texts(directory)?;
     for problem in &unreadable {
         eprintln!("{} {}: {}", Paint::stderr().error("error:"), problem.object, problem.message);
@@ -75,7 +81,7 @@ fn manifests(directory: &Path, nodes: u8, engine: Engine) -> Result<(Vec<Matrix>
     let nodes = if own.is_empty() { nodes_for(&objects, nodes) } else { own };
     let (network, more) = objects::offline::network(&objects, &nodes);
     problems.extend(more);
-    Ok((vec![evaluate(&network, &pods_of(&network), engine)], report(&problems) && unreadable.is_empty()))
+    Ok((network, report(&problems) && unreadable.is_empty()))
 }
 
 fn evaluate(network: &Network, participants: &[Participant], engine: Engine) -> Matrix {

@@ -30,9 +30,9 @@ pub use provenance::{COOKIE_MARK, COOKIE_MASK, Owner, Reason};
 pub use stream::{Input, Sink};
 pub use table::Table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use network::NodeView;
+use network::{Direction, NodeView, PolicyId};
 
 use crate::pipeline::Context;
 
@@ -62,7 +62,9 @@ pub fn surroundings(input: Input<'_>) -> (switch::SwitchRows, host::HostState) {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Costs {
     /// By policy; those that are closed have none.
-    pub policies: std::collections::BTreeMap<network::PolicyId, Cost>,
+    pub policies: BTreeMap<PolicyId, Cost>,
+    /// What each rule would cost if it were the only one.
+    pub rules: BTreeMap<PolicyId, BTreeMap<(Direction, u32), usize>>,
     /// Flows that they may take together.
     pub budget: usize,
 }
@@ -72,8 +74,10 @@ pub fn costs(input: Input<'_>) -> Costs {
     let context = Context::new(input);
     let subjects = policy::Subjects::of(&context);
     let now = policy::Now { view: input.view, subjects: &subjects };
-    let costs = policy::costs(&context, &now).into_iter().map(|(id, cost)| (id.clone(), cost));
-    Costs { policies: costs.collect(), budget: input.config.flow_budget }
+    let policies: BTreeMap<PolicyId, Cost> =
+        policy::costs(&context, &now).into_iter().map(|(id, cost)| (id.clone(), cost)).collect();
+    let of = |id: &PolicyId| Some((id.clone(), policy::costs_by_rule(input.view.policies.get(id)?, &now)));
+    Costs { rules: policies.keys().filter_map(of).collect(), policies, budget: input.config.flow_budget }
 }
 
 /// The MTU of pods, of the gateway and of what goes through the tunnel, in bytes: the underlay's less the overhead of the

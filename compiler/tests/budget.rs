@@ -51,6 +51,10 @@ proptest! {
         let adds: usize = costs.policies.values().map(|cost| cost.adds).sum();
         let kept = |program: &Program| program.flows.keys().filter(|key| !nothing.flows.contains_key(*key)).count();
         prop_assert!(kept(&whole) <= adds, "{} flows, {} counted", kept(&whole), adds);
+        for (id, rules) in &costs.rules {
+            let (alone, sum) = (costs.policies[id].alone, rules.values().sum::<usize>());
+            prop_assert!(rules.values().all(|cost| *cost <= alone) && alone <= sum, "{id}: {alone} of {rules:?}");
+        }
         // Each for itself, too.
         for (id, cost) in &costs.policies {
             let mut others = all.clone();

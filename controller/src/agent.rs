@@ -3,7 +3,7 @@
 //! At most [`WINDOW`] deltas are unanswered. While the window is full nothing is queued: when an answer comes, the next
 //! delta leads from what was sent to the newest state, whatever happened in between.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use tonic::Status;
 
 /// Deltas that may be unanswered.
 pub const WINDOW: usize = 4;
+/// Of what an agent does not hold in any version that it was sent: no set has it.
+const NO_VERSION: Version = Version(0);
 /// Room in an agent's queue: the window, and questions beside it.
 pub const QUEUE: usize = WINDOW + 16;
 
@@ -56,6 +58,8 @@ pub struct Hello {
     pub bindings_revision: u64,
     /// What we are to be.
     pub role: Role,
+    /// It understands changes of address sets.
+    pub set_changes: bool,
 }
 
 /// What an agent holds, whole.
@@ -105,6 +109,10 @@ pub struct Agent {
     version: String,
     link: Option<Link>,
     role: Role,
+    /// It understands changes of address sets.
+    set_changes: bool,
+    /// The sets that it was sent as a change when they were sent last.
+    changed_sets: BTreeSet<ResourceId>,
     /// Counts how often we were asked to lead on this stream.
     term: u64,
     /// What it holds once everything on its way has arrived.
@@ -137,6 +145,7 @@ impl Agent {
             version: hello.version,
             link: self.link.take(),
             role: hello.role,
+            set_changes: hello.set_changes,
             sent: hello.known,
             watermark: hello.acknowledged,
             nonce: self.nonce,
@@ -152,6 +161,7 @@ impl Agent {
             version: std::mem::take(&mut self.version),
             link: self.link.take(),
             role: Role::Leader,
+            set_changes: self.set_changes,
             term,
             sent: std::mem::take(&mut self.sent),
             watermark: holding.watermark.clone(),
@@ -171,6 +181,7 @@ impl Agent {
             version: std::mem::take(&mut self.version),
             link: self.link.take(),
             role: Role::Standby,
+            set_changes: self.set_changes,
             sent: held.known,
             watermark: held.acknowledged,
             nonce: self.nonce,
@@ -197,6 +208,11 @@ impl Agent {
         for rejection in rejected {
             match rejection.id {
                 Some(id) => {
+                    // What the change led from was not there: once more, and whole.
+                    if self.changed_sets.remove(&id) {
+                        self.sent.insert(id.clone(), NO_VERSION);
+                        self.offered = None;
+                    }
                     self.rejected.insert(id, rejection.reason);
                 }
                 None => self.nameless.push(rejection.reason),
@@ -323,7 +339,8 @@ impl Agent {
             self.held = true;
             return Offer::Held;
         }
-        let mut delta = delta::delta(&self.sent, resources);
+        let may_change = |id: &ResourceId| self.set_changes && !self.rejected.contains_key(id);
+        let mut delta = delta::delta_where(&self.sent, resources, may_change);
         let count = delta.changed.len() + delta.removed.len();
         self.offered = Some(Arc::clone(resources));
         self.held = false;
@@ -335,6 +352,12 @@ impl Agent {
         delta.watermark = Some(convert::encode_watermark(watermark));
         let gone: Vec<ResourceId> =
             delta.removed.iter().filter_map(|id| convert::decode_id(id).ok()).collect();
+        let changes = |body: &Option<wire::resource::Body>| {
+            matches!(body, Some(wire::resource::Body::AddressSetChange(_)))
+        };
+        let changed = delta.changed.iter().filter(|resource| changes(&resource.body));
+        let changed: BTreeSet<ResourceId> =
+            changed.filter_map(|resource| convert::decode_id(resource.id.as_ref()?).ok()).collect();
         let bytes = delta.encoded_len();
         let message = wire::FromController { body: Some(wire::from_controller::Body::Delta(delta)) };
         if link.out.try_send(Ok(message)).is_err() {
@@ -349,14 +372,17 @@ impl Agent {
         for id in gone {
             self.sent.remove(&id);
             self.unconfirmed.remove(&id);
+            self.changed_sets.remove(&id);
         }
         self.rejected.retain(|id, _| resources.contains(id));
         for entry in resources.iter() {
             if self.sent.get(&entry.id) != Some(&entry.version) {
                 self.sent.insert(entry.id.clone(), entry.version);
                 self.unconfirmed.insert(entry.id.clone(), self.nonce);
+                self.changed_sets.remove(&entry.id);
             }
         }
+        self.changed_sets.extend(changed);
         self.pending.push_back(Pending { nonce: self.nonce, sent_at: now });
         Offer::Sent { resources: count, bytes }
     }

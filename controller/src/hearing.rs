@@ -103,6 +103,7 @@ pub fn read_hello(hello: wire::Hello) -> (Hello, Vec<String>) {
         bindings,
         bindings_revision: hello.bindings_revision,
         role: Role::decode(hello.role),
+        set_changes: hello.set_changes,
     };
     (hello, garbage)
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use api::insight::{self, DropItem, FlowItem, Item, List, PortItem, RuleItem, SwitchItem, TunnelItem};
+use api::insight::{
+    self, CostItem, DropItem, FlowItem, Item, List, PortItem, RuleItem, SwitchItem, TunnelItem,
+};
 use axum::Router;
 use axum::extract::{Query, State as Shared};
 use axum::http::{StatusCode, Uri, header};
@@ -43,7 +45,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1alpha1/tunnels", get(relayed::<TunnelItem>))
         .route("/v1alpha1/flows", get(flows))
         .route("/v1alpha1/drops", get(drops))
-        .route("/v1alpha1/rules", get(rules))
+        .route("/v1alpha1/rules", get(about_policy::<RuleItem>))
+        .route("/v1alpha1/costs", get(about_policy::<CostItem>))
         .fallback(async |uri: Uri| {
             Failure::new(StatusCode::NOT_FOUND, format!("there is no {}; see /v1alpha1/nodes", uri.path()))
         })
@@ -175,9 +178,9 @@ async fn drops(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters
     concerning(&api, &uri, &parameters, DropItem::KIND).await
 }
 
-async fn rules(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
+async fn about_policy<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
     known(&parameters, &["node", "policy"])?;
-    concerning(&api, &uri, &parameters, RuleItem::KIND).await
+    concerning(&api, &uri, &parameters, T::KIND).await
 }
 
 /// What agents know about a pod or a policy.

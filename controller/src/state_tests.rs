@@ -149,6 +149,7 @@ impl World {
             bindings,
             bindings_revision,
             role,
+            set_changes: true,
         };
         self.state.attach(&name(k), Link { session, out }, hello);
         self.state.settle(self.now);
@@ -200,33 +201,6 @@ impl Peer {
         assert_eq!(applied.rejected, []);
         applied.changed.iter().map(ToString::to_string).collect()
     }
-}
-
-#[test]
-fn an_agent_gets_its_view_and_later_only_what_concerns_it() {
-    let mut world = World::new();
-    world.network(shop());
-    let (mut one, mut two) = (world.connect(1), world.connect(2));
-    world.takes(&mut one);
-    world.takes(&mut two);
-    assert_eq!(one.view, NodeView::of(&world.state.network(), &name(1)));
-    assert_eq!(two.view, NodeView::of(&world.state.network(), &name(2)));
-    assert!(one.view.policies.is_empty() && one.view.sets.is_empty(), "the span of node-1 is small");
-
-    // The policy selects a pod of node-2 only.
-    let mut network = shop();
-    network.policies.values_mut().for_each(|policy| policy.generation = 2);
-    world.network(network);
-    assert_eq!(world.takes(&mut two), ["NetworkPolicy shop/db"]);
-    assert!(one.queue.try_recv().is_err());
-
-    // A node that leaves concerns everybody.
-    let mut network = shop();
-    network.nodes.remove(&name(3));
-    network.policies.values_mut().for_each(|policy| policy.generation = 2);
-    world.network(network);
-    assert_eq!(world.takes(&mut one), ["Node node-3"]);
-    assert_eq!(world.takes(&mut two), ["Node node-3"]);
 }
 
 #[test]
@@ -598,3 +572,6 @@ fn a_node_that_left_is_forgotten_with_its_agent() {
 
 #[path = "standby_tests.rs"]
 mod standby;
+
+#[path = "sending_tests.rs"]
+mod sending;

@@ -39,6 +39,8 @@ pub struct Node {
     /// This node as the command line describes it, until the view has it.
     described: network::Node,
     view: Arc<NodeView>,
+    /// Of the view's address sets.
+    sums: api::delta::Sums,
     watermark: Watermark,
     attachments: BTreeMap<AttachmentId, Plugged>,
     stream: stream::Streams,
@@ -139,8 +141,10 @@ pub struct Work {
     pub cut: Option<(Session, Order)>,
     /// To be kept on disk.
     pub save: Option<Saved>,
-    /// What the switch refused is to be tried again after a while.
+    /// What could not be done is to be tried again after a while.
     pub retry: bool,
+    /// The switch refused what a policy or a port needs, and has the rest: that is tried again ever more rarely.
+    pub retry_refused: bool,
     /// The pod ranges of this node, when they changed.
     pub ranges: Option<Vec<network::Cidr>>,
     /// The switch holds all it should: it may forward from its tables alone.
@@ -172,6 +176,7 @@ impl Node {
             config: start.config,
             described: start.described,
             view: start.saved.view,
+            sums: api::delta::Sums::default(),
             watermark: start.saved.watermark,
             attachments: start.attachments.into_iter().map(|(id, a)| (id, plugged(a))).collect(),
             stream: stream::Streams::new(start.has_controllers, start.revision),
@@ -383,6 +388,7 @@ impl Node {
             *problem = Some(text);
             self.work.retry = true;
         }
+        self.work.retry_refused = !self.rejected.is_empty();
         self.generation += 1;
     }
 

@@ -108,8 +108,10 @@ pub struct Outputs {
     pub metrics: Arc<Metrics>,
 }
 
-/// The wait before what the switch refused is tried again.
+/// The wait before what could not be done is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often the wait doubles at most while the switch goes on refusing: everything is compiled for each attempt.
+const MOST_DOUBLINGS: u32 = 6;
 
 /// The task's own things beside the node.
 struct Owner {
@@ -120,6 +122,8 @@ struct Owner {
     ranges: Vec<network::Cidr>,
     applying_since: Option<Instant>,
     retry_at: Option<tokio::time::Instant>,
+    /// Attempts in a row at what the switch refused.
+    refusals: u32,
 }
 
 /// Runs until the events end.
@@ -137,6 +141,7 @@ pub async fn run(
         ranges: Vec::new(),
         applying_since: None,
         retry_at: None,
+        refusals: 0,
     };
     loop {
         owner.work().await;
@@ -311,6 +316,17 @@ impl Owner {
         }
         if let Some(saved) = work.save {
             save.send_replace(Some(saved));
+        }
+        if work.in_sync {
+            self.refusals = 0;
+        }
+        if work.retry_refused {
+            // Once for all that is refused: one flow after the other is.
+            let wait = RETRY * 2u32.pow(self.refusals.min(MOST_DOUBLINGS));
+            if self.retry_at.is_none() {
+                self.refusals += 1;
+            }
+            self.retry_at = Some(tokio::time::Instant::now() + wait);
         }
         if work.retry {
             self.retry_at = Some(tokio::time::Instant::now() + RETRY);

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use api::insight::{DropItem, PolicyItem};
+use api::insight::{CostItem, DropItem, PolicyItem};
 use lab::NodeIndex;
 use lab::http::Endpoint;
 use tests::packet::stage::{FAMILIES, SERVICE, Stage, datagram};
@@ -74,6 +74,11 @@ fn drops_have_their_reasons_and_rules_count() {
     let (allow, deny) = (rule("ingress[0]"), rule("ingress default-deny"));
     trials.check(allow.packets >= all && allow.flows > 4 && !allow.shared, || format!("{allow:#?}"));
     trials.check(deny.packets >= all && deny.nodes.len() == 2, || format!("{deny:#?}"));
+    // It was known before what it takes, but for its isolation: a rule that shares nothing takes what was counted.
+    let costs = controller.list::<CostItem>("costs", &[("policy", "t/shut")]).unwrap().items;
+    let rules = costs.iter().flat_map(|item| &item.rules).filter(|rule| rule.rule == "ingress[0]");
+    let counted: usize = rules.map(|rule| rule.flows).sum();
+    trials.check(costs.len() == 2 && counted as u64 == allow.flows, || format!("{allow:#?} of {costs:#?}"));
     let socket = stage.up.lab.layout().agent_socket(NodeIndex(1));
     let metrics = Endpoint::Unix(socket).get("/metrics").unwrap();
     let text = String::from_utf8_lossy(&metrics).into_owned();

@@ -62,6 +62,9 @@ pub struct Hello {
     /// What the controller is to be.
     #[prost(enumeration = "Role", tag = "7")]
     pub role: i32,
+    /// It understands AddressSetChange; without this it is sent changed sets whole.
+    #[prost(bool, tag = "8")]
+    pub set_changes: bool,
 }
 /// What an agent holds now, as the difference to what it said before on the same stream (Hello, Progress, StandBy).
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -147,7 +150,7 @@ pub struct Resource {
     pub id: ::core::option::Option<ResourceId>,
     #[prost(fixed64, tag = "2")]
     pub version: u64,
-    #[prost(oneof = "resource::Body", tags = "3, 4, 5, 6, 7")]
+    #[prost(oneof = "resource::Body", tags = "3, 4, 5, 6, 7, 8")]
     pub body: ::core::option::Option<resource::Body>,
 }
 /// Nested message and enum types in `Resource`.
@@ -164,6 +167,8 @@ pub mod resource {
         LocalPod(super::LocalPod),
         #[prost(message, tag = "7")]
         Service(super::Service),
+        #[prost(message, tag = "8")]
+        AddressSetChange(super::AddressSetChange),
     }
 }
 /// What changed for a node. The agent answers every delta once, when the switch has confirmed it.
@@ -262,6 +267,18 @@ pub struct Node {
 pub struct AddressSet {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub members: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// What a set has more and less than an earlier version of it. The resource's version is that of the outcome; an agent that
+/// holds another set than `from`, or comes to another outcome, rejects it and keeps what it holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddressSetChange {
+    #[prost(fixed64, tag = "1")]
+    pub from: u64,
+    /// 4 or 16 bytes each, as in AddressSet.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub added: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub removed: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LocalPod {

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use network::{Action, Direction, IpBlock, PeerMatch, PolicyId, PortRange, SetId, Tier, ViewPolicy};
+use network::{
+    Action, Direction, IpBlock, PeerMatch, PolicyId, PortRange, SetId, Tier, ViewPolicy, ViewRule,
+};
 
 use super::parts::{self, Members};
 use super::rules::MATCHES_PER_RULE;
@@ -66,11 +68,31 @@ pub(super) fn costs<'v>(
     costs
 }
 
+/// What each rule costs if it were the only one; a rule with named ports is several of one index.
+pub(super) fn by_rule(policy: &ViewPolicy, members: &dyn Members) -> BTreeMap<(Direction, u32), usize> {
+    let mut rules: BTreeMap<(Direction, u32), Vec<&ViewRule>> = BTreeMap::new();
+    for rule in &policy.rules {
+        rules.entry((rule.direction, rule.index)).or_default().push(rule);
+    }
+    let cost = |rules: Vec<&ViewRule>| {
+        units_of(policy, rules.into_iter(), members).iter().map(|(_, flows)| flows).sum()
+    };
+    rules.into_iter().map(|(place, rules)| (place, cost(rules))).collect()
+}
+
 /// What a policy's rules consist of, each once, with its flows.
 fn units<'v>(policy: &'v ViewPolicy, members: &dyn Members) -> Vec<(Unit<'v>, usize)> {
+    units_of(policy, policy.rules.iter(), members)
+}
+
+fn units_of<'v>(
+    policy: &'v ViewPolicy,
+    rules: impl Iterator<Item = &'v ViewRule>,
+    members: &dyn Members,
+) -> Vec<(Unit<'v>, usize)> {
     let mut seen = HashSet::new();
     let mut units = Vec::new();
-    for rule in &policy.rules {
+    for rule in rules {
         let subject = members.subject(rule.subject).len();
         let parts = parts_of(&rule.peers, members);
         let ports = rule.ports.as_ref().map(|ports| (What::Ports(ports), parts::ports_count(ports)));

@@ -151,6 +151,11 @@ pub(crate) fn costs<'a>(context: &Context<'a>, members: &dyn Members) -> BTreeMa
     cost::costs(open, members, context.config.flow_budget)
 }
 
+/// What each rule of a policy costs for itself.
+pub(crate) fn costs_by_rule(policy: &ViewPolicy, members: &dyn Members) -> BTreeMap<(Direction, u32), usize> {
+    cost::by_rule(policy, members)
+}
+
 /// Egress is asked where the source runs, and only pods have egress policies.
 pub(crate) fn not_pods(out: &mut Out<'_>) {
     for side in [Side::Gateway, Side::Tunnel] {

@@ -1,5 +1,6 @@
 //! The reachability matrix that the compiled flows make: every node's program, simulated packet by packet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use network::matrix::{Entry, Grid, Matrix, Participant, ServedPort};
@@ -7,8 +8,10 @@ use network::reference::Endpoint;
 use network::{Direction, Isolation, Mac, NamespacedName, Network, Node, NodeName, NodeView};
 
 use super::{Fabric, Outcome, Packet};
+use crate::Costs;
 use crate::input::{Datapath, LocalPort, NodeConfig};
 use crate::program::Program;
+use crate::stream::Input;
 
 /// A node's program as the agent would have it: compiled from its view, with every addressed pod plugged.
 #[derive(Debug)]
@@ -26,8 +29,25 @@ pub fn compile_all(network: &Network) -> Vec<Site> {
     network.nodes.values().map(|node| compile_node(network, node)).collect()
 }
 
+/// What the policies of every node cost in flows.
+pub fn costs_all(network: &Network) -> BTreeMap<NodeName, Costs> {
+    let costs = |name: &NodeName| {
+        let (view, ports, config) = prepared(network, name);
+        let input =
+            Input { view: &view, described: None, config: &config, ports: &ports, closed: &BTreeSet::new() };
+        (name.clone(), crate::costs(input))
+    };
+    network.nodes.keys().map(costs).collect()
+}
+
 fn compile_node(network: &Network, node: &Node) -> Site {
-    let view = NodeView::of(network, &node.name);
+    let (view, ports, config) = prepared(network, &node.name);
+    let program = crate::compile(&view, &config, &ports);
+    Site { node: node.clone(), program, ports }
+}
+
+fn prepared(network: &Network, node: &NodeName) -> (NodeView, Vec<LocalPort>, NodeConfig) {
+    let view = NodeView::of(network, node);
     let addressed = view.pods.values().filter_map(|pod| Some((pod, *pod.addresses.first()?)));
     let ports: Vec<LocalPort> = addressed
         .enumerate()
@@ -38,9 +58,7 @@ fn compile_node(network: &Network, node: &Node) -> Site {
             addresses: pod.addresses.clone(),
         })
         .collect();
-    let config = NodeConfig::new(node.name.clone(), Datapath::System, 1500);
-    let program = crate::compile(&view, &config, &ports);
-    Site { node: node.clone(), program, ports }
+    (view, ports, NodeConfig::new(node.clone(), Datapath::System, 1500))
 }
 
 /// What the flows of all nodes let pass, for every pair and every port that a participant serves. The ingress and egress

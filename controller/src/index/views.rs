@@ -59,7 +59,7 @@ impl Index {
         if entry.entry.as_ref().is_some_and(|held| held.version == version) {
             return;
         }
-        let made = delta::set_entry(entry.id, version, &self.members_of(set));
+        let made = delta::next_set_entry(entry.entry.as_ref(), entry.id, version, &self.members_of(set));
         let entry = &mut self.sets[set];
         entry.entry = Some(made);
         self.stale.views.extend(&entry.peer_of);

@@ -126,7 +126,7 @@ fn policy_of(owner: &Owner) -> Option<&PolicyId> {
 }
 
 /// `shop/cart`, `cart` or `NetworkPolicy shop/cart`.
-fn names(id: &PolicyId, text: &str) -> bool {
+pub(super) fn names(id: &PolicyId, text: &str) -> bool {
     let full = id.to_string();
     full == text || full.split_once(' ').is_some_and(|(_, name)| name == text) || id.name == text
 }

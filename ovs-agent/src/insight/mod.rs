@@ -1,6 +1,7 @@
 //! What people and tools ask of this node: `GET /v1alpha1/…`, `/healthz`, `/metrics`; over the agent's own socket, and
 //! relayed by a controller over its stream. Reads only.
 
+mod costs;
 mod counters;
 mod flows;
 pub mod http;
@@ -169,10 +170,11 @@ impl Insight {
                 json(StatusCode::OK, &List::new(counters::rules(&node, &tally)))
             }
             "/v1alpha1/rules" => list(true, Vec::<api::insight::RuleItem>::new),
+            "/v1alpha1/costs" => list(elsewhere, || costs::items(&node, parameters.policy.as_deref())),
             other => {
                 let error = format!(
-                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels, flows, drops and rules, /healthz \
-                     and /metrics"
+                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels, flows, drops, rules and costs, \
+                     /healthz and /metrics"
                 );
                 return Err((StatusCode::NOT_FOUND, error));
             }

@@ -180,6 +180,7 @@ impl Node {
             bindings: self.attachments.values().filter_map(binding).collect(),
             bindings_revision: self.stream.revision,
             role: role.encode().into(),
+            set_changes: true,
         };
         self.say(session, Body::Hello(hello));
     }
@@ -260,7 +261,7 @@ impl Node {
         }
         self.take_as_leader(session);
         self.cuts.changing(&self.view, &self.config.node, api::delta::named(delta));
-        let applied = api::delta::apply(Arc::make_mut(&mut self.view), delta);
+        let applied = api::delta::apply_with(Arc::make_mut(&mut self.view), &mut self.sums, delta);
         self.touch(&applied.changed);
         for id in &applied.changed {
             if let ResourceId::Policy(id) = id {
