@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::flags::{ETCD, KUBERNETES_SERVICE};
 use crate::https::{Answer, Request, Server};
+use crate::nodes::{self, MAX_NODES, Nodes};
 use crate::pki::{MASTERS, Pki, Subject};
 use crate::program::{Builder, Versions};
 
@@ -29,7 +30,7 @@ const API_PORT: u16 = 6443;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The bridge in the namespace that nodes are joined to.
-const BRIDGE: &str = "underlay";
+pub(crate) const BRIDGE: &str = "underlay";
 
 /// What a cluster shall be.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Options {
     pub controller_manager: bool,
     /// More flags for kube-apiserver.
     pub api_server_flags: Vec<String>,
+    /// Its nodes; they need kube-controller-manager.
+    pub nodes: Option<Nodes>,
 }
 
 /// A part of a control plane.
@@ -54,11 +57,13 @@ pub enum Component {
     ApiServer,
     /// Kubernetes' own controllers.
     ControllerManager,
+    /// Chooses nodes for pods.
+    Scheduler,
 }
 
 impl Component {
     /// All of them, in the order in which they start.
-    pub const ALL: [Self; 3] = [Self::Etcd, Self::ApiServer, Self::ControllerManager];
+    pub const ALL: [Self; 4] = [Self::Etcd, Self::ApiServer, Self::ControllerManager, Self::Scheduler];
 }
 
 impl fmt::Display for Component {
@@ -67,6 +72,7 @@ impl fmt::Display for Component {
             Self::Etcd => "etcd",
             Self::ApiServer => "kube-apiserver",
             Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
         })
     }
 }
@@ -89,6 +95,9 @@ struct Record {
     binaries: PathBuf,
     controller_manager: bool,
     api_server_flags: Vec<String>,
+    nodes: Option<Nodes>,
+    image_archives: Vec<PathBuf>,
+    images: PathBuf,
 }
 
 /// A control plane that is up.
@@ -106,14 +115,22 @@ impl ControlPlane {
         if !nix::unistd::geteuid().is_root() {
             return Err(lab::Error::NotRoot.into());
         }
+        let nodes = options.nodes.as_ref();
+        if nodes.is_some_and(|nodes| !(1..=MAX_NODES).contains(&nodes.count) || !options.controller_manager) {
+            let what = format!("a cluster has 1 to {MAX_NODES} nodes, and then kube-controller-manager too");
+            return Err(lab::Error::BadOption(what).into());
+        }
         let layout = Layout::new(&options.state)?;
-        let this = Self {
+        let mut this = Self {
             layout,
             record: Record {
                 versions: options.builder.versions().clone(),
                 binaries: options.builder.binaries(),
                 controller_manager: options.controller_manager,
                 api_server_flags: options.api_server_flags.clone(),
+                nodes: options.nodes.clone(),
+                image_archives: Vec::new(),
+                images: options.builder.images(),
             },
             interrupt: interrupt.clone(),
             down_on_drop: false,
@@ -123,16 +140,21 @@ impl ControlPlane {
         let names: Vec<_> = this.components().map(|component| component.to_string()).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         options.builder.build(&names, interrupt, progress)?;
+        if let Some(nodes) = nodes {
+            options.builder.build(&nodes.programs(), interrupt, progress)?;
+            let own = options.builder.build_images(&nodes.own_images(), interrupt, progress)?;
+            this.record.image_archives = own.into_iter().chain(nodes.images.iter().cloned()).collect();
+        }
         let _lock = ground::lock(&this.layout)?;
         this.check_not_up()?;
         // What a crash may have left.
-        ground::remove(&this.layout, &silent)?;
+        remove(&this.layout, &silent)?;
         match this.build(progress) {
             Ok(()) => Ok(this),
             Err(error) => {
                 progress(Event::Note(&format!("{error}; taking back what was made")));
                 // The first error is the one to tell; `down` can be called again for what is left.
-                if let Err(second) = ground::remove(&this.layout, progress) {
+                if let Err(second) = remove(&this.layout, progress) {
                     progress(Event::Note(&format!("{second}: run `cargo xtask cluster down` again")));
                 }
                 Err(error)
@@ -160,15 +182,21 @@ impl ControlPlane {
         for component in self.components() {
             step(progress, &component.to_string(), || self.start(component))?;
         }
-        Ok(())
+        match &self.record.nodes {
+            Some(nodes) => self.start_nodes(nodes, progress),
+            None => Ok(()),
+        }
     }
 
     fn make_certificates(&self) -> Result<()> {
         let pki = self.pki();
         pki.prepare(self.address().ip(), KUBERNETES_SERVICE.into())?;
         pki.kubeconfig("admin", Subject { user: "admin", group: Some(MASTERS) }, &self.server())?;
-        let manager = Subject { user: "system:kube-controller-manager", group: None };
-        pki.kubeconfig("kube-controller-manager", manager, &self.server()).map(drop)
+        for component in ["kube-controller-manager", "kube-scheduler"] {
+            let subject = Subject { user: &format!("system:{component}"), group: None };
+            pki.kubeconfig(component, subject, &self.server())?;
+        }
+        Ok(())
     }
 
     fn make_namespace(&self) -> Result<()> {
@@ -206,10 +234,48 @@ impl ControlPlane {
 
     /// The parts that it has.
     pub fn components(&self) -> impl Iterator<Item = Component> + use<> {
-        let manager = self.record.controller_manager;
-        Component::ALL
-            .into_iter()
-            .filter(move |component| manager || *component != Component::ControllerManager)
+        let (manager, nodes) = (self.record.controller_manager, self.record.nodes.is_some());
+        Component::ALL.into_iter().filter(move |component| match component {
+            Component::Etcd | Component::ApiServer => true,
+            Component::ControllerManager => manager,
+            Component::Scheduler => nodes,
+        })
+    }
+
+    /// Its nodes, if it has any.
+    pub fn nodes(&self) -> Option<&Nodes> {
+        self.record.nodes.as_ref()
+    }
+
+    /// What nodes import.
+    pub(crate) fn image_archives(&self) -> &[PathBuf] {
+        &self.record.image_archives
+    }
+
+    /// The folder of the images that a cluster makes for itself.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.record.images.clone()
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
+    /// A call of one of its programs (kubectl, helm, e2e.test) as somebody who may do everything, to be made in
+    /// [`ControlPlane::namespace`].
+    pub fn tool(&self, program: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(self.record.binaries.join(program));
+        command.env("KUBECONFIG", self.admin());
+        command
+    }
+
+    /// Where its processes write.
+    pub fn logs(&self) -> PathBuf {
+        self.layout.logs()
     }
 
     /// Which versions run.
@@ -284,8 +350,8 @@ impl ControlPlane {
                 .plain(&Request::get("/health").text())
                 .is_ok_and(|answer| answer.status == 200),
             Component::ApiServer => self.is_ready().is_ok(),
-            // It has no part in whether the API answers.
-            Component::ControllerManager => true,
+            // They have no part in whether the API answers.
+            Component::ControllerManager | Component::Scheduler => true,
         })?)
     }
 
@@ -352,5 +418,10 @@ pub fn down(state: &Path, progress: &Progress<'_>) -> Result<bool> {
     }
     let layout = Layout::new(state)?;
     let _lock = ground::lock(&layout)?;
-    Ok(ground::remove(&layout, progress)?)
+    remove(&layout, progress)
+}
+
+fn remove(layout: &Layout, progress: &Progress<'_>) -> Result<bool> {
+    nodes::remove(layout)?;
+    Ok(ground::remove(layout, progress)?)
 }

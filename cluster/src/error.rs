@@ -69,6 +69,32 @@ pub enum Error {
         /// What was wrong.
         what: String,
     },
+    /// A program of the distribution is missing.
+    #[error(
+        "there is no `{program}` on this machine, which an image is made of: `cargo xtask cluster up` as root installs it"
+    )]
+    NoProgram {
+        /// Its name.
+        program: String,
+    },
+    /// The cluster has no such node, or it does not run.
+    #[error("no node {node} runs in {state}: see `cargo xtask cluster status`")]
+    NoNode {
+        /// What was asked for.
+        node: String,
+        /// The state directory.
+        state: PathBuf,
+    },
+    /// A node did not become one.
+    #[error("{node} {what}\nthe logs of its containerd and kubelet are in {logs}")]
+    NodeFailed {
+        /// Its name.
+        node: String,
+        /// What is wrong.
+        what: String,
+        /// The folder of the logs.
+        logs: PathBuf,
+    },
     /// The system refused.
     #[error("cannot {what}: {source}")]
     Io {

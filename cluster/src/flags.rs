@@ -11,6 +11,9 @@ pub(crate) const ETCD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 const SERVICES: &str = "10.96.0.0/16";
 pub(crate) const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
+/// The address of the Service `kube-dns` in it.
+pub(crate) const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
 /// Where `--allocate-node-cidrs` takes the pod ranges of nodes from.
 const PODS: &str = "10.244.0.0/16";
 
@@ -23,6 +26,7 @@ impl ControlPlane {
             Component::Etcd => self.etcd(),
             Component::ApiServer => self.api_server(),
             Component::ControllerManager => self.controller_manager(),
+            Component::Scheduler => self.scheduler(),
         }
     }
 
@@ -91,8 +95,26 @@ impl ControlPlane {
             format!("--cluster-signing-key-file={}", file("ca.key")),
             format!("--client-ca-file={}", file("ca.crt")),
             format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
-            // No kubelet says that its node lives: nodes would be tainted and their pods removed.
-            "--controllers=*,bootstrapsigner,tokencleaner,-node-lifecycle-controller".to_owned(),
+            self.controllers().to_owned(),
+            format!("--cert-dir={}", self.certificate_directory().display()),
+        ]
+    }
+
+    fn controllers(&self) -> &'static str {
+        if self.nodes().is_some() {
+            return "--controllers=*,bootstrapsigner,tokencleaner";
+        }
+        // No kubelet says that its node lives: nodes would be tainted and their pods removed.
+        "--controllers=*,bootstrapsigner,tokencleaner,-node-lifecycle-controller"
+    }
+
+    fn scheduler(&self) -> Vec<String> {
+        let kubeconfig = self.pki().file("kube-scheduler.kubeconfig").display().to_string();
+        vec![
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            "--leader-elect=false".to_owned(),
             format!("--cert-dir={}", self.certificate_directory().display()),
         ]
     }

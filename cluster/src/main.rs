@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use cluster::{Builder, ControlPlane, Error, Interrupt, Options, PROGRAMS, Versions};
+use cluster::{Builder, ControlPlane, Error, Interrupt, NodeIndex, Nodes, Options, PROGRAMS, Versions};
 use lab::progress::Event;
 use serde_json::json;
 
@@ -31,6 +31,15 @@ enum Command {
         /// Leave kube-controller-manager out
         #[arg(long)]
         without_controller_manager: bool,
+        /// Whole nodes: each a set of namespaces with its own containerd, runc and kubelet, and no network yet
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=32))]
+        nodes: u8,
+        /// A docker-archive that every node imports; may be repeated
+        #[arg(long = "image", value_name = "FILE")]
+        images: Vec<PathBuf>,
+        /// Import what Kubernetes' own tests run, too
+        #[arg(long)]
+        test_images: bool,
         /// One more flag for kube-apiserver; may be repeated
         #[arg(long = "api-server-flag", value_name = "FLAG", allow_hyphen_values = true)]
         api_server_flags: Vec<String>,
@@ -42,6 +51,24 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Run a command on a node, in all its namespaces
+    Exec {
+        node: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Run another program of the cluster (helm, e2e.test) as its administrator, in the control plane's namespace
+    Run {
+        program: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// What a node is, from its control groups on
+    #[command(hide = true)]
+    Node { name: String },
+    /// A node's first process
+    #[command(hide = true)]
+    NodeInit { name: String },
     /// Run the cluster's own kubectl as its administrator
     Kubectl {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -74,12 +101,22 @@ enum Output {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Command::Up { build, without_controller_manager, api_server_flags } => {
-            up(&arguments.state, &build, !without_controller_manager, api_server_flags)
+        Command::Up { build, without_controller_manager, nodes, images, test_images, api_server_flags } => {
+            own_nodes(nodes, images, test_images).and_then(|nodes| {
+                up(&arguments.state, &build, !without_controller_manager, nodes, api_server_flags)
+            })
+        }
+        Command::Exec { node, arguments: words } => exec(&arguments.state, &node, &words),
+        Command::Run { program, arguments: words } => run(&arguments.state, &program, &words),
+        Command::Node { name } => {
+            ControlPlane::open(&arguments.state).and_then(|cluster| cluster::node::enter(&cluster, &name))
+        }
+        Command::NodeInit { name } => {
+            ControlPlane::open(&arguments.state).and_then(|cluster| cluster::node::init(&cluster, &name))
         }
         Command::Build(build) => self::build(&build),
         Command::Status { output } => status(&arguments.state, output),
-        Command::Kubectl { arguments: words } => kubectl(&arguments.state, &words),
+        Command::Kubectl { arguments: words } => run(&arguments.state, "kubectl", &words),
         Command::Down => down(&arguments.state),
     };
     match result {
@@ -91,7 +128,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn up(state: &Path, build: &Build, controller_manager: bool, flags: Vec<String>) -> Result<(), Error> {
+/// Nodes whose first process is this program.
+fn own_nodes(count: u8, images: Vec<PathBuf>, for_tests: bool) -> Result<Option<Nodes>, Error> {
+    if count == 0 {
+        return Ok(None);
+    }
+    let failed = |what: String| move |source| Error::Io { what, source };
+    let command = std::env::current_exe().map_err(failed("tell where this program is".to_owned()))?;
+    let images = images
+        .iter()
+        .map(|image| std::path::absolute(image).map_err(failed(format!("find {}", image.display()))));
+    Ok(Some(Nodes { count, command, images: images.collect::<Result<_, _>>()?, for_tests }))
+}
+
+fn up(
+    state: &Path,
+    build: &Build,
+    controller_manager: bool,
+    nodes: Option<Nodes>,
+    flags: Vec<String>,
+) -> Result<(), Error> {
     let interrupt = Interrupt::on_signals()?;
     let (began, reporter) = (Instant::now(), Reporter::default());
     let builder = builder(build)?;
@@ -100,12 +156,16 @@ fn up(state: &Path, build: &Build, controller_manager: bool, flags: Vec<String>)
         builder: builder.clone(),
         controller_manager,
         api_server_flags: flags,
+        nodes,
     };
     let cluster = ControlPlane::up(&options, &interrupt, &|event| reporter.hear(event))?;
     // It is not part of the control plane, but of what its user wants.
     builder.build(&["kubectl"], &interrupt, &|event| reporter.hear(event))?;
     let call = call(state);
     eprintln!("{:>6.1} s  Kubernetes {} is up", began.elapsed().as_secs_f64(), cluster.versions().kubernetes);
+    for place in cluster.nodes().into_iter().flat_map(Nodes::indexes).map(|node| cluster.node(node)) {
+        println!("{}: {}, in the network namespace {}", place.name, place.address, place.namespace);
+    }
     println!("kubeconfig: {}", cluster.admin().display());
     println!("API server: {}, in the network namespace {}", cluster.server(), cluster.namespace());
     println!("\nGo on with:\n  {call} kubectl get namespaces\n  {call} status\n  {call} down");
@@ -146,6 +206,12 @@ fn status(state: &Path, output: Output) -> Result<(), Error> {
         })
     });
     let components: Vec<_> = components.collect();
+    let nodes: Vec<_> = cluster
+        .nodes()
+        .into_iter()
+        .flat_map(Nodes::indexes)
+        .map(|node| node_status(&cluster, node))
+        .collect();
     let ready = cluster.is_ready();
     let mut out = std::io::stdout().lock();
     let written = match output {
@@ -163,6 +229,7 @@ fn status(state: &Path, output: Output) -> Result<(), Error> {
                 "certificateAuthority": cluster.ca(),
                 "binaries": cluster.binaries(),
                 "components": components,
+                "nodes": nodes,
             });
             writeln!(out, "{all:#}")
         }
@@ -173,7 +240,14 @@ fn status(state: &Path, output: Output) -> Result<(), Error> {
                 let (name, log) = (&component["name"], &component["log"]);
                 format!("{:<24} {state}  {:>7}  {mib:>5} MiB  {}\n", text(name), component["pid"], text(log))
             });
-            let lines: String = lines.collect();
+            let mut lines: String = lines.collect();
+            for node in &nodes {
+                let state = if node["running"] == true { "runs" } else { "DOWN" };
+                let (name, address, namespace) = (&node["name"], &node["address"], &node["namespace"]);
+                let (name, address, namespace) = (text(name), text(address), text(namespace));
+                lines
+                    .push_str(&format!("{name:<24} {state}  {:>7}  {address} in {namespace}\n", node["pid"]));
+            }
             let ready = match &ready {
                 Ok(()) => "ready".to_owned(),
                 Err(error) => format!("not ready: {error}"),
@@ -192,17 +266,42 @@ fn status(state: &Path, output: Output) -> Result<(), Error> {
     ready
 }
 
+/// A node and its first process, as this machine sees it.
+fn node_status(cluster: &ControlPlane, node: NodeIndex) -> serde_json::Value {
+    let place = cluster.node(node);
+    let pid = place.init();
+    json!({
+        "name": place.name,
+        "address": place.address,
+        "namespace": place.namespace,
+        "running": pid.is_some_and(|pid| lab::process::start_time(pid).is_some()),
+        "pid": pid,
+        "logs": cluster.logs(),
+    })
+}
+
 fn text(value: &serde_json::Value) -> &str {
     value.as_str().unwrap_or("-")
 }
 
-fn kubectl(state: &Path, words: &[std::ffi::OsString]) -> Result<(), Error> {
+fn run(state: &Path, program: &str, words: &[std::ffi::OsString]) -> Result<(), Error> {
     let cluster = ControlPlane::open(state)?;
     lab::netns::enter(&lab::netns::path(&cluster.namespace()))?;
-    let program = cluster.binaries().join("kubectl");
-    // Becomes kubectl: signals, the terminal and the exit code are its own.
-    let source = std::process::Command::new(&program).args(words).env("KUBECONFIG", cluster.admin()).exec();
-    Err(Error::Io { what: format!("run {}", program.display()), source })
+    // Becomes the program: signals, the terminal and the exit code are its own.
+    let source = cluster.tool(program).args(words).exec();
+    let place = cluster.binaries().join(program);
+    Err(Error::Io { what: format!("run {} (`cluster build --program {program}`)", place.display()), source })
+}
+
+fn exec(state: &Path, node: &str, words: &[std::ffi::OsString]) -> Result<(), Error> {
+    let cluster = ControlPlane::open(state)?;
+    let count = cluster.nodes().map_or(0, |nodes| nodes.count);
+    let index = (1..=count).map(NodeIndex).find(|index| index.name().as_str() == node);
+    let missing = || Error::NoNode { node: node.to_owned(), state: state.to_owned() };
+    let (program, rest) = words.split_first().ok_or_else(missing)?;
+    let mut command = cluster.on_node(index.ok_or_else(missing)?, &program.to_string_lossy())?;
+    let source = command.args(rest).exec();
+    Err(Error::Io { what: format!("run {} on {node}", program.to_string_lossy()), source })
 }
 
 fn down(state: &Path) -> Result<(), Error> {
@@ -247,7 +346,8 @@ impl Reporter {
                 let mut said = self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if said.elapsed() >= PAUSE {
                     *said = Instant::now();
-                    eprintln!("          {step}: {done} of at most {total} packages");
+                    let what = if step.starts_with("building") { " packages" } else { "" };
+                    eprintln!("          {step}: {done} of at most {total}{what}");
                 }
             }
             Event::Finished(step, elapsed) => eprintln!("{:>6.1} s  {step}", elapsed.as_secs_f64()),

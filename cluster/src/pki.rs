@@ -105,6 +105,15 @@ impl Pki {
         Ok(path)
     }
 
+    /// The kubeconfig of a node's kubelet, and the certificate that it serves with (`NAME-server`).
+    pub fn node(&self, name: &str, address: IpAddr, server: &str) -> Result<()> {
+        let user = format!("system:node:{name}");
+        self.kubeconfig(name, Subject { user: &user, group: Some("system:nodes") }, server)?;
+        let names = vec![name.to_owned(), address.to_string()];
+        let subject = Subject { user: &user, group: Some("system:nodes") };
+        self.issue(&format!("{name}-server"), Authority::Cluster, subject, names)
+    }
+
     fn issue(&self, name: &str, by: Authority, subject: Subject<'_>, names: Vec<String>) -> Result<()> {
         let is_server = !names.is_empty();
         let mut params = CertificateParams::new(names).map_err(failed(name))?;

@@ -71,11 +71,55 @@ impl Versions {
 /// Where a program's sources are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Module {
-    /// A main package of `k8s.io/kubernetes`.
+    /// A main package of `k8s.io/kubernetes`, or of what it requires.
     Kubernetes(&'static str),
+    /// The tests of a package of it, as a program.
+    KubernetesTest(&'static str),
     /// `go.etcd.io/etcd/server/v3`, whose main function lies in a package of its own.
     Etcd,
+    /// A main package of another module: its path, its version, and the package.
+    Other { name: &'static str, path: &'static str, version: &'static str, package: &'static str },
+    /// A main function of our own that requires nothing.
+    Own { name: &'static str, main: &'static str },
 }
+
+impl Module {
+    /// The folder of its sources.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Kubernetes(_) | Self::KubernetesTest(_) => "kubernetes",
+            Self::Etcd => "etcd",
+            Self::Other { name, .. } | Self::Own { name, .. } => name,
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Kubernetes(package) | Self::KubernetesTest(package) | Self::Other { package, .. } => {
+                package
+            }
+            Self::Etcd | Self::Own { .. } => ".",
+        }
+    }
+
+    fn version(self, versions: &Versions) -> &str {
+        match self {
+            Self::Kubernetes(_) | Self::KubernetesTest(_) => &versions.kubernetes,
+            Self::Etcd => &versions.etcd,
+            Self::Other { version, .. } => version,
+            Self::Own { .. } => "for pods",
+        }
+    }
+
+    /// What go does with it.
+    fn verb(self) -> &'static [&'static str] {
+        if matches!(self, Self::KubernetesTest(_)) { &["test", "-c"] } else { &["build", "-v"] }
+    }
+}
+
+/// The CoreDNS and the Helm that everything was tried with.
+const COREDNS: &str = "1.12.4";
+const HELM: &str = "3.19.0";
 
 /// A program that can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +132,31 @@ pub struct Program {
 /// All of them, in the order of their need.
 pub const PROGRAMS: &[Program] = &[
     Program { name: "etcd", module: Module::Etcd },
-    Program { name: "kube-apiserver", module: Module::Kubernetes("cmd/kube-apiserver") },
-    Program { name: "kube-controller-manager", module: Module::Kubernetes("cmd/kube-controller-manager") },
-    Program { name: "kubectl", module: Module::Kubernetes("cmd/kubectl") },
+    kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    Program { name: "pause", module: Module::Own { name: "pause", main: include_str!("pause.go") } },
+    other("coredns", "github.com/coredns/coredns", COREDNS, "github.com/coredns/coredns"),
+    other("helm", "helm.sh/helm/v3", HELM, "helm.sh/helm/v3/cmd/helm"),
+    kubernetes("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
+    Program { name: "e2e.test", module: Module::KubernetesTest("k8s.io/kubernetes/test/e2e") },
+    kubernetes("ginkgo", "github.com/onsi/ginkgo/v2/ginkgo"),
 ];
+
+const fn kubernetes(name: &'static str, package: &'static str) -> Program {
+    Program { name, module: Module::Kubernetes(package) }
+}
+
+const fn other(
+    name: &'static str,
+    path: &'static str,
+    version: &'static str,
+    package: &'static str,
+) -> Program {
+    Program { name, module: Module::Other { name, path, version, package } }
+}
 
 /// Builds programs of one version into one folder.
 #[derive(Clone, Debug)]
@@ -126,6 +191,10 @@ impl Builder {
         self.directory.join("bin")
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.directory
+    }
+
     /// Builds those of the named programs that are not there yet: minutes the first time, nothing later.
     pub fn build(&self, names: &[&str], interrupt: &Interrupt, progress: &Progress<'_>) -> Result<()> {
         let missing = || {
@@ -136,7 +205,8 @@ impl Builder {
             return Ok(());
         }
         check_go()?;
-        for directory in [self.binaries(), self.source("etcd"), self.source("kubernetes")] {
+        let sources = missing().into_iter().map(|program| self.source(program.module.folder()));
+        for directory in sources.chain([self.binaries()]) {
             std::fs::create_dir_all(&directory).context(|| format!("make {}", directory.display()))?;
         }
         // Another command may build the same: then its programs are ours, too.
@@ -182,7 +252,25 @@ impl Builder {
                 );
                 write(directory.join("go.mod"), &text)
             }
-            Module::Kubernetes(_) => {
+            Module::Own { name, main } => {
+                let directory = self.source(name);
+                write(directory.join("main.go"), main)?;
+                let text = format!("module ferrule.io/cluster/{name}\n\ngo {}.{}\n", LEAST_GO.0, LEAST_GO.1);
+                write(directory.join("go.mod"), &text)
+            }
+            Module::Other { name, path, version, .. } => {
+                let file = self.source(name).join("go.mod");
+                // With what go added to it, it says what was built.
+                if file.is_file() {
+                    return Ok(());
+                }
+                let text = format!(
+                    "module ferrule.io/cluster/{name}\n\ngo {}.{}\n\nrequire {path} v{version}\n",
+                    LEAST_GO.0, LEAST_GO.1
+                );
+                write(file, &text)
+            }
+            Module::Kubernetes(_) | Module::KubernetesTest(_) => {
                 let directory = self.source("kubernetes");
                 if directory.join("go.sum").is_file() {
                     return Ok(());
@@ -198,27 +286,21 @@ impl Builder {
 
     fn build_one(&self, program: &Program, interrupt: &Interrupt, progress: &Progress<'_>) -> Result<()> {
         let began = Instant::now();
-        let version = match program.module {
-            Module::Etcd => &self.versions.etcd,
-            Module::Kubernetes(_) => &self.versions.kubernetes,
-        };
-        let step = format!("building {} {version} (once)", program.name);
+        let module = program.module;
+        let step = format!("building {} {} (once)", program.name, module.version(&self.versions));
         progress(Event::Began(&step));
-        let (directory, package, flags) = match program.module {
-            Module::Etcd => (self.source("etcd"), ".".to_owned(), "-s -w".to_owned()),
-            Module::Kubernetes(package) => (
-                self.source("kubernetes"),
-                format!("k8s.io/kubernetes/{package}"),
-                version_flags(&self.versions),
-            ),
+        let (directory, package) = (self.source(module.folder()), module.package());
+        let flags = match module {
+            Module::Kubernetes(_) | Module::KubernetesTest(_) => version_flags(&self.versions),
+            _ => "-s -w".to_owned(),
         };
-        let listed = self.go(&directory, &["list", "-mod=mod", "-deps", &package], interrupt)?;
+        let listed = self.go(&directory, &["list", "-mod=mod", "-deps", package], interrupt)?;
         let total = listed.lines().count();
         // Beside and then into place: what is there is whole.
         let beside = self.binaries().join(format!("{}.new", program.name));
         let beside = beside.to_string_lossy();
-        let arguments =
-            ["build", "-mod=mod", "-trimpath", "-v", "-ldflags", &flags, "-o", &beside, package.as_str()];
+        let mut arguments = module.verb().to_vec();
+        arguments.extend(["-mod=mod", "-trimpath", "-ldflags", &flags, "-o", &beside, package]);
         let mut built = 0;
         // `-v` names every package that was not in the cache.
         self.run(&directory, &arguments, interrupt, &mut |line| {

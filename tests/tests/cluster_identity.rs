@@ -152,6 +152,7 @@ fn agents_are_who_their_tokens_say_and_controllers_are_found() {
         builder: Builder::in_target(Versions::default()).unwrap(),
         controller_manager: false,
         api_server_flags: Vec::new(),
+        nodes: None,
     };
     let plane = match ControlPlane::up(&options, &Interrupt::default(), &|_| {}) {
         Ok(plane) => plane.down_on_drop(),

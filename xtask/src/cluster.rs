@@ -16,6 +16,12 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
             bail!("a cluster makes network namespaces and needs root: call `cargo xtask cluster` as root");
         }
         distribution::ensure(distribution::CLUSTER)?;
+        if arguments.iter().any(|word| word.starts_with("--nodes")) {
+            distribution::ensure(distribution::NODES)?;
+        }
+        if arguments.iter().any(|word| word == "--test-images") {
+            distribution::ensure(distribution::TEST_IMAGES)?;
+        }
     }
     // exec: the cluster takes our place, so that Ctrl-C and every other signal reach it and nothing else.
     let error = Command::new(command()?).args(arguments).exec();

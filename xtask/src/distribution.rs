@@ -34,6 +34,29 @@ pub const CLUSTER: &[Requirement] = &[
     Requirement { program: "setsid", package: "util-linux" },
 ];
 
+/// Needed besides by the nodes of a cluster, and to make the images that they run.
+pub const NODES: &[Requirement] = &[
+    Requirement { program: "containerd", package: "containerd" },
+    Requirement { program: "runc", package: "runc" },
+    Requirement { program: "ethtool", package: "ethtool" },
+    Requirement { program: "/usr/lib/cni/portmap", package: "containernetworking-plugins" },
+    Requirement { program: "iptables", package: "iptables" },
+    Requirement { program: "busybox", package: "busybox-static" },
+    Requirement { program: "wget", package: "wget" },
+    Requirement { program: "ovs-vswitchd", package: "openvswitch-switch" },
+    Requirement { program: "nft", package: "nftables" },
+];
+
+/// Needed besides to make the images that Kubernetes' own tests run.
+pub const TEST_IMAGES: &[Requirement] = &[
+    Requirement { program: "dig", package: "bind9-dnsutils" },
+    Requirement { program: "nc", package: "netcat-openbsd" },
+    Requirement { program: "iperf", package: "iperf" },
+    Requirement { program: "curl", package: "curl" },
+    Requirement { program: "bash", package: "bash" },
+    Requirement { program: "dash", package: "dash" },
+];
+
 /// Needed besides by the dataplane tests: the neighbours that `ferrule-cni` is tried with.
 pub const NEIGHBOURS: &[Requirement] = &[
     Requirement { program: "/usr/lib/cni/host-local", package: "containernetworking-plugins" },

@@ -30,7 +30,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// A real Kubernetes control plane on this machine: up, build, status, kubectl, down
+    /// A real Kubernetes on this machine, with nodes or without: up, build, status, kubectl, exec, down
     Cluster {
         /// A command and its options (`cargo xtask cluster -- --help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

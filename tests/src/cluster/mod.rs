@@ -196,6 +196,7 @@ fn control_plane(state: &Path) -> cluster::Result<ControlPlane> {
         builder: Builder::in_target(versions)?,
         controller_manager: false,
         api_server_flags: Vec::new(),
+        nodes: None,
     };
     ControlPlane::up(&options, &Interrupt::default(), &say)
 }

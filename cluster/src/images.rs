@@ -1,0 +1,162 @@
+//! The images that a cluster and Kubernetes' own tests run: made of programs built from source and of what the distribution
+//! installed, under the names that manifests ask for. Nothing is fetched from an image registry.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lab::Interrupt;
+use lab::progress::{Progress, step};
+
+use crate::error::{Context, Error, Result};
+use crate::image::{Image, Layer, save};
+use crate::program::Builder;
+
+/// What holds a pod's namespaces.
+pub const PAUSE: &str = "registry.k8s.io/pause:3.10.1";
+/// Small tools and a shell.
+pub const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
+/// What answers and asks in Kubernetes' tests.
+pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.56";
+/// Asks name servers in Kubernetes' tests.
+const DNSUTILS: &str = "registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7";
+/// The name server of a cluster.
+pub const COREDNS: &str = "registry.k8s.io/coredns/coredns:v1.12.4";
+
+/// What every cluster with nodes runs.
+pub const NEEDED: &[&str] = &["pause", "coredns", "busybox"];
+/// What Kubernetes' tests run besides.
+pub const FOR_TESTS: &[&str] = &["agnhost", "dnsutils"];
+
+impl Builder {
+    /// Where the images are.
+    pub fn images(&self) -> PathBuf {
+        self.folder().join("images")
+    }
+
+    /// Makes those of the named images that are not there yet, and says where they are.
+    pub fn build_images(
+        &self,
+        names: &[&str],
+        interrupt: &Interrupt,
+        progress: &Progress<'_>,
+    ) -> Result<Vec<PathBuf>> {
+        let directory = self.images();
+        std::fs::create_dir_all(&directory).context(|| format!("make {}", directory.display()))?;
+        let make = |name: &&str| {
+            let path = directory.join(format!("{name}.tar"));
+            if !path.is_file() {
+                interrupt.check()?;
+                step(progress, &format!("image {name}"), || self.build_image(name, &path))?;
+            }
+            Ok(path)
+        };
+        names.iter().map(make).collect()
+    }
+
+    fn build_image(&self, name: &str, path: &Path) -> Result<()> {
+        let own = |program: &str| self.binaries().join(program);
+        let mut layer = Layer::default();
+        match name {
+            "pause" => {
+                layer.program(&own("pause"), "pause")?;
+                save(
+                    path,
+                    &Image {
+                        tags: &[PAUSE],
+                        entrypoint: &["/pause"],
+                        user: "65535:65535",
+                        ..Image::default()
+                    },
+                    layer,
+                )
+            }
+            "coredns" => {
+                layer.base()?;
+                layer.program(&own("coredns"), "coredns")?;
+                save(path, &Image { tags: &[COREDNS], entrypoint: &["/coredns"], ..Image::default() }, layer)
+            }
+            "busybox" => {
+                layer.base()?;
+                // busybox-static's wget crashes where it looks a name up.
+                layer.program(&found("wget")?, "bin/wget")?;
+                busybox(&mut layer)?;
+                save(path, &Image { tags: &[BUSYBOX], command: &["sh"], ..Image::default() }, layer)
+            }
+            "agnhost" => {
+                layer.base()?;
+                tools(&mut layer)?;
+                busybox(&mut layer)?;
+                layer.folder("uploads", 0o777)?;
+                layer.program(&own("agnhost"), "agnhost")?;
+                layer.link("agnhost-2", "agnhost")?;
+                save(
+                    path,
+                    &Image {
+                        tags: &[AGNHOST],
+                        entrypoint: &["/agnhost"],
+                        command: &["pause"],
+                        ..Image::default()
+                    },
+                    layer,
+                )
+            }
+            _ => {
+                layer.base()?;
+                tools(&mut layer)?;
+                busybox(&mut layer)?;
+                save(
+                    path,
+                    &Image { tags: &[DNSUTILS], command: &["/bin/sleep", "1d"], ..Image::default() },
+                    layer,
+                )
+            }
+        }
+    }
+}
+
+/// The programs that test scripts call; busybox has poorer ones, and its shell would take its own before these.
+const TOOLS: &[(&str, &str)] = &[
+    ("wget", "bin/wget"),
+    ("nslookup", "bin/nslookup"),
+    ("dash", "bin/sh"),
+    ("bash", "bin/bash"),
+    ("curl", "usr/bin/curl"),
+    ("dig", "usr/bin/dig"),
+    ("nc", "bin/nc"),
+    ("ss", "usr/bin/ss"),
+    ("ip", "sbin/ip"),
+    ("getent", "usr/bin/getent"),
+    ("iperf", "usr/bin/iperf"),
+];
+
+fn tools(layer: &mut Layer) -> Result<()> {
+    for (program, place) in TOOLS {
+        layer.program(&found(program)?, place)?;
+    }
+    // Opened by name at run time: no program names them.
+    let folders = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/usr/lib64"].map(Path::new);
+    for library in ["libnss_dns.so.2", "libnss_files.so.2"] {
+        if let Some(path) = folders.iter().map(|folder| folder.join(library)).find(|path| path.is_file()) {
+            let content = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
+            layer.file(&path.to_string_lossy(), &content, 0o755)?;
+        }
+    }
+    Ok(())
+}
+
+/// busybox under all its names that nobody has taken.
+fn busybox(layer: &mut Layer) -> Result<()> {
+    let program = found("busybox")?;
+    layer.program(&program, "bin/busybox")?;
+    let output = Command::new(&program).arg("--list").output().context(|| "run busybox --list".to_owned())?;
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .try_for_each(|name| layer.link(&format!("bin/{name}"), "busybox"))
+}
+
+/// A program of the distribution.
+fn found(program: &str) -> Result<PathBuf> {
+    let path = lab::command::search_path();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.ok_or_else(|| Error::NoProgram { program: program.to_owned() })
+}
