@@ -22,6 +22,8 @@ pub enum Command {
     Get(Get),
     /// Predict who reaches whom, without a cluster
     Matrix(Matrix),
+    /// Show what a change would do to who reaches whom, before it is made
+    Plan(crate::plan::Options),
     /// Read and write OpenFlow messages
     #[command(subcommand)]
     Openflow(Openflow),

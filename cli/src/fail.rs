@@ -11,6 +11,8 @@ pub enum Outcome {
     Failed,
     /// 2: differences, changes, or denied.
     Differences,
+    /// 3: something that was expected is not so.
+    Broken,
 }
 
 impl From<Outcome> for ExitCode {
@@ -19,6 +21,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Expected => 0,
             Outcome::Failed => 1,
             Outcome::Differences => 2,
+            Outcome::Broken => 3,
         })
     }
 }

@@ -9,8 +9,10 @@ mod get;
 mod grid;
 mod lab;
 mod matrix;
+mod model;
 mod openflow;
 mod paint;
+mod plan;
 mod resource;
 mod table;
 
@@ -57,6 +59,7 @@ fn dispatch(command: Command) -> Result<Outcome, Fail> {
     match command {
         Command::Get(get) => get::run(&get),
         Command::Matrix(matrix) => matrix::run(&matrix),
+        Command::Plan(plan) => plan::run(&plan),
         Command::Openflow(command) => openflow::run(&command),
         Command::Lab(command) => lab::run(command),
         Command::Version => {

@@ -6,11 +6,11 @@ use std::path::Path;
 use network::Network;
 use network::matrix::{Matrix, MatrixId, Participant, pods_of, predict};
 use objects::SourceText;
-use objects::offline::nodes_for;
 
 use crate::arguments::{self, Engine, Output};
 use crate::fail::{Fail, Outcome};
 use crate::grid;
+use crate::model::{self, report};
 use crate::paint::Paint;
 
 pub fn run(matrix: &arguments::Matrix) -> Result<Outcome, Fail> {
@@ -70,18 +70,8 @@ fn manifests(directory: &Path, nodes: u8, engine: Engine) -> Result<(Vec<Matrix>
 
 /// The network that manifests describe, placed on so many nodes; and whether all of them could be used. Says what could not.
 pub fn network_of(directory: &Path, nodes: u8) -> Result<(Network, bool), Fail> {
-    let (texts, unreadable) = lab::manifests::texts(directory)?;
-    for problem in &unreadable {
-        eprintln!("{} {}: {}", Paint::stderr().error("error:"), problem.object, problem.message);
-    }
-    let (objects, mut problems) = objects::read(&texts);
-    // Nodes of the manifests themselves, where there are any, as the controller would take them.
-    let (own, more) = objects::nodes(&objects);
-    problems.extend(more);
-    let nodes = if own.is_empty() { nodes_for(&objects, nodes) } else { own };
-    let (network, more) = objects::offline::network(&objects, &nodes);
-    problems.extend(more);
-    Ok((network, report(&problems) && unreadable.is_empty()))
+    let model = model::load(directory, nodes)?;
+    Ok((model.network, model.is_clean))
 }
 
 fn evaluate(network: &Network, participants: &[Participant], engine: Engine) -> Matrix {
@@ -89,17 +79,4 @@ fn evaluate(network: &Network, participants: &[Participant], engine: Engine) -> 
         Engine::Reference => predict(network, participants),
         Engine::Flows => compiler::simulate::matrix::predict(network, participants),
     }
-}
-
-/// Says what could not be used; true when that is nothing but warnings.
-fn report(problems: &[objects::Problem]) -> bool {
-    let paint = Paint::stderr();
-    let mut clean = true;
-    for problem in problems {
-        let warning = problem.severity() == objects::Severity::Warning;
-        clean &= warning;
-        let label = if warning { paint.warning("warning:") } else { paint.error("error:") };
-        eprintln!("{label} {problem}");
-    }
-    clean
 }

@@ -114,6 +114,20 @@ pub fn texts(directory: &Path) -> Result<(Vec<SourceText>, Vec<Problem>)> {
         });
     }
     paths.sort();
+    Ok(read_all(paths))
+}
+
+/// The same of one path that somebody named: a directory, or a file whatever it is called.
+pub fn named(path: &Path) -> Result<(Vec<SourceText>, Vec<Problem>)> {
+    let unreadable =
+        |error: std::io::Error| Error::Manifests { directory: path.to_owned(), why: error.to_string() };
+    match std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        true => texts(path),
+        false => Ok(read_all(vec![path.to_owned()])),
+    }
+}
+
+fn read_all(paths: Vec<PathBuf>) -> (Vec<SourceText>, Vec<Problem>) {
     let (mut texts, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         match text(&path) {
@@ -131,7 +145,7 @@ pub fn texts(directory: &Path) -> Result<(Vec<SourceText>, Vec<Problem>)> {
             }),
         }
     }
-    Ok((texts, problems))
+    (texts, problems)
 }
 
 fn text(path: &Path) -> std::io::Result<String> {

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod change;
 pub mod difference;
+pub mod excerpt;
 pub mod labels;
 pub mod mac;
 pub mod matrix;

@@ -31,15 +31,19 @@ fn ends(before: &Network, after: &Network, difference: &Connectivity) -> Vec<(Wh
         ends.push((who(false), [at(was.addresses[0]), at(is.addresses[0])]));
         ends.push((who(true), [at(gateway(was)), at(gateway(is))]));
     }
-    let owned =
-        |address| [before, after].iter().any(|n| n.pod_at(address).is_some() || n.node_at(address).is_some());
+    let owned = |address| {
+        [before, after].iter().any(|n| {
+            let mut ranges = n.nodes.values().flat_map(|node| &node.pod_cidrs);
+            n.pod_at(address).is_some() || n.node_at(address).is_some() || ranges.any(|r| r.contains(address))
+        })
+    };
     for address in edges(before).union(&edges(after)).filter(|address| !owned(**address)) {
         let stands = difference
             .outside
             .iter()
             .filter(|outside| outside.ranges.iter().any(|(first, last)| (first..=last).contains(&address)));
         let stands: Vec<_> = stands.collect();
-        assert_eq!(stands.len(), 1, "{address} is in one class");
+        assert_eq!(stands.len(), 1, "{address} is in one class: {:#?}", difference.outside);
         ends.push((stands[0].who.clone(), [Endpoint::Outside(*address), Endpoint::Outside(*address)]));
     }
     ends

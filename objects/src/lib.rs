@@ -5,6 +5,7 @@
 //! [`offline::hand_out`]) → [`translate`]. A source that watches an API server calls the functions of [`translate`] one
 //! object at a time.
 
+mod amend;
 pub mod cluster_policy;
 mod decode;
 pub mod defaulting;
@@ -26,7 +27,7 @@ pub mod translate;
 mod yaml;
 
 pub use cluster_policy::ClusterNetworkPolicy;
-pub use place::{Placement, place};
+pub use place::{Placement, place, place_beside};
 pub use problem::{Fault, ObjectRef, Problem, RuleFault, RulePart, Severity, Source};
 pub use read::read;
 pub use scenario::{Scenario, scenarios};

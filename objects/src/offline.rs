@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use network::{Cidr, Labels, Network, Node, NodeName, Pod};
 
-use crate::place::{place, problem};
+use crate::place::{place_beside, problem};
 use crate::problem::{Fault, Problem};
 use crate::set::ObjectSet;
 use crate::translate::pod::pod;
@@ -165,7 +165,12 @@ pub fn widened(nodes: &[Node], pods: &[Pod]) -> Vec<Node> {
 
 /// The network that a lab of these nodes would have with these objects.
 pub fn network(objects: &ObjectSet, nodes: &[Node]) -> (Network, Vec<Problem>) {
-    let mut placement = place(objects, nodes);
+    network_beside(objects, nodes, &Network::default())
+}
+
+/// The same, with the pods of an earlier network where they were, so that a change of some objects moves no others.
+pub fn network_beside(objects: &ObjectSet, nodes: &[Node], earlier: &Network) -> (Network, Vec<Problem>) {
+    let mut placement = place_beside(objects, nodes, &earlier.pods);
     let mut problems = std::mem::take(&mut placement.problems);
     problems.extend(hand_out(&mut placement.pods, nodes));
     let nodes = widened(nodes, &placement.pods);

@@ -23,6 +23,16 @@ pub struct Placement {
 /// Expands the workloads of a set and places all pods on `nodes`. Left out, each with a problem: pods bound to an unknown
 /// node, and pods that ask for an address that somebody before them has.
 pub fn place(objects: &ObjectSet, nodes: &[Node]) -> Placement {
+    place_beside(objects, nodes, &BTreeMap::new())
+}
+
+/// The same, but pods that are settled already stay: they keep their node, unless their object says another, and with the node
+/// the addresses that they do not ask for.
+pub fn place_beside(
+    objects: &ObjectSet,
+    nodes: &[Node],
+    settled: &BTreeMap<NamespacedName, Pod>,
+) -> Placement {
     let mut problems = Vec::new();
     let names: Vec<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
     let mut sources = BTreeMap::new();
@@ -33,9 +43,15 @@ pub fn place(objects: &ObjectSet, nodes: &[Node]) -> Placement {
         if !expanded.repeated {
             problems.extend(faults);
         }
+        let before = settled.get(&pod.key).filter(|before| before.host_network == pod.host_network);
         if pod.node.is_none() && !names.is_empty() {
-            pod.node = Some(home(&pod, nodes).unwrap_or_else(|| names[next % names.len()].clone()));
+            let stays = before.and_then(|before| before.node.clone()).filter(|node| names.contains(node));
+            let turn = || names[next % names.len()].clone();
+            pod.node = Some(home(&pod, nodes).or(stays).unwrap_or_else(turn));
             next += 1;
+        }
+        if let Some(before) = before.filter(|before| before.node == pod.node && pod.addresses.is_empty()) {
+            pod.addresses.clone_from(&before.addresses);
         }
         sources.insert(key, expanded.source);
         pods.push(pod);

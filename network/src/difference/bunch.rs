@@ -22,6 +22,11 @@ impl Bunch {
         Self { complement: true, listed }
     }
 
+    /// The numbers of a sorted list that are in a universe.
+    pub(super) fn within(listed: &[u32], universe: &Range<u32>) -> Self {
+        Self::only(listed.iter().copied().filter(|number| universe.contains(number)).collect())
+    }
+
     pub(super) fn intersection(&self, other: &Self) -> Self {
         match (self.complement, other.complement) {
             (false, false) => Self::only(merge(&self.listed, &other.listed, |a, b| a && b)),

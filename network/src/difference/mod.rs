@@ -10,6 +10,7 @@ mod classes;
 mod ends;
 mod groups;
 mod judge;
+mod outside;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -102,7 +103,8 @@ pub struct Connectivity {
 pub struct Outside {
     /// Who stands for them.
     pub who: Who,
-    /// First and last address of every range. What a pod or node owns in them is that pod or node.
+    /// First and last address of every range; the nodes' pod ranges are left out. What a pod or node owns in them is that pod
+    /// or node.
     pub ranges: Vec<(IpAddr, IpAddr)>,
 }
 
@@ -239,9 +241,10 @@ impl<'a, 'n> Survey<'a, 'n> {
     /// Every pair for which `own` gives another answer than before: with what `other` says about it. `is_first`: pairs for
     /// which both give another answer are told; else they were.
     fn look(&mut self, own: &Classes<'n>, other: &Classes<'n>, is_first: bool) {
-        let changed = Bunch::only(self.changed.clone());
         for number in 0..own.all.len() {
             let class = &own.all[number];
+            let universe = self.ends.family(class.example);
+            let changed = Bunch::within(&self.changed, &universe);
             if !class.is_altered && changed.listed.is_empty() {
                 continue;
             }
@@ -251,8 +254,8 @@ impl<'a, 'n> Survey<'a, 'n> {
                 let peers = if class.is_altered { part.clone() } else { part.intersection(&changed) };
                 for (peers, relation, passing) in self.answers(own.direction, class, &peers) {
                     if passing[BEFORE] != passing[AFTER] {
-                        let universe = self.ends.family(class.example);
                         let (direction, subjects) = (own.direction, &class.ends);
+                        let universe = universe.clone();
                         let block = Block { direction, universe, subjects, peers, relation };
                         self.join(block, &passing, (own, number), other, is_first);
                     }
@@ -272,7 +275,7 @@ impl<'a, 'n> Survey<'a, 'n> {
         let Some(example) = peers.iter(&universe).next() else { return Vec::new() };
         let ask = |peer, own: [bool; 2]| self.ask(direction, class, (class.example, peer), own);
         let all = ask(example, [false; 2]);
-        let nodes = peers.intersection(&Bunch::only(self.ends.nodes.clone()));
+        let nodes = peers.intersection(&Bunch::within(&self.ends.nodes, &universe));
         let special: Vec<(Bunch, Relation, Passing)> = match &class.moved {
             None => {
                 let own = if nodes.listed.is_empty() { all.clone() } else { ask(example, [true; 2]) };

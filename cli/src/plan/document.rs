@@ -1,0 +1,168 @@
+//! What `ferrule plan -o json` prints (docs/contracts.md): the shape, and how it is made of what the engine found.
+
+use network::difference::{Connectivity, Decider, Group, Relation, Shift};
+use network::{PolicyId, PortSet, Protocol};
+use serde::Serialize;
+
+use super::expect::Expectation;
+
+/// The whole answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    pub api_version: &'static str,
+    pub kind: &'static str,
+    /// What passes after the change and did not.
+    pub newly_allowed: Vec<Change>,
+    /// What passed and does not after the change. Established connections of these are cut.
+    pub newly_denied: Vec<Change>,
+    /// Pods that are there only after the change.
+    pub appeared: Vec<String>,
+    /// Pods that are there only before it.
+    pub vanished: Vec<String>,
+    /// What was expected, when that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expectations: Option<Vec<Expectation>>,
+}
+
+/// One change for every pair of two groups.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    pub from: Members,
+    pub to: Members,
+    /// Which pairs: `any`, a pod and its `ownNode`, a pod and `otherNodes`.
+    pub relation: Relation,
+    /// `IPv4`, `IPv6`.
+    pub families: Vec<&'static str>,
+    pub ports: Ports,
+    /// Who decided before: what kept it out, or what let it pass. Empty: no policy.
+    pub before: Vec<Cause>,
+    /// Who decides after.
+    pub after: Vec<Cause>,
+}
+
+/// Ends that behave alike.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Members {
+    /// How many.
+    pub count: usize,
+    /// They are everybody but those listed.
+    pub all_but: bool,
+    /// `NAMESPACE/POD`, `node:NAME`, `outside in CIDR`, …
+    pub listed: Vec<String>,
+    #[serde(skip)]
+    pub group: Group,
+}
+
+/// Protocols and ports.
+#[derive(Debug, Serialize)]
+pub struct Ports {
+    /// As people write them.
+    pub text: String,
+    pub ranges: Vec<Range>,
+    /// ICMP and other protocols without ports.
+    pub other: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Range {
+    pub protocol: Protocol,
+    pub first: u16,
+    pub last: u16,
+}
+
+/// A rule, or the isolation, that decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// `NetworkPolicy shop/cart`.
+    pub policy: String,
+    /// `ingress[0]`, `egress default-deny`.
+    pub rule: String,
+    /// Whether it lets pass.
+    pub allows: bool,
+    /// File, line and column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// Where a rule of a policy stands, before (0) or after (1).
+pub type Sources<'a> = dyn Fn(usize, &PolicyId, &str) -> Option<String> + 'a;
+
+impl Plan {
+    pub fn of(found: &Connectivity, sources: &Sources<'_>, expectations: Option<Vec<Expectation>>) -> Self {
+        let side = |allowed: bool| {
+            let changes = found
+                .shifts
+                .iter()
+                .map(|shift| (shift, if allowed { &shift.allowed } else { &shift.denied }));
+            let changes = changes.filter(|(_, ports)| !ports.is_empty());
+            changes.map(|(shift, ports)| change(shift, ports, allowed, sources)).collect()
+        };
+        let names = |pods: &[network::NamespacedName]| pods.iter().map(ToString::to_string).collect();
+        Self {
+            api_version: api::insight::API_VERSION,
+            kind: "Plan",
+            newly_allowed: side(true),
+            newly_denied: side(false),
+            appeared: names(&found.appeared),
+            vanished: names(&found.vanished),
+            expectations,
+        }
+    }
+
+    /// Whether anything changes.
+    pub fn is_empty(&self) -> bool {
+        self.newly_allowed.is_empty()
+            && self.newly_denied.is_empty()
+            && self.appeared.is_empty()
+            && self.vanished.is_empty()
+    }
+}
+
+fn change(shift: &Shift, ports: &PortSet, allowed: bool, sources: &Sources<'_>) -> Change {
+    // Before an allowed one something kept it out; after it something lets it pass; and the other way round.
+    let causes = |time: usize, deciders: &[(Decider, bool)], allows: bool| {
+        let deciders = deciders.iter().filter(|(_, it)| *it == allows);
+        deciders.map(|(decider, allows)| cause(time, decider, *allows, sources)).collect()
+    };
+    let families = [(shift.ipv4, "IPv4"), (shift.ipv6, "IPv6")];
+    Change {
+        from: members(&shift.from),
+        to: members(&shift.to),
+        relation: shift.relation,
+        families: families.into_iter().filter_map(|(has, name)| has.then_some(name)).collect(),
+        ports: Ports {
+            text: ports.to_string(),
+            ranges: ports
+                .ranges()
+                .map(|range| Range { protocol: range.protocol, first: range.first, last: range.last })
+                .collect(),
+            other: ports.has_other(),
+        },
+        before: causes(0, &shift.before, !allowed),
+        after: causes(1, &shift.after, allowed),
+    }
+}
+
+fn members(group: &Group) -> Members {
+    Members {
+        count: group.count,
+        all_but: group.all_but,
+        listed: group.listed.iter().map(ToString::to_string).collect(),
+        group: group.clone(),
+    }
+}
+
+fn cause(time: usize, decider: &Decider, allows: bool, sources: &Sources<'_>) -> Cause {
+    let direction = match decider.direction {
+        network::Direction::Ingress => "ingress",
+        network::Direction::Egress => "egress",
+    };
+    let (rule, field) = match decider.rule {
+        Some(index) => (format!("{direction}[{index}]"), format!("spec.{direction}[{index}]")),
+        None => (format!("{direction} default-deny"), "spec.policyTypes".to_owned()),
+    };
+    Cause { source: sources(time, &decider.policy, &field), policy: decider.policy.to_string(), rule, allows }
+}

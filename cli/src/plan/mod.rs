@@ -1,0 +1,116 @@
+//! `ferrule plan`: what a change would do to who reaches whom, before it is made.
+
+mod document;
+mod expect;
+mod options;
+mod text;
+mod verify;
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use network::difference::connectivity;
+use network::{Network, PolicyId, PolicyKind};
+use objects::{ObjectSet, Problem, SourceText};
+
+use crate::arguments::Output;
+use crate::fail::{Fail, Outcome};
+use crate::get::json;
+use crate::model::{self, Model};
+use crate::paint::Paint;
+use document::Plan;
+pub use options::Options;
+
+pub fn run(options: &Options) -> Result<Outcome, Fail> {
+    let expected = options.expect.as_deref().map(expect::read).transpose()?;
+    let change = change(options)?;
+    let before = model::load(&options.manifests, options.nodes)?;
+    let after = amended(&before, change, options.delete)?;
+    let found = connectivity(&before.network, &after.network);
+    verify::verify(&before.network, &after.network, &found.shifts)?;
+    let checked =
+        expected.map(|tuples| expect::check(tuples, &before.network, &after.network)).transpose()?;
+    let broken = checked.iter().flatten().any(|expectation| expectation.broken);
+    let sources = |time: usize, policy: &PolicyId, field: &str| {
+        source([&before.objects, &after.objects][time], policy, field)
+    };
+    let plan = Plan::of(&found, &sources, checked);
+    let text = match options.output {
+        Output::Json => json(&plan)?,
+        Output::Table => text::render(&plan, &census(&after.network), Paint::stdout()),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    // What could not be used is not planned: the answer is not the one that was asked for.
+    Ok(match (before.is_clean && after.is_clean, broken, plan.is_empty()) {
+        (false, ..) => Outcome::Failed,
+        (true, true, _) => Outcome::Broken,
+        (true, false, false) => Outcome::Differences,
+        (true, false, true) => Outcome::Expected,
+    })
+}
+
+/// The objects of the change. Nothing is planned when one cannot be read: the others would not be applied either.
+fn change(options: &Options) -> Result<ObjectSet, Fail> {
+    let (mut texts, mut is_clean) = (Vec::new(), true);
+    for path in &options.files {
+        if path == Path::new("-") {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map_err(|error| format!("cannot read the standard input: {error}"))?;
+            texts.push(SourceText::new("standard input", text));
+            continue;
+        }
+        let (more, unreadable) = lab::manifests::named(path)?;
+        model::say_unreadable(&unreadable);
+        is_clean &= unreadable.is_empty();
+        texts.extend(more);
+    }
+    let (objects, problems) = objects::read(&texts);
+    if !(model::report(&problems) && is_clean) {
+        return Err(Fail::Quiet);
+    }
+    Ok(objects)
+}
+
+/// The model after the change.
+fn amended(before: &Model, change: ObjectSet, delete: bool) -> Result<Model, Fail> {
+    let mut objects = before.objects.clone();
+    if delete {
+        let missing = objects.delete(&change);
+        if !missing.is_empty() {
+            let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            return Err(Fail::Said(format!("there is no {} to delete", names.join(", no "))));
+        }
+    } else {
+        objects.apply(change);
+    }
+    let (own, mut problems) = objects::nodes(&objects);
+    let nodes = if own.is_empty() { before.nodes.clone() } else { own };
+    let (network, more) = objects::offline::network_beside(&objects, &nodes, &before.network);
+    problems.extend(more);
+    let new: Vec<Problem> = problems.iter().filter(|it| !before.problems.contains(it)).cloned().collect();
+    let is_clean = model::report(&new);
+    Ok(Model { objects, nodes, network, problems, is_clean })
+}
+
+/// Where a field of a policy stands.
+fn source(objects: &ObjectSet, policy: &PolicyId, field: &str) -> Option<String> {
+    let origin = match policy.kind {
+        PolicyKind::NetworkPolicy => {
+            let key = network::NamespacedName::new(&policy.namespace, &policy.name);
+            objects.network_policies.get(&key)?.origin.as_ref()?
+        }
+        PolicyKind::ClusterNetworkPolicy => {
+            objects.cluster_network_policies.get(&policy.name)?.origin.as_ref()?
+        }
+    };
+    Some(origin.at(field).to_string())
+}
+
+fn census(network: &Network) -> text::Census {
+    let mut census = text::Census::new();
+    for pod in network.pods.values().filter(|pod| pod.is_policed()) {
+        *census.entry(pod.key.namespace.clone()).or_default() += 1;
+    }
+    census
+}

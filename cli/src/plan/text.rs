@@ -1,0 +1,154 @@
+//! A plan as people read it. Knows how many names are readable, and no networks.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use network::difference::{Relation, Who};
+
+use super::document::{Cause, Change, Members, Plan};
+use super::expect::Expectation;
+use crate::paint::Paint;
+
+/// Names of one group in a line.
+const NAMES: usize = 6;
+
+/// How many pods every namespace has, to tell that a group is all of one.
+pub type Census = BTreeMap<String, usize>;
+
+pub fn render(plan: &Plan, census: &Census, paint: Paint) -> String {
+    let mut out = String::new();
+    let mut section = |title: String, changes: &[Change], allowed: bool| {
+        if !changes.is_empty() {
+            let _ = writeln!(out, "{title}");
+            changes.iter().for_each(|it| change(&mut out, it, allowed, census, paint));
+            out.push('\n');
+        }
+    };
+    section(paint.bold("NEWLY ALLOWED"), &plan.newly_allowed, true);
+    let cut = paint.warning("established connections of these are cut");
+    section(format!("{}  {cut}", paint.bold("NEWLY DENIED")), &plan.newly_denied, false);
+    for (title, pods) in [("NEW PODS", &plan.appeared), ("PODS THAT GO", &plan.vanished)] {
+        if !pods.is_empty() {
+            let _ = writeln!(out, "{}\n  {}\n", paint.bold(title), some(pods.clone()));
+        }
+    }
+    if plan.is_empty() {
+        out.push_str("Nothing changes in who reaches whom.\n\n");
+    }
+    if let Some(expectations) = &plan.expectations {
+        let _ = writeln!(out, "{}", paint.bold("EXPECTATIONS"));
+        expectations.iter().for_each(|it| expectation(&mut out, it, paint));
+        out.push('\n');
+    }
+    out.pop();
+    out
+}
+
+fn change(out: &mut String, change: &Change, allowed: bool, census: &Census, paint: Paint) {
+    let node = |members: &Members| {
+        let has = matches!(members.group.listed.first(), Some(Who::Node { .. })) && !members.all_but;
+        match change.relation {
+            Relation::OwnNode if has => "the pod's own node".to_owned(),
+            Relation::OtherNodes if has => {
+                format!("nodes that are not the pod's own, of {}", summary(members, census))
+            }
+            _ => summary(members, census),
+        }
+    };
+    let family = match change.families.as_slice() {
+        [one] if *one == "IPv6" => "  (IPv6)",
+        _ => "",
+    };
+    let ports = if allowed { paint.good(&change.ports.text) } else { paint.error(&change.ports.text) };
+    let (from, to) = (paint.name(node(&change.from)), paint.name(node(&change.to)));
+    let _ = writeln!(out, "  {from} → {to}  {ports}{family}");
+    let (was, is) = if allowed { ("kept out", "let pass") } else { ("let pass", "kept out") };
+    let _ = writeln!(out, "      {} {was} by {}", paint.dim("before:"), causes(&change.before, allowed));
+    let _ = writeln!(out, "      {} {is} by {}", paint.dim("after: "), causes(&change.after, !allowed));
+}
+
+/// Those who decide; a pass needs none.
+fn causes(causes: &[Cause], denies: bool) -> String {
+    let one = |cause: &Cause| {
+        let place = cause.source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
+        format!("{} {}{place}", cause.policy, cause.rule)
+    };
+    match causes {
+        [] if denies => "what is not known".to_owned(),
+        [] => "default: no policy says anything".to_owned(),
+        causes => some(causes.iter().map(one).collect()),
+    }
+}
+
+/// Who is in a group, in few words.
+fn summary(members: &Members, census: &Census) -> String {
+    let listed = &members.group.listed;
+    let mut by_namespace: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut words = Vec::new();
+    for who in listed {
+        match who {
+            Who::Pod(key) => by_namespace.entry(&key.namespace).or_default().push(&key.name),
+            _ => continue,
+        }
+    }
+    for (namespace, names) in by_namespace {
+        if names.len() > 1 && census.get(namespace) == Some(&names.len()) {
+            words.push(format!("all {} pods of {namespace}", names.len()));
+            continue;
+        }
+        let mut stems: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for name in names {
+            stems.entry(stem(name)).or_default().push(name);
+        }
+        words.extend(stems.into_iter().map(|(stem, names)| match names.as_slice() {
+            [one] => format!("{namespace}/{one}"),
+            several => format!("{namespace}/{stem}-* ({})", several.len()),
+        }));
+    }
+    let nodes = listed.iter().filter(|who| matches!(who, Who::Node { gateway: false, .. }));
+    words.extend(nodes.map(ToString::to_string));
+    // A gateway is told apart only where its node is not in the group too.
+    let lone = listed.iter().filter(|who| match who {
+        Who::Node { name, gateway: true } => {
+            !listed.contains(&Who::Node { name: name.clone(), gateway: false })
+        }
+        Who::Outside { .. } => true,
+        _ => false,
+    });
+    words.extend(lone.map(ToString::to_string));
+    match members.all_but {
+        true if words.is_empty() => "everybody".to_owned(),
+        true => format!("everybody except {}", some(words)),
+        false => some(words),
+    }
+}
+
+/// The name of a pod without what distinguishes it from its siblings.
+fn stem(name: &str) -> &str {
+    match name.rsplit_once('-') {
+        Some((stem, last)) if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) => stem,
+        _ => name,
+    }
+}
+
+fn some(mut words: Vec<String>) -> String {
+    let more = words.len().saturating_sub(NAMES);
+    words.truncate(NAMES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    words.join(", ") + &more
+}
+
+fn expectation(out: &mut String, it: &Expectation, paint: Paint) {
+    let said = match (it.broken, it.broken_before) {
+        (true, true) => paint.error("broken (and was before)"),
+        (true, false) => paint.error("broken"),
+        (false, true) => paint.good("kept (was broken before)"),
+        (false, false) => paint.good("kept"),
+    };
+    let tuple = &it.tuple;
+    let _ = writeln!(out, "  {} → {} {} {}: {said}", tuple.from, tuple.to, tuple.port, it.expected);
+    if it.broken {
+        let word = if it.expected == "allowed" { "denied" } else { "allowed" };
+        let _ = writeln!(out, "      {word}: {}", some(it.because.clone()));
+    }
+}

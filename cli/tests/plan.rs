@@ -1,0 +1,238 @@
+//! `ferrule plan` on manifests: what it says, its JSON, its exit codes, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const BASE: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {team: shop}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: c, image: i, ports: [{name: http, containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db, namespace: shop, labels: {app: db}}
+spec: {containers: [{name: c, image: i, ports: [{containerPort: 5432}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {selector: {app: db}, ports: [{port: 15432, targetPort: 5432}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: probe, namespace: tools, labels: {app: probe}}
+spec: {containers: [{name: c, image: i}]}
+";
+
+const LOCK: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: db, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: web}}}]
+    ports: [{port: 5432}]
+  - from: [{namespaceSelector: {matchLabels: {team: tools}}}]
+    ports: [{port: 5432}]
+";
+
+struct Case {
+    folder: tempfile::TempDir,
+}
+
+impl Case {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("now")).unwrap();
+        let case = Self { folder };
+        case.write("now/base.yaml", BASE);
+        files.iter().for_each(|(name, text)| case.write(name, text));
+        case
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    fn plan(&self, words: &[&str]) -> (i32, String, String) {
+        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_ferrule"))
+            .args(["plan", "--manifests", "now"])
+            .args(words)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+
+    fn json(&self, words: &[&str]) -> (i32, Value) {
+        let (code, out, error) = self.plan(&[words, &["-o", "json"]].concat());
+        (code, serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{error}")))
+    }
+}
+
+#[test]
+fn a_new_policy_cuts_what_it_does_not_allow_and_says_where_it_stands() {
+    let case = Case::new(&[("lock.yaml", LOCK)]);
+    let (code, out, error) = case.plan(&["-f", "lock.yaml"]);
+    assert_eq!((code, error.as_str()), (2, ""), "{out}");
+    assert!(out.contains("NEWLY DENIED  established connections of these are cut"), "{out}");
+    assert!(out.contains("NetworkPolicy shop/db ingress default-deny (lock.yaml:"), "{out}");
+    assert!(!out.contains("NEWLY ALLOWED"), "{out}");
+
+    let (code, plan) = case.json(&["-f", "lock.yaml"]);
+    assert_eq!(code, 2);
+    assert_eq!((&plan["apiVersion"], &plan["kind"]), (&"ferrule.io/v1alpha1".into(), &"Plan".into()));
+    assert_eq!(plan["newlyAllowed"], Value::Array(vec![]));
+    let web: Vec<&Value> = plan["newlyDenied"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| lists(&it["from"], "shop/web-0"))
+        .collect();
+    assert_eq!(web.len(), 1, "{plan:#}");
+    assert!(lists(&web[0]["from"], "shop/web-1") && lists(&web[0]["to"], "shop/db"), "{plan:#}");
+    assert_eq!(web[0]["ports"]["text"], "TCP/0-5431, TCP/5433-65535, UDP, SCTP, ICMP and other protocols");
+    assert_eq!(web[0]["after"][0]["rule"], "ingress default-deny");
+    // The pod's own node keeps its way in: only the other one loses it.
+    let nodes: Vec<&Value> =
+        plan["newlyDenied"].as_array().unwrap().iter().filter(|it| it["relation"] != "any").collect();
+    assert!(!nodes.is_empty() && nodes.iter().all(|it| it["relation"] == "otherNodes"), "{plan:#}");
+}
+
+fn lists(members: &Value, name: &str) -> bool {
+    members["listed"].as_array().unwrap().iter().any(|it| it == name)
+}
+
+#[test]
+fn a_namespace_label_opens_what_a_selector_waits_for() {
+    let case = Case::new(&[("now/lock.yaml", LOCK)]);
+    case.write(
+        "label.yaml",
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: tools, labels: {team: tools}}\n",
+    );
+    let (code, plan) = case.json(&["-f", "label.yaml"]);
+    assert_eq!(code, 2);
+    let allowed = plan["newlyAllowed"].as_array().unwrap();
+    assert_eq!(allowed.len(), 1, "{plan:#}");
+    assert!(lists(&allowed[0]["from"], "tools/probe") && lists(&allowed[0]["to"], "shop/db"));
+    assert_eq!(allowed[0]["ports"]["text"], "TCP/5432");
+    assert_eq!(allowed[0]["after"][0]["rule"], "ingress[1]");
+    assert_eq!(allowed[0]["after"][0]["source"], "now/lock.yaml:9:5");
+    assert_eq!(plan["newlyDenied"], Value::Array(vec![]));
+    // Nothing to do twice.
+    case.write("now/label.yaml", &std::fs::read_to_string(case.folder.path().join("label.yaml")).unwrap());
+    assert_eq!(case.plan(&["-f", "label.yaml"]).0, 0);
+}
+
+#[test]
+fn more_replicas_move_nobody() {
+    let case = Case::new(&[("now/lock.yaml", LOCK)]);
+    case.write("more.yaml", &BASE.replace("replicas: 2", "replicas: 5"));
+    let (code, plan) = case.json(&["-f", "more.yaml"]);
+    assert_eq!(code, 2);
+    assert_eq!(plan["appeared"], serde_json::json!(["shop/web-2", "shop/web-3", "shop/web-4"]));
+    assert_eq!([&plan["newlyAllowed"], &plan["newlyDenied"]], [&Value::Array(vec![]); 2]);
+}
+
+#[test]
+fn what_is_deleted_opens_what_it_closed() {
+    let case = Case::new(&[("now/lock.yaml", LOCK)]);
+    let (code, plan) = case.json(&["-f", "now/lock.yaml", "--delete"]);
+    assert_eq!(code, 2);
+    assert!(
+        plan["newlyDenied"].as_array().unwrap().is_empty()
+            && !plan["newlyAllowed"].as_array().unwrap().is_empty()
+    );
+    let (code, _, error) = Case::new(&[("lock.yaml", LOCK)]).plan(&["-f", "lock.yaml", "--delete"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("there is no NetworkPolicy shop/db to delete"), "{error}");
+}
+
+const EXPECT: &str = "apiVersion: ferrule.io/v1alpha1\nkind: Expectations\n";
+
+#[test]
+fn expectations_are_kept_or_broken() {
+    let case = Case::new(&[("lock.yaml", LOCK)]);
+    let ask = |tuples: &str| {
+        case.write("expect.yaml", &format!("{EXPECT}{tuples}"));
+        case.plan(&["-f", "lock.yaml", "--expect", "expect.yaml"])
+    };
+    let kept = "allowed: [{from: shop/web-*, to: shop/db, port: TCP/5432}, {from: shop/web-0, to: 'service:shop/db', port: TCP/15432}]
+denied: [{from: 192.0.2.1, to: shop/db, port: TCP/5432}, {from: tools/probe, to: 'service:shop/db', port: TCP/15432}]";
+    let (code, out, error) = ask(kept);
+    assert_eq!((code, out.matches(": kept").count()), (2, 4), "{out}{error}");
+    // The first two hold; the third does not, and did before.
+    let (code, out, _) = ask("allowed: [{from: tools/*, to: shop/db, port: TCP/5432}]");
+    assert_eq!(code, 3);
+    assert!(
+        out.contains("allowed: broken\n") && out.contains("denied: tools/probe → shop/db TCP/5432"),
+        "{out}"
+    );
+    let (code, out, _) = ask("denied: [{from: shop/web-*, to: shop/db, port: TCP/5432}]");
+    assert_eq!(code, 3);
+    assert!(out.contains("denied: broken (and was before)"), "{out}");
+}
+
+#[test]
+fn expectations_that_mean_nothing_are_refused() {
+    let case = Case::new(&[("lock.yaml", LOCK)]);
+    for (text, said) in [
+        (
+            format!("{EXPECT}allowed: [{{from: shop/wbe-0, to: shop/db, port: TCP/1}}]"),
+            "did you mean shop/web-0?",
+        ),
+        (
+            format!("{EXPECT}allowed: [{{from: shop/db, to: 'service:shop/none', port: TCP/1}}]"),
+            "no Service shop/none",
+        ),
+        (
+            format!("{EXPECT}allowed: [{{from: shop/db, to: 'service:shop/db', port: TCP/1}}]"),
+            "no port TCP/1",
+        ),
+        (format!("{EXPECT}allow: []"), "line 3"),
+        (EXPECT.to_owned(), "it expects nothing"),
+        ("apiVersion: v2\nkind: Expectations\n".to_owned(), "apiVersion ferrule.io/v1alpha1"),
+        (format!("{EXPECT}allowed: [{{from: shop/db, to: db, port: TCP/1}}]"), "`db` names no end"),
+        (
+            format!("{EXPECT}allowed: [{{from: shop/db, to: 10.0.0.1, port: tcp}}]"),
+            "`tcp` is not a served port",
+        ),
+    ] {
+        case.write("expect.yaml", &text);
+        let (code, out, error) = case.plan(&["-f", "lock.yaml", "--expect", "expect.yaml"]);
+        assert_eq!((code, out.as_str()), (1, ""), "{text}: {error}");
+        assert!(error.contains(said), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_not_planned() {
+    let case = Case::new(&[("bad.yaml", "kind: NetworkPolicy\n  metadata: {\n")]);
+    let (code, out, error) = case.plan(&["-f", "bad.yaml"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(error.contains("bad.yaml:2"), "{error}");
+    let (code, _, error) = case.plan(&["-f", "nowhere.yaml"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("nowhere.yaml"), "{error}");
+    // A peer that is not understood matches nothing; the plan says so and is not clean.
+    case.write(
+        "odd.yaml",
+        &LOCK.replace("{podSelector: {matchLabels: {app: web}}}", "{ipBlock: {cidr: 10.0.0.0/99}}"),
+    );
+    let (code, out, error) = case.plan(&["-f", "odd.yaml"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("odd.yaml:7") && out.contains("NEWLY DENIED"), "{error}{out}");
+}
