@@ -274,9 +274,11 @@ pub enum LabCommand {
         /// How to print
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
+        #[command(flatten)]
+        objects: Objects,
     },
     /// Plug and unplug pods after the manifests changed (policies follow by themselves)
-    Sync,
+    Sync(Objects),
     /// Kill a component and start it anew: [NODE] ovs-vswitchd|ovsdb-server|agent|controller
     Restart(Component),
     /// End a component
@@ -294,12 +296,33 @@ pub enum LabCommand {
     Responder(Responder),
 }
 
+#[derive(Debug, Args)]
+pub struct Objects {
+    /// The objects of a lab whose objects are in a Kubernetes API, as `kubectl get nodes,namespaces,pods,services,netpol -A -o json`
+    /// prints them; `-` for the standard input
+    #[arg(long, value_name = "FILE")]
+    pub objects: Option<PathBuf>,
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct Up {
     /// Kubernetes manifests: a directory of YAML or JSON, read again when it changes [default: a small shop, written to
     /// STATE/manifests]
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+
+    /// A Kubernetes API in place of manifests, reached by this kubeconfig. You play scheduler and kubelet: register the nodes
+    /// (STATE/node-manifests), and plug pods with `ferrule lab sync --objects`
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The network namespace in which that API server listens (as `cargo xtask cluster up` says it)
+    #[arg(long, value_name = "NAMESPACE", requires = "kubeconfig")]
+    pub join: Option<String>,
+
+    /// Controllers write down everything that happens to them, for `ferrule-controller --replay`
+    #[arg(long)]
+    pub record: bool,
 
     /// How many nodes
     #[arg(long, default_value_t = 2)]

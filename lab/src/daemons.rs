@@ -58,6 +58,9 @@ pub fn start_controller(layout: &Layout, record: &Record, number: u8, interrupt:
     for address in layout.gateway_addresses(record.family) {
         command.args(["--tls-name", &address.to_string()]);
     }
+    if record.recorded {
+        command.args(["--record".as_ref(), layout.recording_of(number).as_os_str()]).arg("--check-recompute");
+    }
     let namespace = netns::path(&layout.underlay_namespace());
     let _ = std::fs::remove_file(&socket);
     let process = Process::start(layout, &controller_name(number), Some(&namespace), &command)?;

@@ -30,6 +30,8 @@ pub struct Options {
     pub manifests: Option<PathBuf>,
     /// An API server in their place.
     pub kubernetes: Option<Kubernetes>,
+    /// Controllers write down everything that happens to them, and recompute everything whole beside.
+    pub recorded: bool,
 }
 
 impl Options {
@@ -43,6 +45,7 @@ impl Options {
             controllers: FIRST_CONTROLLER,
             manifests: None,
             kubernetes: None,
+            recorded: false,
         }
     }
 }
@@ -101,6 +104,7 @@ impl Lab {
             controllers: options.controllers,
             manifests,
             kubernetes: options.kubernetes.clone(),
+            recorded: options.recorded,
             binaries,
             pods: Default::default(),
         };

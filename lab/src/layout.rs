@@ -224,6 +224,11 @@ impl Layout {
         self.state.join(controller_name(controller))
     }
 
+    /// What a controller writes down of what happens to it.
+    pub fn recording_of(&self, controller: u8) -> PathBuf {
+        self.controller_state(controller).join("recording.jsonl")
+    }
+
     /// Everything of a node.
     pub fn node_directory(&self, node: NodeIndex) -> PathBuf {
         self.state.join(node.name().as_str())

@@ -203,6 +203,7 @@ mod tests {
             controllers: 1,
             manifests: manifests.to_owned(),
             kubernetes: None,
+            recorded: false,
             binaries: "/".into(),
             pods: BTreeMap::new(),
         };

@@ -27,6 +27,9 @@ pub struct Record {
     /// The API server that objects come from, in place of manifests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<Kubernetes>,
+    /// Controllers write down everything that happens to them.
+    #[serde(default)]
+    pub recorded: bool,
     /// Where the binaries are.
     pub binaries: PathBuf,
     /// The pods that were plugged, and those that could not be.

@@ -56,6 +56,8 @@ pub fn connect(layout: &Layout, node: NodeIndex) -> Result<()> {
 pub fn join(layout: &Layout, family: Family, peer: &str) -> Result<()> {
     let own = layout.underlay_namespace();
     let far = format!("lab-{}", layout.id());
+    // The kernel takes a namespace's devices away some time after it is gone: the cable of a lab that just went down.
+    let _ = ip::batch(Some(peer), &[format!("link delete {far}")]);
     ip::batch(
         Some(&own),
         &[

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
+use api::insight::SwitchItem;
+use lab::http::Endpoint;
 use lab::progress::Event;
 use lab::{Family, Interrupt, Lab, Options};
 
@@ -14,6 +16,21 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Waits until no other test of this binary has a lab. A test that failed leaves the turn to the next.
 pub(crate) fn turn() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Flow-mods that the agent of each node has sent since it started.
+///
+/// # Panics
+/// When an agent does not answer.
+pub fn flow_mods_sent(lab: &Lab) -> Vec<u64> {
+    let of = |node| {
+        let agent = Endpoint::Unix(lab.layout().agent_socket(node));
+        let list = agent.list::<SwitchItem>("switches", &[]);
+        let list =
+            list.unwrap_or_else(|error| panic!("the agent of {} does not answer: {error}", node.name()));
+        list.items.iter().map(|switch| switch.flow_mods_sent).sum()
+    };
+    lab.record().node_indexes().map(of).collect()
 }
 
 /// A lab, and what holds others off.
@@ -109,7 +126,7 @@ pub(crate) fn say(event: Event<'_>) {
 }
 
 /// The folder of the product's binaries: the one that the runner names, else built now.
-pub(crate) fn binaries() -> PathBuf {
+pub fn binaries() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(named) = std::env::var_os("FERRULE_BIN_DIR") {
         return named.into();

@@ -6,11 +6,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use api::insight::{NodeItem, PolicyItem, SwitchItem};
+use api::insight::{NodeItem, PolicyItem};
 use lab::http::Endpoint;
 use lab::{Component, Lab, NodeIndex};
 use nix::sys::signal::Signal;
-use tests::lab_up::{LabUp, write};
+use tests::lab_up::{LabUp, flow_mods_sent, write};
 use tests::steady::{StopOnDrop, echo_until, until};
 
 const PODS: &str = r#"
@@ -97,14 +97,6 @@ fn shows_in_force(lab: &Lab, controller: Component) -> bool {
             .is_ok_and(|list| list.items.iter().all(|it| it.realized == it.nodes && !it.nodes.is_empty()))
 }
 
-fn flow_mods(lab: &Lab) -> Vec<u64> {
-    let of = |node: &NodeIndex| {
-        let agent = Endpoint::Unix(lab.layout().agent_socket(*node));
-        agent.list::<SwitchItem>("switches", &[]).unwrap().items[0].flow_mods_sent
-    };
-    NODES.iter().map(of).collect()
-}
-
 #[test]
 fn controllers_die_in_any_order_and_the_data_path_does_not_notice() {
     let files = [("pods.yaml", PODS)];
@@ -116,7 +108,7 @@ fn controllers_die_in_any_order_and_the_data_path_does_not_notice() {
     for controller in [FIRST, SECOND] {
         until("both show what is in force", LIMIT, || shows_in_force(&up.lab, controller));
     }
-    let before = flow_mods(&up.lab);
+    let before = flow_mods_sent(&up.lab);
     let (stop, echoes) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let stopper = StopOnDrop(&stop);
@@ -143,7 +135,7 @@ fn controllers_die_in_any_order_and_the_data_path_does_not_notice() {
         drop(stopper);
         stream.join().unwrap();
     });
-    assert_eq!(flow_mods(&up.lab), before, "flow-mods were sent although nothing changed");
+    assert_eq!(flow_mods_sent(&up.lab), before, "flow-mods were sent although nothing changed");
 
     // Whichever is there, a new pod is plugged and a policy that is edited comes into force.
     kill(&up.lab, FIRST);

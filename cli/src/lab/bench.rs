@@ -21,6 +21,9 @@ pub fn run(state: &Path, bench: &Bench) -> Result<Outcome, Fail> {
     let state = beside(state);
     let up = Up {
         manifests: None,
+        kubeconfig: None,
+        join: None,
+        record: false,
         nodes: bench.nodes,
         family: bench.family,
         controllers: 1,

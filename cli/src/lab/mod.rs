@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod objects;
 mod progress;
 mod responder;
 mod status;
@@ -11,10 +12,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lab::{Component, Interrupt, Lab, NodeIndex, Options, Problem};
+use lab::measure::Measured;
+use lab::{Component, Interrupt, Kubernetes, Lab, NodeIndex, Options, Problem};
 use nix::sys::signal::Signal;
 
-use crate::arguments::{self, LabCommand, Output, Up};
+use crate::arguments::{self, LabCommand, Objects, Output, Up};
 use crate::fail::{Fail, Outcome};
 use crate::get::json;
 use crate::grid;
@@ -27,8 +29,8 @@ pub fn run(arguments: arguments::Lab) -> Result<Outcome, Fail> {
         LabCommand::Up(up) => self::up(&state, &up),
         LabCommand::Status { output } => status::run(&state, output),
         LabCommand::Exec { place, command } => exec(&state, &place, &command),
-        LabCommand::Matrix { output } => matrix(&state, output),
-        LabCommand::Sync => sync(&state),
+        LabCommand::Matrix { output, objects } => matrix(&state, output, &objects),
+        LabCommand::Sync(objects) => sync(&state, &objects),
         LabCommand::Restart(component) => control(&state, &component, Verb::Restart),
         LabCommand::Stop(component) => control(&state, &component, Verb::Stop),
         LabCommand::Start(component) => control(&state, &component, Verb::Start),
@@ -56,7 +58,8 @@ fn bring_up(state: &Path, up: &Up, interrupt: &Interrupt) -> Result<Lab, Fail> {
         family: up.family,
         controllers: up.controllers,
         manifests: up.manifests.clone(),
-        kubernetes: None,
+        kubernetes: up.kubeconfig.clone().map(|kubeconfig| Kubernetes { kubeconfig, join: up.join.clone() }),
+        recorded: up.record,
     };
     let reporter = Reporter::new();
     let lab = Lab::up(&options, interrupt, &|event| reporter.hear(event))?;
@@ -150,9 +153,13 @@ fn exec(state: &Path, place: &str, command: &[std::ffi::OsString]) -> Result<Out
     Err(Fail::Exit(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))
 }
 
-fn matrix(state: &Path, output: Output) -> Result<Outcome, Fail> {
+fn matrix(state: &Path, output: Output, objects: &Objects) -> Result<Outcome, Fail> {
     let interrupt = Interrupt::on_signals()?;
     let mut lab = Lab::open(state)?.interrupted_by(&interrupt);
+    if let Some(objects) = objects::of(&lab, objects)? {
+        let reporter = Reporter::new();
+        return print(&lab.measure_objects(&objects)?, reporter, output);
+    }
     if lab.is_behind()? {
         let reporter = Reporter::new();
         let (unplugged, plugged) = lab.sync(&|event| reporter.hear(event))?;
@@ -167,6 +174,10 @@ fn matrix(state: &Path, output: Output) -> Result<Outcome, Fail> {
 fn measure(lab: &Lab, output: Output) -> Result<Outcome, Fail> {
     let reporter = Reporter::new();
     let measured = lab.measure(&|done, total| reporter.part("probing", done, total))?;
+    print(&measured, reporter, output)
+}
+
+fn print(measured: &Measured, reporter: Reporter, output: Output) -> Result<Outcome, Fail> {
     reporter.finish(&format!("{} probes", measured.probes));
     let differ = measured.differences.len();
     let mut out = std::io::stdout().lock();
@@ -210,11 +221,14 @@ fn measure(lab: &Lab, output: Output) -> Result<Outcome, Fail> {
     Ok(if differ == 0 { Outcome::Expected } else { Outcome::Differences })
 }
 
-fn sync(state: &Path) -> Result<Outcome, Fail> {
+fn sync(state: &Path, objects: &Objects) -> Result<Outcome, Fail> {
     let interrupt = Interrupt::on_signals()?;
     let mut lab = Lab::open(state)?.interrupted_by(&interrupt);
     let reporter = Reporter::new();
-    let (unplugged, plugged) = lab.sync(&|event| reporter.hear(event))?;
+    let (unplugged, plugged) = match objects::of(&lab, objects)? {
+        Some(objects) => lab.run_pods(&objects)?,
+        None => lab.sync(&|event| reporter.hear(event))?,
+    };
     reporter.finish(&format!("{unplugged} pods unplugged, {plugged} plugged"));
     Ok(report(&lab.problems()))
 }

@@ -123,6 +123,25 @@ impl Api {
         self.list(kind, next, PAGE).await
     }
 
+    /// The versions of its group in which the server has a kind, other than the one that is read.
+    pub async fn other_versions(&self, kind: &Kind) -> Result<Vec<String>, Failure> {
+        let group = format!("/apis/{}", kind.group);
+        let found = self.json(Method::GET, &group, None).await?;
+        let mut others = Vec::new();
+        for version in found["versions"].as_array().into_iter().flatten() {
+            let Some(version) = version["version"].as_str().filter(|version| *version != kind.version) else {
+                continue;
+            };
+            let path = format!("{group}/{}", encoded(version));
+            let resources = self.json(Method::GET, &path, None).await?;
+            let mut resources = resources["resources"].as_array().into_iter().flatten();
+            if resources.any(|resource| resource["name"] == kind.plural) {
+                others.push(version.to_owned());
+            }
+        }
+        Ok(others)
+    }
+
     /// Opens a watch: of what changed since `from`, or of everything.
     pub async fn watch(&self, kind: &Kind, from: Option<u64>) -> Result<Watch, Failure> {
         let path =

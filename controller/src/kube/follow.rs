@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::client::{Api, Watch};
 use super::kinds::WATCHED;
-use super::reflector::{Learnt, Reflector, Request};
+use super::reflector::{Failure, Learnt, Reflector, Request};
 
 /// Which list something was learnt from or after; grows with every demand for a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +61,7 @@ pub async fn follow(
                     continue;
                 }
                 Answer::Page(Err(failure)) | Answer::Watch(Err(failure)) => {
+                    let failure = other_versions(&api, kind, failure).await;
                     tracing::debug!(resource = watched.plural, verb = request.verb(), error = %failure, "a request failed");
                     reflector.failed(failure)
                 }
@@ -73,8 +74,8 @@ pub async fn follow(
 }
 
 enum Answer {
-    Page(Result<super::reflector::Page<Seen>, super::reflector::Failure>),
-    Watch(Result<Watch, super::reflector::Failure>),
+    Page(Result<super::reflector::Page<Seen>, Failure>),
+    Watch(Result<Watch, Failure>),
 }
 
 async fn ask(api: &Api, kind: usize, request: &Request) -> Answer {
@@ -84,6 +85,20 @@ async fn ask(api: &Api, kind: usize, request: &Request) -> Answer {
         Request::Probe => Answer::Page(api.list(kind, None, 1).await),
         Request::Stream => Answer::Watch(api.watch(kind, None).await),
         Request::Watch(from) => Answer::Watch(api.watch(kind, Some(*from)).await),
+    }
+}
+
+/// A kind that the server does not have may be there in a version that we do not read: then its objects are not in force,
+/// and somebody has to hear of it.
+async fn other_versions(api: &Api, kind: usize, failure: Failure) -> Failure {
+    let kind = &WATCHED[kind];
+    if failure != Failure::NotFound || !kind.optional {
+        return failure;
+    }
+    match api.other_versions(kind).await {
+        Ok(others) if !others.is_empty() => Failure::OtherVersions(others.join(", ")),
+        // No such group at all, or nobody may ask.
+        _ => failure,
     }
 }
 

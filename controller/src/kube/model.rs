@@ -43,13 +43,12 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Model {
     live: Live,
-    network: Network,
     kinds: Vec<Progress>,
     problems: Vec<Problem>,
     changed: bool,
-    /// Since it was taken last.
+    /// Since something was taken last; before that, everything.
     changes: Vec<Change>,
-    /// It was taken whole.
+    /// It was taken whole: nobody but the owner has it from then on.
     told: bool,
 }
 
@@ -57,7 +56,6 @@ impl Default for Model {
     fn default() -> Self {
         Self {
             live: Live::default(),
-            network: Network::default(),
             kinds: WATCHED.iter().map(|_| Progress::default()).collect(),
             problems: Vec::new(),
             changed: false,
@@ -118,13 +116,7 @@ impl Model {
             revision.changed = revision.contained;
             self.changed = true;
         }
-        for change in changes {
-            let change = change_of(change);
-            if self.told {
-                self.changes.push(change.clone());
-            }
-            self.network.apply(change);
-        }
+        self.changes.extend(changes.into_iter().map(change_of));
         if let Some(problems) = self.live.problems() {
             self.problems = problems.iter().map(told).collect();
             self.changed = true;
@@ -137,18 +129,19 @@ impl Model {
         self.kinds.iter().all(|kind| kind.listed)
     }
 
-    /// The network, when it is complete and different since this was asked last.
-    pub fn take(&mut self) -> Option<&Network> {
-        let taken = self.is_complete() && std::mem::take(&mut self.changed);
-        if taken {
-            self.told = true;
-            self.changes.clear();
-            self.network.prune();
+    /// The network, once, when it is complete. From then on there are changes of it.
+    pub fn take(&mut self) -> Option<Network> {
+        if self.told || !self.is_complete() {
+            return None;
         }
-        taken.then_some(&self.network)
+        (self.told, self.changed) = (true, false);
+        let mut network = Network::default();
+        self.changes.drain(..).for_each(|change| network.apply(change));
+        network.prune();
+        Some(network)
     }
 
-    /// What happened since something was taken last; nothing before it was taken whole.
+    /// What happened since something was taken last, when something did; nothing before it was taken whole.
     pub fn take_changes(&mut self) -> Option<Vec<Change>> {
         let taken = self.told && self.is_complete() && std::mem::take(&mut self.changed);
         taken.then(|| std::mem::take(&mut self.changes))
@@ -200,7 +193,8 @@ impl Model {
             for (verb, (failure, times)) in &progress.failing {
                 // A server that starts forbids everything for a moment.
                 let waits = !matches!(failure, Failure::Forbidden(_)) || progress.listed;
-                if !waits || *times >= TELL_AFTER {
+                let lasts = matches!(failure, Failure::OtherVersions(_));
+                if !waits || lasts || *times >= TELL_AFTER {
                     problems.push(Problem {
                         object: kind.resource(),
                         source: "the API server".into(),
@@ -219,6 +213,11 @@ fn words(kind: &Kind, verb: &str, failure: &Failure) -> String {
         Failure::Forbidden(message) => format!(
             "we may not {verb} {resource} ({message}); grant the verb `{verb}` on {resource} to the controller's account, \
              see deploy/rbac.yaml; what is known of them stays in force"
+        ),
+        Failure::OtherVersions(versions) => format!(
+            "the API server has {resource} in other versions only ({versions}), and this controller reads {}: none of them is in \
+             force; serve {} of it, or install a controller that reads what is served",
+            kind.version, kind.version
         ),
         other => {
             format!("cannot {verb} {resource} ({other}); trying again, what is known of them stays in force")

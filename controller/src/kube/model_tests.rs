@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use network::NamespacedName;
+
 use super::super::reflector::Failure;
 use super::*;
 
@@ -69,14 +71,17 @@ fn a_revision_moves_with_what_changed_and_what_is_contained_with_all() {
     model.learn(pods, Learnt::There(pod("a", json!({"app": "x"})), 30));
     assert_eq!(revision(&model), Revision { changed: 30, contained: 30 });
     let told = model.take_changes().unwrap();
-    let (network, shop) = (&model.network, "shop".to_owned());
-    let (labels, pod_a) = (network.namespaces[&shop].clone(), network.pods.values().next().unwrap().clone());
-    assert_eq!(pod_a.labels["app"], "x");
     // A pod tells of its namespace too, which need not be an object of its own.
-    assert_eq!(told, [Change::Namespace(shop, labels), Change::Pod(pod_a)]);
+    let [Change::Namespace(shop, _), Change::Pod(pod_a)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((shop.as_str(), pod_a.labels["app"].as_str()), ("shop", "x"));
     assert!(model.take_changes().is_none());
     model.learn(pods, Learnt::Gone(pod("a", json!({})), 31));
-    assert_eq!((revision(&model).changed, model.take().unwrap().pods.len()), (31, 0));
+    assert_eq!(revision(&model).changed, 31);
+    assert_eq!(
+        model.take_changes().unwrap().last(),
+        Some(&Change::PodGone(NamespacedName::new("shop", "a")))
+    );
+    assert!(model.take().is_none(), "nobody but the owner has it");
 }
 
 #[test]
@@ -118,9 +123,16 @@ fn a_kind_that_comes_later_is_taken_and_one_that_goes_takes_its_objects_along() 
         json!({"metadata": {"name": "p"}, "spec": {"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}}}),
     );
     model.learn(policies, Learnt::All(vec![policy], 40));
-    assert_eq!(model.take().unwrap().policies.len(), 1);
+    assert!(matches!(model.take_changes().unwrap().as_slice(), [Change::Policy(..)]));
+    // Its objects are in another version now: they are gone, and that is told.
     model.learn(policies, Learnt::NoSuchKind);
-    assert_eq!(model.take().unwrap().policies.len(), 0);
+    assert!(matches!(model.take_changes().unwrap().as_slice(), [Change::PolicyGone(_)]));
+    model.learn(policies, Learnt::Failed("list", Failure::OtherVersions("v1alpha1".into()), 1));
+    let problems = model.failing();
+    assert!(problems[0].message.contains("other versions only (v1alpha1)"), "{problems:?}");
+    assert!(problems[0].message.contains("reads v1alpha2"), "{problems:?}");
+    model.learn(policies, Learnt::Succeeded("list"));
+    assert_eq!(model.failing(), []);
 }
 
 #[test]
@@ -181,5 +193,5 @@ fn the_same_objects_come_to_the_same_network_as_manifests() {
     let (network, problems) = crate::manifests::Translate::translate(&crate::translate::Objects, &files);
     assert_eq!((problems, model.understood()), (vec![], vec![]));
     assert_eq!(network.policies.len() + network.services.len(), 3);
-    assert_eq!(*model.take().unwrap(), network);
+    assert_eq!(model.take().unwrap(), network);
 }

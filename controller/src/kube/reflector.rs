@@ -97,6 +97,9 @@ pub enum Failure {
     /// 404.
     #[error("the server does not have this kind")]
     NotFound,
+    /// 404 for our version, but the server has the kind in these.
+    #[error("the server has this kind in other versions only: {0}")]
+    OtherVersions(String),
     /// 400, 422: the server does not know what was asked for.
     #[error("the server refuses the request: {0}")]
     Refused(String),
@@ -291,13 +294,18 @@ impl<T> Reflector<T> {
                 self.back_off(None);
             }
             (_, Failure::NotFound) if self.optional => {
-                if !matches!(self.state, State::Absent) {
+                if !matches!(self.state, State::Absent) || self.failures > 0 {
                     learnt.push(Learnt::NoSuchKind);
                 }
-                self.state = State::Absent;
-                self.failures = 0;
-                self.wait = LOOK_AGAIN;
+                self.absent(0);
                 return learnt;
+            }
+            (_, Failure::OtherVersions(_)) if self.optional => {
+                if !matches!(self.state, State::Absent) {
+                    learnt.push(Learnt::NoSuchKind);
+                    self.failures = 0;
+                }
+                self.absent(self.failures.saturating_add(1));
             }
             (State::Streaming { .. }, Failure::Refused(_)) => {
                 self.streams = false;
@@ -326,6 +334,10 @@ impl<T> Reflector<T> {
         }
         learnt.push(Learnt::Failed(verb, failure, self.failures));
         learnt
+    }
+
+    fn absent(&mut self, failures: u32) {
+        (self.state, self.failures, self.wait) = (State::Absent, failures, LOOK_AGAIN);
     }
 
     fn back_off(&mut self, after: Option<Duration>) {

@@ -157,5 +157,14 @@ fn an_optional_kind_is_looked_for_again_and_a_builtin_one_is_a_failure() {
     // Its definition is deleted: the watch ends, the list is not found.
     policies.ended(Duration::from_secs(5));
     assert_eq!(policies.failed(Failure::NotFound), [Learnt::NoSuchKind]);
+    // It comes back in another version, which is told, and goes again.
+    let other = || Failure::OtherVersions("v1alpha1".into());
+    assert_eq!(policies.failed(other()), [Learnt::Failed("list", other(), 1)]);
+    assert_eq!(policies.next(), (LOOK_AGAIN, Request::List(None)));
+    assert_eq!(policies.failed(other()), [Learnt::Failed("list", other(), 2)]);
+    assert_eq!(policies.failed(Failure::NotFound), [Learnt::NoSuchKind]);
+    assert_eq!(policies.page(page(&["p"], 9, None))[1], Learnt::All(vec!["p"], 9));
+    policies.ended(Duration::from_secs(5));
+    assert_eq!(policies.failed(other()), [Learnt::NoSuchKind, Learnt::Failed("list", other(), 1)]);
     assert_eq!(listing().failed(Failure::NotFound), [Learnt::Failed("list", Failure::NotFound, 1)]);
 }

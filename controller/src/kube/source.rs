@@ -219,13 +219,8 @@ impl Source {
             let changes = Changes { epoch: Some(epoch), revisions, changes, problems };
             self.owner.tell(Event::Changes(changes)).await?;
         } else if let Some(network) = self.model.take() {
-            let snapshot = Snapshot {
-                epoch: Some(epoch),
-                revisions,
-                network: network.clone(),
-                problems,
-                ..Snapshot::default()
-            };
+            let snapshot =
+                Snapshot { epoch: Some(epoch), revisions, network, problems, ..Snapshot::default() };
             self.owner.tell(Event::Snapshot(snapshot)).await?;
         }
         self.progress().await

@@ -34,11 +34,13 @@ pub struct Settings {
     pub controllers: u8,
     /// Rights that the controller's user does not get: `(resource, verb)`.
     pub withheld: Vec<(&'static str, &'static str)>,
+    /// Controllers write down what happens to them.
+    pub recorded: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { controllers: 1, withheld: Vec::new() }
+        Self { controllers: 1, withheld: Vec::new(), recorded: false }
     }
 }
 
@@ -89,6 +91,7 @@ impl Stage {
         let kubeconfig = kubeconfig(&control, &cut, folder.path());
         let mut options = lab::Options::new(folder.path().join("lab"), binaries());
         options.controllers = settings.controllers;
+        options.recorded = settings.recorded;
         options.kubernetes = Some(Kubernetes { kubeconfig, join: Some(control.namespace()) });
         let lab = match Lab::up(&options, &Interrupt::default(), &say) {
             Ok(lab) => lab.down_on_drop(),
@@ -225,6 +228,9 @@ fn grant(control: &ControlPlane, withheld: &[(&str, &str)]) {
         .collect();
     let all = ["get", "list", "watch", "create", "update", "patch"];
     rules.push(json!({"apiGroups": [""], "resources": ["configmaps", "secrets", "events"], "verbs": all}));
+    rules.push(json!({
+        "apiGroups": ["policy.networking.k8s.io"], "resources": ["clusternetworkpolicies/status"], "verbs": ["patch"],
+    }));
     rules.push(json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": all}));
     rules.push(json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": all}));
     rules.push(
