@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use crate::model::Network;
 use crate::name::NodeName;
-use crate::policy::{Direction, IpBlock, Peers, Policy, PortMatch, Ports, Rule, Tier};
-use crate::protocol::Protocol;
+use crate::policy::{Direction, IpBlock, Peers, Policy, Tier};
 use crate::selector::SetId;
 
 use super::bunch::Bunch;
+use super::docket::Docket;
 use super::ends::{Ends, Party};
-use super::judge::Asked;
+
 use super::{Altered, BOTH};
 
 /// The subjects of one direction, by what is asked about them.
@@ -22,6 +22,8 @@ pub(super) struct Classes<'n> {
     pub(super) all: Vec<Class<'n>>,
     /// The class of every end; none for those that are no subjects.
     of: Vec<Option<u32>>,
+    /// All that have a class, sorted.
+    subjects: Bunch,
 }
 
 /// Subjects of one family that are alike before, and alike after.
@@ -31,7 +33,7 @@ pub(super) struct Class<'n> {
     /// One of them.
     pub(super) example: u32,
     /// The policies that are asked, before and after.
-    pub(super) asked: [Asked<'n>; 2],
+    pub(super) dockets: Rc<[Docket<'n>; 2]>,
     /// Its nodes before and after, when they are not the same.
     pub(super) moved: Option<[Option<NodeName>; 2]>,
     /// What is asked is not the same.
@@ -44,23 +46,6 @@ fn speaks(policy: &Policy, direction: Direction) -> bool {
         Tier::NetworkPolicy => policy.isolates.of(direction),
         Tier::Admin | Tier::Baseline => policy.rules.iter().any(|rule| rule.direction == direction),
     }
-}
-
-fn rules<'n>(asked: &Asked<'n>, direction: Direction) -> impl Iterator<Item = &'n Rule> {
-    asked.iter().flat_map(|policy| policy.rules.iter()).filter(move |rule| rule.direction == direction)
-}
-
-/// The port names that rules say.
-fn names<'n>(asked: &Asked<'n>, direction: Direction) -> BTreeSet<(&'n str, Protocol)> {
-    let matches = rules(asked, direction).filter_map(|rule| match &rule.ports {
-        Ports::Any => None,
-        Ports::Some(matches) => Some(matches),
-    });
-    let named = matches.flatten().filter_map(|port| match port {
-        PortMatch::Range(_) => None,
-        PortMatch::Named { protocol, name } => Some((name.as_str(), *protocol)),
-    });
-    named.collect()
 }
 
 impl<'n> Classes<'n> {
@@ -97,16 +82,18 @@ impl<'n> Classes<'n> {
             let moved = (was.node != is.node).then(|| [was.node.clone(), is.node.clone()]);
             alike.entry((heard, moved, ends.get(number).address[0].is_ipv4())).or_default().push(number);
         }
-        let mut classes = Self { direction, all: Vec::new(), of: vec![None; ends.len()] };
+        let mut subjects: Vec<u32> = alike.values().flatten().copied().collect();
+        subjects.sort_unstable();
+        let (of, subjects) = (vec![None; ends.len()], Bunch::only(subjects));
+        let mut classes = Self { direction, all: Vec::new(), of, subjects };
         let mut alike: Vec<_> = alike.into_iter().collect();
         alike.sort_by_key(|(_, members)| members[0]);
         for ((heard, moved, _), members) in alike {
-            let asked = heard.map(|heard| {
-                let mut asked: Asked<'n> = heard.iter().flat_map(|set| sets[*set as usize].clone()).collect();
-                asked.sort_by_key(|policy| (policy.tier, policy.priority, &policy.id));
-                asked
+            let dockets = heard.map(|heard| {
+                let policies = heard.iter().flat_map(|set| sets[*set as usize].iter().copied());
+                Docket::of(policies.collect(), direction)
             });
-            classes.add(ends, asked, moved, members, altered);
+            classes.add(ends, Rc::new(dockets), moved, members, altered);
         }
         classes
     }
@@ -115,15 +102,15 @@ impl<'n> Classes<'n> {
     fn add(
         &mut self,
         ends: &Ends<'n>,
-        asked: [Asked<'n>; 2],
+        dockets: Rc<[Docket<'n>; 2]>,
         moved: Option<[Option<NodeName>; 2]>,
         members: Vec<u32>,
         altered: &Altered<'n>,
     ) {
-        let ids = |time: usize| asked[time].iter().map(|policy| &policy.id);
+        let ids = |time: usize| dockets[time].policies.iter().map(|policy| &policy.id);
         let is_altered = !ids(0).eq(ids(1)) || ids(0).any(|id| altered.is_altered(id, self.direction));
         let names: BTreeSet<_> = match self.direction {
-            Direction::Ingress => asked.iter().flat_map(|asked| names(asked, self.direction)).collect(),
+            Direction::Ingress => dockets.iter().flat_map(Docket::names).collect(),
             Direction::Egress => BTreeSet::new(),
         };
         let numbers = |number: u32, time: usize| -> Vec<BTreeSet<u16>> {
@@ -142,7 +129,7 @@ impl<'n> Classes<'n> {
             self.all.push(Class {
                 ends: Bunch::only(members).canonical(&ends.family(example)),
                 example,
-                asked: asked.clone(),
+                dockets: dockets.clone(),
                 is_altered: is_altered || numbers[0] != numbers[1] || moved.is_some(),
                 moved: moved.clone(),
             });
@@ -156,14 +143,14 @@ impl<'n> Classes<'n> {
     /// Takes a bunch of ends to pieces: by class, and those that are no subjects.
     pub(super) fn split(&self, universe: &Range<u32>, bunch: &Bunch) -> Vec<(Option<usize>, Bunch)> {
         let mut parts = Vec::new();
-        let mut rest = bunch.clone();
+        let rest;
         if bunch.complement {
             for (number, class) in self.all.iter().enumerate() {
                 if universe.contains(&class.example) {
                     parts.push((Some(number), bunch.intersection(&class.ends)));
-                    rest = rest.minus(&class.ends);
                 }
             }
+            rest = bunch.minus(&Bunch::within(&self.subjects.listed, universe));
         } else {
             let mut by_class: BTreeMap<Option<usize>, Vec<u32>> = BTreeMap::new();
             for end in &bunch.listed {
@@ -219,8 +206,8 @@ impl<'a, 'n> Partitions<'a, 'n> {
         };
         for time in BOTH {
             let (mut sets, mut blocks): (BTreeSet<SetId>, BTreeSet<&IpBlock>) = Default::default();
-            for rule in rules(&class.asked[time], direction) {
-                if let Peers::Some { sets: named, blocks: prefixes } = &rule.peers {
+            for (peers, _) in class.dockets[time].terms() {
+                if let Peers::Some { sets: named, blocks: prefixes } = peers {
                     sets.extend(named);
                     blocks.extend(prefixes);
                 }
@@ -232,7 +219,7 @@ impl<'a, 'n> Partitions<'a, 'n> {
                 mark(&self.ends.inside(time, block));
             }
             if direction == Direction::Egress {
-                for (name, protocol) in names(&class.asked[time], direction) {
+                for (name, protocol) in class.dockets[time].names() {
                     let mut by_number: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
                     for end in self.ends.declaring(time, name, protocol) {
                         for number in self.ends.get(*end).party[time].numbers(name, protocol) {

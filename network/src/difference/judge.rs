@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 
 use crate::model::{NO_LABELS, Network};
-use crate::policy::{Action, Direction, Peers, Policy, PolicyId, PortMatch, Ports, Rule, Tier};
+use crate::policy::{Action, Direction, Peers, Policy, PolicyId, PortMatch, Ports, Rule};
 use crate::port_set::PortSet;
 use crate::protocol::PortRange;
 use crate::selector::Selector;
 
+use super::Altered;
+use super::docket::{Docket, Owner};
 use super::ends::{End, Party};
 
-/// The policies that select an end, in the order in which they are asked.
-pub(super) type Asked<'n> = Vec<&'n Policy>;
+/// Deciders that are named of those who decide the same, at most; those that the change is about first.
+const MOST_DECIDERS: usize = 32;
 
 /// A rule or an isolation that decides.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,15 +27,15 @@ pub struct Decider {
     pub rule: Option<u32>,
 }
 
-/// Told of a decision: whose (of which rule, or of nobody), about which ports, and whether they pass.
-type Tell<'t, 'n> = dyn FnMut((&[&'n Policy], Option<u32>), &PortSet, bool) + 't;
+/// Told of a decision: whose (nobody's when no policy has a say), about which ports, and whether they pass.
+type Tell<'t, 'n> = dyn FnMut(&[Owner<'n>], &PortSet, bool) + 't;
 
 /// One direction of a connection between two ends at one time.
 pub(super) struct Question<'a, 'n> {
     pub(super) network: &'n Network,
     pub(super) time: usize,
     pub(super) direction: Direction,
-    pub(super) asked: &'a Asked<'n>,
+    pub(super) docket: &'a Docket<'n>,
     pub(super) subject: &'a End<'n>,
     pub(super) peer: &'a End<'n>,
     /// The peer is the subject's own node.
@@ -52,87 +54,93 @@ impl<'n> Question<'_, 'n> {
         passes
     }
 
-    /// Who decides about any of these ports.
-    pub(super) fn deciders(&self, about: &PortSet, allowing: bool) -> BTreeSet<Decider> {
-        let mut deciders = BTreeSet::new();
-        self.walk(&mut |(policies, rule): (&[&Policy], Option<u32>), ports, allowed| {
+    /// Who decides about any of these ports; of very many only some.
+    pub(super) fn deciders(
+        &self,
+        about: &PortSet,
+        allowing: bool,
+        altered: &Altered<'n>,
+    ) -> BTreeSet<Decider> {
+        let mut found: Vec<Owner<'n>> = Vec::new();
+        self.walk(&mut |owners, ports, allowed| {
             if allowed == allowing && !ports.intersection(about).is_empty() {
-                deciders.extend(policies.iter().map(|policy| Decider {
-                    policy: policy.id.clone(),
-                    direction: self.direction,
-                    rule,
-                }));
+                found.extend(owners);
             }
         });
-        deciders
+        if found.len() > MOST_DECIDERS {
+            found.sort_by_key(|(policy, rule)| {
+                (!altered.is_altered(&policy.id, self.direction), &policy.id, *rule)
+            });
+            found.truncate(MOST_DECIDERS);
+        }
+        let decider = |(policy, rule): Owner<'n>| Decider {
+            policy: policy.id.clone(),
+            direction: self.direction,
+            rule,
+        };
+        found.into_iter().map(decider).collect()
     }
 
     /// Tells of every decision. Ports that several rules of NetworkPolicies allow are told for each.
     fn walk(&self, tell: &mut Tell<'_, 'n>) {
-        let rest = self.ordered(Tier::Admin, PortSet::all(), tell);
+        let rest = self.ordered(&self.docket.admin, PortSet::all(), tell);
         if rest.is_empty() {
             return;
         }
-        let isolating: Vec<&Policy> = self
-            .asked
-            .iter()
-            .copied()
-            .filter(|policy| policy.tier == Tier::NetworkPolicy && policy.isolates.of(self.direction))
-            .collect();
-        if isolating.is_empty() {
-            let rest = self.ordered(Tier::Baseline, rest, tell);
-            return tell((&[], None), &rest, true);
+        if self.docket.isolating.is_empty() {
+            let rest = self.ordered(&self.docket.baseline, rest, tell);
+            return tell(&[], &rest, true);
         }
         if self.own_node {
-            return tell((&[], None), &rest, true);
+            return tell(&[], &rest, true);
         }
         let mut denied = rest.clone();
-        for policy in &isolating {
-            for rule in self.matching(policy) {
-                let allowed = rest.intersection(&self.ports(rule));
+        for rule in &self.docket.allowing {
+            if self.is_peer(rule.peers) {
+                let allowed = rest.intersection(&self.ports(rule.ports));
                 if !allowed.is_empty() {
                     denied = denied.minus(&allowed);
-                    tell((&[policy], Some(rule.index)), &allowed, true);
+                    tell(&rule.owners, &allowed, true);
                 }
             }
         }
         if !denied.is_empty() {
-            tell((&isolating, None), &denied, false);
+            tell(&self.docket.isolating, &denied, false);
         }
     }
 
     /// A tier in which the first rule that matches decides; what it leaves to the next.
-    fn ordered(&self, tier: Tier, of: PortSet, tell: &mut Tell<'_, 'n>) -> PortSet {
+    fn ordered(&self, rules: &[(&'n Policy, &'n Rule)], of: PortSet, tell: &mut Tell<'_, 'n>) -> PortSet {
         let (mut undecided, mut passed_on) = (of, PortSet::none());
-        for policy in self.asked.iter().filter(|policy| policy.tier == tier) {
-            for rule in self.matching(policy) {
-                let decided = undecided.intersection(&self.ports(rule));
-                if decided.is_empty() {
-                    continue;
-                }
-                undecided = undecided.minus(&decided);
-                match rule.action {
-                    Action::Accept => tell((&[policy], Some(rule.index)), &decided, true),
-                    Action::Deny => tell((&[policy], Some(rule.index)), &decided, false),
-                    Action::Pass => passed_on = passed_on.union(&decided),
-                }
+        for (policy, rule) in rules {
+            if undecided.is_empty() {
+                break;
+            }
+            if !self.is_peer(&rule.peers) {
+                continue;
+            }
+            let decided = undecided.intersection(&self.ports(&rule.ports));
+            if decided.is_empty() {
+                continue;
+            }
+            undecided = undecided.minus(&decided);
+            match rule.action {
+                Action::Accept => tell(&[(policy, Some(rule.index))], &decided, true),
+                Action::Deny => tell(&[(policy, Some(rule.index))], &decided, false),
+                Action::Pass => passed_on = passed_on.union(&decided),
             }
         }
         undecided.union(&passed_on)
     }
 
-    /// The rules of this direction whose peers the peer is one of, in their order.
-    fn matching<'q>(&'q self, policy: &'n Policy) -> impl Iterator<Item = &'n Rule> + 'q {
-        let mut rules: Vec<&Rule> =
-            policy.rules.iter().filter(|rule| rule.direction == self.direction).collect();
-        rules.sort_by_key(|rule| rule.index);
-        rules.into_iter().filter(|rule| match &rule.peers {
+    fn is_peer(&self, peers: &Peers) -> bool {
+        match peers {
             Peers::Any => true,
             Peers::Some { sets, blocks } => {
                 blocks.iter().any(|block| block.contains(self.peer.address[self.time]))
                     || sets.iter().filter_map(|id| self.network.selectors.get(id)).any(|set| self.is_in(set))
             }
-        })
+        }
     }
 
     fn is_in(&self, selector: &Selector) -> bool {
@@ -146,8 +154,8 @@ impl<'n> Question<'_, 'n> {
         }
     }
 
-    fn ports(&self, rule: &Rule) -> PortSet {
-        let Ports::Some(matches) = &rule.ports else { return PortSet::all() };
+    fn ports(&self, ports: &Ports) -> PortSet {
+        let Ports::Some(matches) = ports else { return PortSet::all() };
         let destination = match self.direction {
             Direction::Ingress => self.subject,
             Direction::Egress => self.peer,

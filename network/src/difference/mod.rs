@@ -7,6 +7,7 @@
 
 mod bunch;
 mod classes;
+mod docket;
 mod ends;
 mod groups;
 mod judge;
@@ -156,6 +157,7 @@ pub fn connectivity(before: &Network, after: &Network) -> Connectivity {
     let mut survey = Survey {
         networks,
         ends: &ends,
+        altered: &altered,
         changed,
         partitions: Partitions::new(networks, &ends),
         collected: groups::Collected::new(&ends),
@@ -213,11 +215,9 @@ fn blocks<'n>(classes: &[Classes<'n>; 2], changed: &[u32]) -> BTreeSet<&'n IpBlo
         let asked: BTreeSet<usize> = concerned.iter().filter_map(|end| classes.class_of(*end)).collect();
         let altered = (0..classes.all.len()).filter(|class| classes.all[*class].is_altered);
         for class in altered.chain(asked).collect::<BTreeSet<_>>() {
-            for policy in classes.all[class].asked.iter().flatten() {
-                for rule in policy.rules.iter().filter(|rule| rule.direction == classes.direction) {
-                    if let Peers::Some { blocks: named, .. } = &rule.peers {
-                        blocks.extend(named);
-                    }
+            for (peers, _) in classes.all[class].dockets.iter().flat_map(|docket| docket.terms()) {
+                if let Peers::Some { blocks: named, .. } = peers {
+                    blocks.extend(named);
                 }
             }
         }
@@ -229,6 +229,7 @@ fn blocks<'n>(classes: &[Classes<'n>; 2], changed: &[u32]) -> BTreeSet<&'n IpBlo
 struct Survey<'a, 'n> {
     networks: [&'n Network; 2],
     ends: &'a Ends<'n>,
+    altered: &'a Altered<'n>,
     changed: Vec<u32>,
     partitions: Partitions<'a, 'n>,
     collected: groups::Collected<'a, 'n>,
@@ -318,7 +319,7 @@ impl<'a, 'n> Survey<'a, 'n> {
             network: self.networks[time],
             time,
             direction,
-            asked: &class.asked[time],
+            docket: &class.dockets[time],
             subject: self.ends.get(subject),
             peer: self.ends.get(peer),
             own_node,
@@ -382,7 +383,7 @@ impl<'a, 'n> Survey<'a, 'n> {
                 let question =
                     self.question(classes.direction, class, pair, (time, is_node && nodes[0] == nodes[1]));
                 for allows in [true, false] {
-                    let found = question.deciders(&about, allows);
+                    let found = question.deciders(&about, allows, self.altered);
                     deciders[time].extend(found.into_iter().map(|decider| (decider, allows)));
                 }
             }
