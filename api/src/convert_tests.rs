@@ -169,7 +169,10 @@ fn service() -> impl Strategy<Value = Service> {
 fn view() -> impl Strategy<Value = NodeView> {
     (vec(node(), 0..4), vec(pod(), 0..4), vec(set(), 0..4), vec(policy(), 0..4), vec(service(), 0..3))
         .prop_map(|(nodes, pods, sets, policies, services)| NodeView {
-            services: services.into_iter().map(|service| (service.key.clone(), service)).collect(),
+            services: services
+                .into_iter()
+                .map(|service| (service.key.clone(), std::sync::Arc::new(service)))
+                .collect(),
             nodes: nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
             pods: pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect(),
             sets: sets.into_iter().map(|set| (set.id, set)).collect(),

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::sync::Arc;
+
 use network::NodeView;
 
 use crate::convert::{self, Malformed};
@@ -136,7 +138,7 @@ fn insert(view: &mut NodeView, resource: Resource) -> bool {
         Resource::AddressSet(set) => put(&mut view.sets, set.id, set),
         Resource::Policy(policy) => put(&mut view.policies, policy.id.clone(), policy),
         Resource::LocalPod(pod) => put(&mut view.pods, pod.key.clone(), pod),
-        Resource::Service(service) => put(&mut view.services, service.key.clone(), service),
+        Resource::Service(service) => put(&mut view.services, service.key.clone(), Arc::new(service)),
     }
 }
 

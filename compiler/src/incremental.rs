@@ -3,10 +3,12 @@
 //! ([`crate::stream`]) is the oracle: after any sequence of changes both say the same, which is tested.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
-use network::{Node, NodeName, PolicyId, SetId};
+use network::{NamespacedName, Node, NodeName, PolicyId, Service, SetId};
 
 use crate::input::{LocalPort, NodeConfig, PortRef};
+use crate::pipeline::service::{self, Services};
 use crate::pipeline::{self, Context};
 use crate::policy::{self, Kept, Members, Narrow, Now, STAGES, Stage, StageChanges, Stages, Subjects, Why};
 use crate::program::{Flow, FlowKey};
@@ -73,6 +75,7 @@ struct Last {
     /// Nothing that makes flows of nodes and ports stood twice.
     distinct: bool,
     closed: BTreeSet<PolicyId>,
+    services: BTreeMap<NamespacedName, Arc<Service>>,
     members: Kept,
     stages: Vec<Stage>,
     refused: BTreeMap<PolicyId, String>,
@@ -143,6 +146,7 @@ impl Compiler {
             ports,
             distinct,
             closed: input.closed.clone(),
+            services: if input.config.services { input.view.services.clone() } else { BTreeMap::new() },
             members,
             stages,
             refused,
@@ -186,6 +190,10 @@ fn everything(context: &Context<'_>, now: &Now<'_>, stages: &[(Stage, Why<'_>)],
     }
     for port in context.ports {
         pipeline::port(port, context.is_admitted(port), out);
+    }
+    let services = Services::of(context);
+    for service in service::balanced(context) {
+        service::service(context, &services, service, out);
     }
     policy::not_pods(out);
     for (own, isolation) in &now.subjects.isolated {
@@ -272,6 +280,7 @@ impl Last {
         let mut come = Come { out, keys: BTreeSet::new() };
         self.nodes(context, &mut before, &mut come);
         self.ports(context, &touched.renumbered, &mut before, &mut come);
+        self.services(context, &mut before, &mut come);
         self.isolated(context, now.subjects, &mut before, &mut come);
         for (old, stage, changes, narrow) in &differences {
             old.keys(&self.members, &changes.gone, narrow, &mut before.0);
@@ -332,6 +341,28 @@ impl Last {
             }
             old.into_iter().for_each(|(port, ok)| pipeline::port(port, ok, &mut Out::new(before)));
             new.into_iter().for_each(|(port, ok)| pipeline::port(port, ok, &mut Out::new(come)));
+        }
+    }
+
+    fn services(&self, context: &Context<'_>, before: &mut Keys, come: &mut Come<'_>) {
+        let new = &context.input.view.services;
+        let unchanged = |(key, service): (&NamespacedName, &Arc<Service>)| {
+            new.get(key).is_some_and(|now| Arc::ptr_eq(now, service) || now == service)
+        };
+        if !context.config.services
+            || (self.services.len() == new.len() && self.services.iter().all(unchanged))
+        {
+            return;
+        }
+        let (was, is) = (Services::among(self.services.values()), Services::of(context));
+        for key in self.services.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+            let (old, now) = (self.services.get(key), new.get(key));
+            if old == now && old.is_none_or(|service| was.same(&is, service)) {
+                continue;
+            }
+            // What a Service's flows depend on beside the others (this node) is as it was.
+            old.into_iter().for_each(|old| service::service(context, &was, old, &mut Out::new(before)));
+            now.into_iter().for_each(|now| service::service(context, &is, now, &mut Out::new(come)));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use network::{Mac, NamespacedName, NodeName};
+use network::{Cidr, Mac, NamespacedName, NodeName};
 use serde::{Deserialize, Serialize};
 
 /// How a node is set up. Constant while an agent runs, but for the underlay's MTU.
@@ -24,6 +24,10 @@ pub struct NodeConfig {
     pub masquerade: bool,
     /// Flows that the rules of policies may take at most; what does not fit is refused.
     pub flow_budget: usize,
+    /// Whether the switch balances Services; somebody else does when not.
+    pub services: bool,
+    /// The node addresses that answer for node ports, by prefix; none: all of them.
+    pub node_port_addresses: Vec<Cidr>,
 }
 
 /// Flows of policies that a node takes unless it is told otherwise.
@@ -41,7 +45,15 @@ impl NodeConfig {
             tunnel: "ferrule-gnv0".into(),
             masquerade: true,
             flow_budget: FLOW_BUDGET,
+            services: true,
+            node_port_addresses: Vec::new(),
         }
+    }
+
+    /// Whether an address of a node answers for node ports.
+    pub fn has_node_ports(&self, address: IpAddr) -> bool {
+        let listed = &self.node_port_addresses;
+        listed.is_empty() || listed.iter().any(|range| range.contains(address))
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Owner {
     Pipeline,
     /// A node.
     Node(NodeName),
+    /// A Service.
+    Service(NamespacedName),
     /// A pod's port.
     Pod(NamespacedName),
     /// An attachment without a pod's name, by its interface.
@@ -48,6 +50,7 @@ impl fmt::Display for Owner {
         match self {
             Self::Pipeline => f.write_str("pipeline"),
             Self::Node(name) => write!(f, "Node {name}"),
+            Self::Service(key) => write!(f, "Service {key}"),
             Self::Pod(key) => write!(f, "Pod {key}"),
             Self::Attachment(interface) => write!(f, "attachment {interface}"),
             Self::Rule { policy, direction, index } => write!(f, "{policy} {}[{index}]", word(*direction)),

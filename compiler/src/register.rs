@@ -38,12 +38,30 @@ slots! {
     QUESTION = REG0[6, 1];
     /// The packet belongs to an SCTP association that a later policy blocked.
     SCTP_BLOCKED = REG0[7, 1];
+    /// It leaves where it came from, which the switch does only when it is told.
+    HAIRPIN = REG0[8, 1];
+    /// It asks a node for something, perhaps for a node port.
+    TO_NODE = REG0[9, 1];
+    /// The client was given its endpoint before.
+    AFFINE = REG0[10, 1];
+    /// Its source is to be rewritten, or replies would miss this node.
+    MASK_SOURCE = REG0[11, 1];
     /// OpenFlow port to leave by.
     OUT_PORT = REG1[0, 32];
     /// Scratch of the ARP responder.
     SCRATCH = REG2[0, 32];
+    /// Which backend of a Service a new connection asks for.
+    SERVICE = REG3[0, 32];
+    /// The place of the chosen endpoint among the backend's.
+    INDEX = REG4[0, 16];
+    /// The chosen endpoint.
+    ENDPOINT = REG5[0, 32];
     /// The connection is blocked: a policy that came later denies it.
     CT_BLOCKED = CT_MARK[0, 1];
+    /// The connection was translated and no policy was asked yet.
+    CT_UNJUDGED = CT_MARK[1, 1];
+    /// The connection is one to a Service.
+    CT_SERVICE = CT_MARK[2, 1];
     /// Layout of the mark; a future layout must not misread an old entry.
     CT_VERSION = CT_MARK[28, 4];
 }
@@ -53,6 +71,9 @@ pub const CT_LAYOUT: u64 = 1;
 
 /// Connection tracking zone of pod traffic; never zone 0, which the host's netfilter uses.
 pub const ZONE: u16 = 0xfe01;
+
+/// Connection tracking zone of rewritten sources.
+pub const SNAT_ZONE: u16 = 0xfe02;
 
 /// The geneve virtual network identifier of the pod network.
 pub const VNI: u64 = 0xfe;

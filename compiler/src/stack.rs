@@ -5,15 +5,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use network::service::Frontend;
 use network::{Cidr, Mac, Node};
 
 use crate::host::{HostState, InterfaceAddress, Link, Neighbour, Route};
 use crate::pipeline::Context;
+use crate::pipeline::service::{self, Services};
 
 /// The router as the host's next hop: reached by a permanent neighbour entry, so it needs no answer on the wire.
 pub const NEXT_HOP_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 254, 1);
 /// The same for IPv6.
 pub const NEXT_HOP_IPV6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// The name by which the host knows all of its node ports.
+pub(crate) fn node_port_address(ipv4: bool) -> IpAddr {
+    stand_in(ipv4, 2)
+}
+
+/// The name by which the host knows an external address of a Service that is its own.
+pub(crate) fn own_external_address(ipv4: bool) -> IpAddr {
+    stand_in(ipv4, 3)
+}
+
+/// Who speaks to the host on behalf of a client that came from the host.
+pub(crate) fn hairpin_address(ipv4: bool) -> IpAddr {
+    stand_in(ipv4, 4)
+}
+
+/// Addresses that nobody has, routed to the switch: link-local for IPv4, a unique local prefix of our own for IPv6, whose
+/// link-local addresses cannot be routed.
+fn stand_in(ipv4: bool, number: u8) -> IpAddr {
+    if ipv4 {
+        Ipv4Addr::new(169, 254, 254, number).into()
+    } else {
+        Ipv6Addr::new(0xfd66, 0x6572, 0x7275, 0x6c65, 0, 0, 0, number.into()).into()
+    }
+}
 
 pub(crate) fn build(context: &Context<'_>, mtu: u32) -> HostState {
     let Some(own) = context.own else { return HostState::default() };
@@ -27,12 +54,38 @@ pub(crate) fn build(context: &Context<'_>, mtu: u32) -> HostState {
     for range in context.pod_cidrs() {
         host.routes.insert(route(own, *range, device.clone()));
     }
+    let services = Services::of(context);
+    for address in service_addresses(context, own, &services) {
+        host.routes.insert(route(own, Cidr::host(address), device.clone()));
+    }
     for via in host.routes.iter().filter_map(|route| route.via).collect::<BTreeSet<_>>() {
         host.neighbours.insert(Neighbour { device: device.clone(), address: via, mac: Mac::ROUTER });
     }
     host.sysctls = sysctls(own, &device);
-    host.nftables = nftables(context, own);
+    host.nftables = nftables(context, own, &services);
     host
+}
+
+/// What the host sends to the switch because it asks for a Service.
+fn service_addresses(context: &Context<'_>, own: &Node, services: &Services<'_>) -> BTreeSet<IpAddr> {
+    let families: BTreeSet<bool> = own.pod_cidrs.iter().map(Cidr::is_ipv4).collect();
+    let of_nodes: BTreeSet<IpAddr> =
+        context.nodes.values().flat_map(|node| node.addresses.iter().copied()).collect();
+    let mut addresses: BTreeSet<IpAddr> = service::balanced(context)
+        .flat_map(|service| services.frontends(service))
+        .filter_map(|(frontend, _)| match frontend {
+            Frontend::Address(address) => Some(address),
+            Frontend::NodePort { .. } => None,
+        })
+        .filter(|address| families.contains(&address.is_ipv4()) && !of_nodes.contains(address))
+        .collect();
+    if context.config.services {
+        for ipv4 in families {
+            addresses
+                .extend([node_port_address, own_external_address, hairpin_address].map(|name| name(ipv4)));
+        }
+    }
+    addresses
 }
 
 /// Every pod range is reached through the router. The source is the node's own address, so that policies and replies
@@ -64,7 +117,7 @@ fn sysctls(own: &Node, device: &str) -> BTreeMap<String, String> {
     settings
 }
 
-fn nftables(context: &Context<'_>, own: &Node) -> String {
+fn nftables(context: &Context<'_>, own: &Node, services: &Services<'_>) -> String {
     let gateway = &context.config.gateway;
     let mut text = String::new();
     let mut spoof = Vec::new();
@@ -97,9 +150,109 @@ fn nftables(context: &Context<'_>, own: &Node) -> String {
             ));
         }
     }
+    let outside: Vec<String> = if context.config.services {
+        [("ip", true), ("ip6", false)]
+            .into_iter()
+            .filter(|(_, ipv4)| own.pod_cidrs.iter().any(|range| range.is_ipv4() == *ipv4))
+            .map(|(word, ipv4)| {
+                let name = hairpin_address(ipv4);
+                format!("oifname != \"{gateway}\" {word} saddr {name} counter masquerade comment \"to an endpoint outside\"")
+            })
+            .collect()
+    } else {
+        Vec::new()
+    };
+    masquerade.extend(outside);
+    let ServiceRules { from_outside, of_the_node, refuse } = service_rules(context, own, services);
+    let from_outside: Vec<String> =
+        from_outside.iter().map(|rule| format!("iifname != \"{gateway}\" {rule}")).collect();
+    chain(&mut text, "services", "nat hook prerouting priority dstnat", &from_outside);
+    chain(&mut text, "services_own", "nat hook output priority -100", &of_the_node);
+    chain(&mut text, "refuse", "filter hook forward priority filter", &refuse);
+    chain(&mut text, "refuse_own", "filter hook output priority filter", &refuse);
     chain(&mut text, "spoof", "filter hook prerouting priority raw", &spoof);
     chain(&mut text, "leave", "nat hook postrouting priority srcnat", &masquerade);
     text
+}
+
+/// What nftables has to do for Services.
+#[derive(Default)]
+struct ServiceRules {
+    /// What this node is asked for from outside goes to the switch under another name.
+    from_outside: Vec<String>,
+    /// So does what the node itself asks any node for: balanced here, as its pods are. Another node would take it for a lie of
+    /// the underlay's.
+    of_the_node: Vec<String>,
+    /// What nobody serves is refused here, so that clients hear of it whether the agent runs or not.
+    refuse: Vec<String>,
+}
+
+fn service_rules(context: &Context<'_>, own: &Node, services: &Services<'_>) -> ServiceRules {
+    let mut rules = ServiceRules::default();
+    for (word, ipv4) in [("ip", true), ("ip6", false)] {
+        let mine: BTreeSet<Cidr> =
+            own.addresses.iter().filter(|a| a.is_ipv4() == ipv4).copied().map(Cidr::host).collect();
+        let answering = |nodes: &mut dyn Iterator<Item = &Node>| -> BTreeSet<Cidr> {
+            let all = nodes.flat_map(|node| node.addresses.iter().copied());
+            let of_family = all.filter(|a| a.is_ipv4() == ipv4 && context.config.has_node_ports(*a));
+            of_family.map(Cidr::host).collect()
+        };
+        let here = answering(&mut std::iter::once(own));
+        let anywhere = answering(&mut context.nodes.values().copied());
+        let (mut node_ports, mut external) = (BTreeSet::new(), BTreeSet::new());
+        for (frontend, port) in service::balanced(context).flat_map(|service| services.frontends(service)) {
+            let protocol = port.protocol.to_string().to_lowercase();
+            match frontend {
+                Frontend::NodePort { ipv4: family }
+                    if family == ipv4 && !service::is_refused(port, own, ipv4) =>
+                {
+                    node_ports.insert(format!("{protocol} . {}", port.node_port.unwrap_or(0)));
+                }
+                Frontend::Address(address) if mine.contains(&Cidr::host(address)) => {
+                    external.insert(format!("{address} . {protocol} . {}", port.port));
+                }
+                _ => {}
+            }
+        }
+        for (addresses, into) in [(&here, &mut rules.from_outside), (&anywhere, &mut rules.of_the_node)] {
+            if !node_ports.is_empty() && !addresses.is_empty() {
+                into.push(format!(
+                    "{word} daddr {} meta l4proto . th dport {} counter dnat {word} to {} comment \"node ports\"",
+                    set(addresses),
+                    elements(&node_ports),
+                    node_port_address(ipv4)
+                ));
+            }
+        }
+        if !external.is_empty() {
+            let rule = format!(
+                "{word} daddr . meta l4proto . th dport {} counter dnat {word} to {} comment \"external addresses of this node\"",
+                elements(&external),
+                own_external_address(ipv4)
+            );
+            rules.from_outside.push(rule.clone());
+            rules.of_the_node.push(rule);
+        }
+        for (protocol, with) in [("tcp", "tcp reset"), ("udp", "icmpx port-unreachable")] {
+            let nobody: BTreeSet<String> = service::refused(context, own, services)
+                .filter(|(address, of, _)| {
+                    address.is_ipv4() == ipv4 && of.to_string().eq_ignore_ascii_case(protocol)
+                })
+                .map(|(address, _, port)| format!("{address} . {port}"))
+                .collect();
+            if !nobody.is_empty() {
+                rules.refuse.push(format!(
+                    "{word} daddr . {protocol} dport {} counter reject with {with} comment \"nobody serves it\"",
+                    elements(&nobody)
+                ));
+            }
+        }
+    }
+    rules
+}
+
+fn elements(items: &BTreeSet<String>) -> String {
+    format!("{{ {} }}", items.iter().cloned().collect::<Vec<_>>().join(", "))
 }
 
 fn set(prefixes: &BTreeSet<Cidr>) -> String {

@@ -57,10 +57,14 @@ tables! {
     SctpReplies = 44, "connections";
     /// Judges SCTP by what was found among the learned replies.
     SctpState = 46, "connections";
-    /// Sends a client back to the endpoint it was given before.
-    ServiceAffinity = 48, "services";
-    /// Chooses an endpoint for a new connection to a Service.
+    /// Who has its endpoint already, and who asks a node for something.
+    ServiceAddress = 48, "services";
+    /// The switch's own: the endpoint that a client was given and keeps for a while, learned.
+    ServiceAffinity = 50, "services";
+    /// Which Service a new connection asks for, and the hash that chooses among its endpoints.
     ServiceLb = 52, "services";
+    /// From the choice to the endpoint.
+    EndpointSelect = 54, "services";
     /// Rewrites the destination to the chosen endpoint.
     EndpointDnat = 56, "services";
     /// Egress rules of the Admin tier.
@@ -71,8 +75,6 @@ tables! {
     EgressBaseline = 72, "egress policy";
     /// Where to: a local pod, another node, the gateway.
     Routing = 80, "routing";
-    /// Rewrites the source where replies would otherwise miss this node.
-    Snat = 84, "routing";
     /// Sets the Ethernet addresses of the last hop.
     Switching = 88, "routing";
     /// Ingress rules of the Admin tier.
@@ -83,6 +85,8 @@ tables! {
     IngressBaseline = 104, "ingress policy";
     /// Commits what was allowed to connection tracking.
     Commit = 112, "departure";
+    /// Rewrites the source where replies would otherwise miss this node. Last: policies see who really speaks.
+    Snat = 116, "departure";
     /// Out of the chosen port.
     Output = 120, "departure";
     /// Marks a connection that a policy no longer allows as blocked, and drops.
@@ -97,7 +101,7 @@ impl Table {
 
     /// Whether its flows are the switch's own (`learn`): reconciliation leaves them alone.
     pub fn is_learned(self) -> bool {
-        self == Self::SctpReplies
+        matches!(self, Self::SctpReplies | Self::ServiceAffinity)
     }
 
     /// The table of this number.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,7 @@ pub struct NodeView {
     /// The policies that select a pod of this node.
     pub policies: BTreeMap<PolicyId, ViewPolicy>,
     /// The Services that packets are balanced for, their endpoints with addresses.
-    pub services: BTreeMap<NamespacedName, Service>,
+    pub services: BTreeMap<NamespacedName, Arc<Service>>,
 }
 
 /// A pod of this node.
@@ -152,7 +153,7 @@ impl NodeView {
             view.sets.insert(id, AddressSet { id, members: network.addresses_of(&selector) });
         }
         for service in network.services.values().filter(|service| service.is_in_data_path()) {
-            view.services.insert(service.key.clone(), service.resolved(network));
+            view.services.insert(service.key.clone(), Arc::new(service.resolved(network)));
         }
         view
     }

@@ -11,7 +11,7 @@ use compiler::host::HostState;
 use compiler::incremental::Touched;
 use compiler::switch::SwitchRows;
 use compiler::{NodeConfig, Owner, PortRef};
-use network::{NodeView, PolicyId};
+use network::{NamespacedName, NodeView, PolicyId};
 use openflow::PortNo;
 
 use crate::attachment::Attachment;
@@ -107,6 +107,7 @@ struct Confirmed {
 #[derive(Debug, Default)]
 struct Rejected {
     policies: BTreeMap<PolicyId, String>,
+    services: BTreeMap<NamespacedName, String>,
     interfaces: BTreeMap<String, String>,
 }
 
@@ -363,7 +364,7 @@ impl Node {
         let reason = cookie.and_then(|cookie| applying.recipe.reason(cookie));
         let what = reason.as_ref().map_or("the deletion of a flow", |reason| &reason.what);
         let text = format!("the switch refused a flow ({what}): {error}");
-        let before = (self.rejected.policies.len(), self.rejected.interfaces.len());
+        let before = self.rejected.len();
         for owner in reason.iter().flat_map(|reason| &reason.owners) {
             match owner {
                 Owner::Rule { policy, .. } | Owner::Isolation { policy, .. } => {
@@ -380,10 +381,11 @@ impl Node {
                 Owner::Attachment(interface) => {
                     self.rejected.interfaces.insert(interface.clone(), text.clone());
                 }
+                Owner::Service(name) => drop(self.rejected.services.insert(name.clone(), text.clone())),
                 Owner::Pipeline | Owner::Node(_) => {}
             }
         }
-        if before == (self.rejected.policies.len(), self.rejected.interfaces.len()) {
+        if before == self.rejected.len() {
             // Nobody to leave out: wait, or the same would be refused at once.
             *problem = Some(text);
             self.work.retry = true;
@@ -442,14 +444,17 @@ impl Node {
         !applying
             && self.confirmed.generation == self.generation
             && self.confirmed.unbound == 0
-            && self.rejected.policies.is_empty()
-            && self.rejected.interfaces.is_empty()
+            && self.rejected.is_empty()
     }
 }
 
 impl Rejected {
+    fn len(&self) -> usize {
+        self.policies.len() + self.services.len() + self.interfaces.len()
+    }
+
     fn is_empty(&self) -> bool {
-        self.policies.is_empty() && self.interfaces.is_empty()
+        self.len() == 0
     }
 }
 

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::node::{Node, Start};
 use crate::owner::{self, Outputs};
 use crate::saved::Saved;
-use crate::settings::{DatapathChoice, HostNetworkState, Settings};
+use crate::settings::{DatapathChoice, HostNetworkState, Services, Settings};
 
 /// Why the agent cannot start. What can be tried again later is not here.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,8 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
 
     let mut config = NodeConfig::new(settings.node.clone(), datapath(settings.datapath), FIRST_MTU);
     config.flow_budget = settings.flow_budget;
+    config.services = settings.services == Services::Balance;
+    config.node_port_addresses.clone_from(&settings.nodeport_addresses);
     tracing::info!(
         node = %config.node,
         datapath = config.datapath.as_str(),

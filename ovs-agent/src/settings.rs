@@ -111,6 +111,15 @@ pub struct Settings {
     #[arg(long, env = "FERRULE_FLOW_BUDGET", value_name = "FLOWS", default_value_t = compiler::input::FLOW_BUDGET)]
     pub flow_budget: usize,
 
+    /// Who balances Services: the switch, or somebody else on this node (kube-proxy), who is then left alone.
+    #[arg(long, env = "FERRULE_SERVICES", value_enum, default_value_t = Services::Balance)]
+    pub services: Services,
+
+    /// The addresses of this node that answer for node ports, by prefix; all of them without any (kube-proxy's
+    /// --nodeport-addresses).
+    #[arg(long, env = "FERRULE_NODEPORT_ADDRESSES", value_name = "CIDR", value_delimiter = ',')]
+    pub nodeport_addresses: Vec<Cidr>,
+
     /// Whether addresses, routes, neighbours, sysctls and nftables of the node are the agent's to keep.
     #[arg(long, env = "FERRULE_HOST_NETWORK_STATE", value_enum, default_value_t = HostNetworkState::Manage)]
     pub host_network_state: HostNetworkState,
@@ -138,6 +147,15 @@ pub enum HostNetworkState {
     Manage,
     /// Somebody else does; the agent touches the switch alone.
     Ignore,
+}
+
+/// `--services`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Services {
+    /// The switch.
+    Balance,
+    /// Somebody else; nothing of Services is in the switch or on the host.
+    Leave,
 }
 
 /// `--log-format`.

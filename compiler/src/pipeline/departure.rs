@@ -2,14 +2,15 @@
 
 use network::Protocol;
 use openflow::{
-    Action, Ct, CtZone, Field, FlowMod, FlowModCommand, Instruction, Learn, LearnSpec, Match, Subfield,
-    TableId,
+    Action, Ct, CtZone, Field, FlowMod, FlowModCommand, Instruction, Learn, LearnSpec, Match, PortNo,
+    Subfield, TableId,
 };
 
 use crate::packet::{ETH_IPV4, ETH_IPV6, Family, ct_state, transport, with_state};
 use crate::provenance::Owner;
 use crate::register::{
-    CT_BLOCKED, CT_LAYOUT, CT_VERSION, JUDGED, OUT_PORT, QUESTION, SCTP_BLOCKED, SOURCE, Side, Slot, ZONE,
+    CT_BLOCKED, CT_LAYOUT, CT_UNJUDGED, CT_VERSION, HAIRPIN, JUDGED, OUT_PORT, QUESTION, SCTP_BLOCKED,
+    SOURCE, Side, Slot, ZONE,
 };
 use crate::stream::{Out, flow};
 use crate::table::Table;
@@ -18,10 +19,15 @@ pub(super) fn build(out: &mut Out<'_>) {
     questions(out);
     for family in Family::BOTH {
         let new = with_state(family.any(), ct_state::NEW, 0);
-        let draft = flow(Table::Commit, 200, new).act(commit(remembered())).goto(Table::Output);
+        let draft = flow(Table::Commit, 200, new).act(commit(remembered())).goto(Table::Snat);
         out.add(draft, Owner::Pipeline, "remember the connection");
+        // Before the flow for new ones: its first packet was committed when it was translated.
+        let unjudged = CT_UNJUDGED.on(with_state(family.any(), 0, ct_state::RPL), 1);
+        let allowed = commit([CT_UNJUDGED.exec(0), CT_BLOCKED.exec(0)]);
+        let draft = flow(Table::Commit, 203, unjudged).act(allowed).goto(Table::Snat);
+        out.add(draft, Owner::Pipeline, "policy allows this connection to a Service");
         let unblock = CT_BLOCKED.on(with_state(family.any(), ct_state::EST, ct_state::RPL), 1);
-        let draft = flow(Table::Commit, 190, unblock).act(commit([CT_BLOCKED.exec(0)])).goto(Table::Output);
+        let draft = flow(Table::Commit, 190, unblock).act(commit([CT_BLOCKED.exec(0)])).goto(Table::Snat);
         out.add(draft, Owner::Pipeline, "policy allows it again: unblock the connection");
 
         // Fragments carry no ports, so a rule about ports cannot allow them: what is dropped for that must not cut the
@@ -37,6 +43,10 @@ pub(super) fn build(out: &mut Out<'_>) {
             .act(Action::DecNwTtl)
             .act(Action::OutputReg { src: OUT_PORT.bits, max_len: 0 });
         out.add(draft, Owner::Pipeline, "out of the chosen port, one hop further");
+        let back = flow(Table::Output, 210, HAIRPIN.on(family.any(), 1))
+            .act(Action::DecNwTtl)
+            .act(Action::output(PortNo::IN_PORT));
+        out.add(back, Owner::Pipeline, "out where it came from, one hop further");
     }
     out.add(flow(Table::Commit, 0, Match::new()).goto(AFTER_COMMIT), Owner::Pipeline, "remembered already");
     out.add(flow(Table::Block, 0, Match::new()), Owner::Pipeline, "drop: a policy denies it");
@@ -51,7 +61,7 @@ pub(super) fn build(out: &mut Out<'_>) {
 }
 
 /// Where a packet goes on whose connection is remembered already.
-const AFTER_COMMIT: Table = Table::Output;
+const AFTER_COMMIT: Table = Table::Snat;
 
 /// Changes a flow that stands in every program into itself. Nothing changes, but the switch looks through everything that it
 /// has cached of its flows.
@@ -106,9 +116,9 @@ fn sctp(family: Family, out: &mut Out<'_>) {
     let draft = flow(Table::Commit, 210, new)
         .act(learn_reply(family, JUDGED))
         .act(commit(remembered()))
-        .goto(Table::Output);
+        .goto(Table::Snat);
     out.add(draft, Owner::Pipeline, "remember the hosts, and learn the association's replies");
-    let draft = flow(Table::Commit, 205, any.clone()).act(learn_reply(family, JUDGED)).goto(Table::Output);
+    let draft = flow(Table::Commit, 205, any.clone()).act(learn_reply(family, JUDGED)).goto(Table::Snat);
     out.add(draft, Owner::Pipeline, "learn the association's replies (again)");
     out.add(flow(Table::Block, 210, any), Owner::Pipeline, "drop: a policy denies this SCTP association");
 }

@@ -5,6 +5,8 @@ mod connections;
 mod departure;
 mod neighbours;
 mod routing;
+pub(crate) mod service;
+mod source;
 
 pub use departure::look_again;
 
@@ -107,6 +109,7 @@ pub(crate) fn node(context: &Context<'_>, node: &Node, out: &mut Out<'_>) {
     if !context.is_own(node) {
         routing::to_other_node(node, out);
     }
+    service::node(context, node, out);
 }
 
 /// What stands whatever the cluster holds, and what speaks of this node alone.
@@ -114,18 +117,19 @@ pub(crate) fn own(context: &Context<'_>, out: &mut Out<'_>) {
     arrival::own(context, out);
     neighbours::build(out);
     connections::build(out);
+    service::own(out);
     routing::own(context, out);
+    source::build(context, out);
     departure::build(out);
     // Tables that later stages fill pass packets on. They stand already, so that their numbers never shift.
     for (table, next) in [
         (Table::UnSnat, Table::Conntrack),
-        (Table::ServiceAffinity, Table::ServiceLb),
-        (Table::ServiceLb, Table::EndpointDnat),
-        (Table::EndpointDnat, Table::EgressAdmin),
+        (Table::ServiceAddress, Table::ServiceLb),
+        (Table::ServiceLb, Table::EgressAdmin),
         (Table::EgressAdmin, Table::Egress),
         (Table::Egress, Table::EgressBaseline),
         (Table::EgressBaseline, Table::Routing),
-        (Table::Snat, Table::Switching),
+        (Table::Snat, Table::Output),
         (Table::IngressAdmin, Table::Ingress),
         (Table::Ingress, Table::IngressBaseline),
         (Table::IngressBaseline, Table::Commit),

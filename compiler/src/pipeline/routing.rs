@@ -9,16 +9,19 @@ use openflow::{Action, Field, Match};
 use super::arrival::GENEVE_PORT;
 use super::{Context, name_of, owner_of};
 use crate::input::{LocalPort, PortRef};
-use crate::packet::{End, Family, address, fragment, prefix, transport};
+use crate::packet::{End, Family, address, fragment, prefix, transport, with_address};
 use crate::program::FlowAction;
 use crate::provenance::Owner;
-use crate::register::{DESTINATION, JUDGED, OUT_PORT, SOURCE, Side, VNI};
+use crate::register::{
+    CT_SERVICE, DESTINATION, HAIRPIN, JUDGED, MASK_SOURCE, OUT_PORT, OWN_NODE, SOURCE, Side, VNI,
+};
 use crate::stream::{Draft, Out, flow};
 use crate::table::Table;
 
 /// What stands whatever the cluster holds, and the way to this node.
 pub(super) fn own(context: &Context<'_>, out: &mut Out<'_>) {
     to_own_node(context, out);
+    of_services(context, out);
     nowhere(context, out);
     to_outside(context, out);
     switching(out);
@@ -34,7 +37,7 @@ fn towards(draft: Draft, side: Side, port: PortRef, mac: Mac) -> Draft {
         .act(FlowAction::LoadPort(port, OUT_PORT.bits))
         .act(Action::set_field(Field::ETH_SRC, Mac::ROUTER.0))
         .act(Action::set_field(Field::ETH_DST, mac.0))
-        .goto(Table::Snat)
+        .goto(Table::Switching)
 }
 
 /// The way to a local pod.
@@ -44,6 +47,17 @@ pub(super) fn to_pod(port: &LocalPort, out: &mut Out<'_>) {
         let interface = PortRef::Interface(port.interface.clone());
         let draft = towards(draft, Side::Pod, interface, port.mac);
         out.add(draft, owner_of(port), format!("to {} at {own}, on this node", name_of(port)));
+        // A pod reaches itself through a Service, and is answered so.
+        let interface = PortRef::Interface(port.interface.clone());
+        let draft = route(210, address(End::Destination, *own))
+            .on_port(interface.clone())
+            .act(HAIRPIN.load(1))
+            .act(MASK_SOURCE.load(1));
+        let what = format!("from {} to itself at {own}", name_of(port));
+        out.add(towards(draft, Side::Pod, interface, port.mac), owner_of(port), what);
+        let itself = with_address(address(End::Destination, *own), End::Source, *own);
+        let draft = flow(Table::EgressAdmin, 65_000, itself).goto(Table::Routing);
+        out.add(draft, owner_of(port), format!("{} cannot be kept from itself at {own}", name_of(port)));
     }
 }
 
@@ -83,6 +97,43 @@ pub(super) fn to_other_node(node: &Node, out: &mut Out<'_>) {
         let match_ = SOURCE.on(address(End::Destination, *target), Side::Pod as u64);
         let what = format!("to node {} at {target}, through the tunnel", node.name);
         out.add(encapsulate(route(190, match_)), owner.clone(), what);
+        let match_ = of_service(SOURCE.on(address(End::Destination, *target), Side::Gateway as u64));
+        let draft = route(191, match_).act(MASK_SOURCE.load(1));
+        let what = format!("to an endpoint on node {} at {target}, through the tunnel", node.name);
+        out.add(encapsulate(draft), owner.clone(), what);
+    }
+    for range in &node.pod_cidrs {
+        let outside = OWN_NODE.on(SOURCE.on(prefix(End::Destination, range), Side::Gateway as u64), 0);
+        let draft = route(191, of_service(outside)).act(MASK_SOURCE.load(1));
+        let what = format!("from outside to an endpoint among node {}'s pods {range}", node.name);
+        out.add(encapsulate(draft), owner.clone(), what);
+    }
+}
+
+/// Packets of connections to a Service.
+fn of_service(match_: Match) -> Match {
+    CT_SERVICE.on(match_, 1)
+}
+
+/// Connections to Services that come from the host and lead back there (endpoints of the node itself and outside), and
+/// replies that leave the cluster through the node that was asked.
+fn of_services(context: &Context<'_>, out: &mut Out<'_>) {
+    let back = |draft: Draft| {
+        let draft = draft.act(HAIRPIN.load(1)).act(MASK_SOURCE.load(1));
+        towards(draft, Side::Gateway, PortRef::Gateway, context.gateway_mac())
+    };
+    for own in context.own_addresses() {
+        let match_ = of_service(SOURCE.on(address(End::Destination, own), Side::Gateway as u64));
+        let owner = Owner::Node(context.config.node.clone());
+        out.add(back(route(200, match_)), owner, format!("to an endpoint of this node at {own}"));
+    }
+    for family in Family::BOTH {
+        let match_ = of_service(SOURCE.on(family.any(), Side::Gateway as u64));
+        let what = "to an endpoint or a client outside, through the node";
+        out.add(back(route(100, match_)), Owner::Pipeline, what);
+        let reply = JUDGED.on(of_service(SOURCE.on(family.any(), Side::Tunnel as u64)), 1);
+        let draft = towards(route(100, reply), Side::Gateway, PortRef::Gateway, context.gateway_mac());
+        out.add(draft, Owner::Pipeline, "an endpoint's reply to a client outside, through the node");
     }
 }
 
@@ -133,6 +184,8 @@ fn to_outside(context: &Context<'_>, out: &mut Out<'_>) {
 fn switching(out: &mut Out<'_>) {
     let judged = flow(Table::Switching, 200, JUDGED.on(Match::new(), 1)).goto(Table::Output);
     out.add(judged, Owner::Pipeline, "judged already: out");
+    let itself = flow(Table::Switching, 195, HAIRPIN.on(Match::new(), 1)).goto(Table::Commit);
+    out.add(itself, Owner::Pipeline, "back where it came from: nobody is kept from himself");
     let pod =
         flow(Table::Switching, 190, DESTINATION.on(Match::new(), Side::Pod as u64)).goto(Table::IngressAdmin);
     out.add(pod, Owner::Pipeline, "to a local pod: its ingress policies are asked");

@@ -1,12 +1,12 @@
 //! Canonical conjunction ids: a hash of what the conjunction is, so that ids depend on the state and not on its history.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 
 use openflow::canonical::StableHash;
 
 /// 64 bits that tell keys apart.
-pub(super) fn print(key: &impl Hash) -> u64 {
+pub(crate) fn print(key: &impl Hash) -> u64 {
     let mut hasher = Stable(StableHash::new());
     key.hash(&mut hasher);
     hasher.finish()
@@ -26,6 +26,13 @@ pub(super) fn assign(prints: impl Iterator<Item = u64>, bits: u32) -> Vec<u32> {
         id
     };
     prints.map(probe).collect()
+}
+
+/// The ids of some keys, whatever their order.
+pub(crate) fn ids<K: Ord + Hash>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, u32> {
+    let keys: BTreeSet<K> = keys.into_iter().collect();
+    let ids = assign(keys.iter().map(print), 32);
+    keys.into_iter().zip(ids).collect()
 }
 
 /// Numbers go in as little-endian bytes, so the result is the same on every machine of our kind.

@@ -2,7 +2,7 @@
 //! addresses + ports and never their product (ovs-fields(7), "Conjunctive Match Fields").
 
 mod closed;
-mod conjunction;
+pub(crate) mod conjunction;
 mod cost;
 mod order;
 mod parts;

@@ -8,7 +8,8 @@ mod walk;
 use std::collections::BTreeMap;
 
 use openflow::{
-    Action, Cookie, Ct, CtExec, CtZone, Field, Learn, LearnDst, LearnSrc, Oxm, PortNo, Subfield, TableId,
+    Action, Cookie, Ct, CtExec, CtZone, Field, Learn, LearnDst, LearnSrc, Multipath, Oxm, PortNo, Subfield,
+    TableId,
 };
 
 pub use packet::{Conntrack, Packet, Tuple};
@@ -16,6 +17,7 @@ pub use walk::{Fabric, Hop, Outcome, Walk};
 
 use crate::input::PortRef;
 use crate::packet::ct_state;
+use crate::policy::conjunction;
 use crate::program::{Flow, FlowAction, FlowKey, Program};
 use crate::table::Table;
 
@@ -209,7 +211,10 @@ impl State<'_, '_> {
             }
             Action::Ct(ct) => return self.track(ct),
             Action::Learn(learn) => self.learn(learn),
-            Action::Resubmit { port: PortNo::IN_PORT, table: Some(table), ct: false } => self.recall(*table),
+            Action::Resubmit { port: PortNo::IN_PORT, table: Some(table), ct: false } => {
+                return self.resubmit(*table);
+            }
+            Action::Multipath(multipath) => self.choose(multipath),
             other => self.trace.unknown.push(format!("{other:?}")),
         }
         None
@@ -247,17 +252,25 @@ impl State<'_, '_> {
         self.conntrack.learned.push(learned);
     }
 
-    /// A lookup among learned flows; the packet then goes on where it was.
-    fn recall(&mut self, table: TableId) {
-        if !Table::from_id(table.0).is_some_and(Table::is_learned) {
-            self.trace.unknown.push(format!("resubmit to table {table}"));
-            return;
+    /// A lookup among learned flows, after which the packet goes on where it was; or on in another table.
+    fn resubmit(&mut self, table: TableId) -> Option<Table> {
+        let known = Table::from_id(table.0)?;
+        if !known.is_learned() {
+            return Some(known);
         }
         let found =
             self.conntrack.learned.iter().find(|flow| flow.table == table.0 && flow.matches(&self.packet));
         for (bits, value) in found.map(|flow| flow.loads.clone()).unwrap_or_default() {
             self.load(bits, value);
         }
+        None
+    }
+
+    /// Any link will do for a verdict; the switch's own hash would give another, as even.
+    fn choose(&mut self, multipath: &Multipath) {
+        let hash = conjunction::print(&(Tuple::of(&self.packet), multipath.basis));
+        let links = u64::from(multipath.max_link) + 1;
+        self.load(multipath.dst, u128::from(hash % links));
     }
 
     fn track(&mut self, ct: &Ct) -> Option<Table> {
@@ -265,8 +278,9 @@ impl State<'_, '_> {
             self.trace.unknown.push("ct with its zone in a field".into());
             return None;
         };
-        let tuple = Tuple::of(&self.packet);
+        let translates = ct.nat.as_ref();
         if ct.commit {
+            let tuple = self.packet.original(zone);
             let mut mark = self.conntrack.mark(zone, &tuple);
             for exec in &ct.exec {
                 match exec {
@@ -276,15 +290,25 @@ impl State<'_, '_> {
                     other => self.trace.unknown.push(format!("{other:?}")),
                 }
             }
-            self.conntrack.commit(zone, tuple, mark);
+            let wanted = translates.map_or_else(|| tuple.clone(), |nat| tuple.translated(nat));
+            let becomes = self.conntrack.commit(zone, tuple.clone(), mark, wanted);
+            self.packet.remember(zone, tuple);
+            if translates.is_some() {
+                self.packet.rewrite(&becomes);
+            }
+            if ct.table.is_some() {
+                self.packet.set(Field::CT_MARK, u128::from(mark));
+            }
         } else {
-            let (state, mark) = self.conntrack.look_up(zone, &tuple, self.packet.related());
-            self.packet.set(Field::CT_STATE, u128::from(ct_state::TRK | state));
-            self.packet.set(Field::CT_MARK, u128::from(mark));
+            let tuple = Tuple::of(&self.packet);
+            let found = self.conntrack.look_up(zone, &tuple, self.packet.related());
+            self.packet.set(Field::CT_STATE, u128::from(ct_state::TRK | found.state));
+            self.packet.set(Field::CT_MARK, u128::from(found.mark));
             self.packet.set(Field::CT_ZONE, u128::from(zone));
-        }
-        if ct.nat.is_some() {
-            self.trace.unknown.push("ct with nat".into());
+            self.packet.remember(zone, found.original.unwrap_or(tuple));
+            if let Some(becomes) = found.becomes.filter(|_| translates.is_some()) {
+                self.packet.rewrite(&becomes);
+            }
         }
         ct.table.and_then(|table| Table::from_id(table.0))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use network::{Mac, Protocol};
-use openflow::{Field, Subfield};
+use openflow::{Field, Nat, NatKind, Subfield};
 
 use crate::packet::{ETH_IPV4, ETH_IPV6, ct_state, port_field};
 
@@ -13,6 +13,8 @@ use crate::packet::{ETH_IPV4, ETH_IPV6, ct_state, port_field};
 pub struct Packet {
     fields: Vec<(Field, u128)>,
     related: Option<Tuple>,
+    /// The entry that connection tracking found or made for it, by zone and original tuple.
+    entry: Option<(u16, Tuple)>,
 }
 
 impl Packet {
@@ -104,6 +106,34 @@ impl Packet {
         self.related.as_ref()
     }
 
+    /// The original tuple of its entry in a zone: its own where it has none yet.
+    pub(super) fn original(&self, zone: u16) -> Tuple {
+        match &self.entry {
+            Some((known, tuple)) if *known == zone => tuple.clone(),
+            _ => Tuple::of(self),
+        }
+    }
+
+    pub(super) fn remember(&mut self, zone: u16, original: Tuple) {
+        self.entry = Some((zone, original));
+    }
+
+    /// Writes a tuple's addresses and ports into the headers.
+    pub(super) fn rewrite(&mut self, tuple: &Tuple) {
+        let ipv4 = self.get(Field::ETH_TYPE) == u128::from(ETH_IPV4);
+        let (source, destination) =
+            if ipv4 { (Field::IPV4_SRC, Field::IPV4_DST) } else { (Field::IPV6_SRC, Field::IPV6_DST) };
+        self.set(source, tuple.source);
+        self.set(destination, tuple.destination);
+        let ports = match tuple.protocol {
+            6 => (Field::TCP_SRC, Field::TCP_DST),
+            17 => (Field::UDP_SRC, Field::UDP_DST),
+            _ => return,
+        };
+        self.set(ports.0, tuple.source_port.into());
+        self.set(ports.1, tuple.destination_port.into());
+    }
+
     /// What a packet does not carry over a wire: registers, connection state, tunnel metadata.
     pub(super) fn forget_metadata(&mut self) {
         let keep = [
@@ -137,6 +167,7 @@ impl Packet {
             Field::ARP_THA,
         ];
         self.fields.retain(|(field, _)| keep.contains(field));
+        self.entry = None;
     }
 
     /// A field's value.
@@ -159,7 +190,7 @@ impl Packet {
 }
 
 /// What tells connections apart.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuple {
     source: u128,
     destination: u128,
@@ -189,6 +220,21 @@ impl Tuple {
         }
     }
 
+    /// With another end.
+    pub(super) fn translated(&self, nat: &Nat) -> Self {
+        let range = &nat.range;
+        let address = range.ipv4_min.map(IpAddr::V4).or(range.ipv6_min.map(IpAddr::V6));
+        let mut tuple = self.clone();
+        let source = nat.kind == Some(NatKind::Src);
+        if let Some(address) = address.map(network::address::address_bits) {
+            *(if source { &mut tuple.source } else { &mut tuple.destination }) = address;
+        }
+        if let Some(port) = range.port_min {
+            *(if source { &mut tuple.source_port } else { &mut tuple.destination_port }) = port;
+        }
+        tuple
+    }
+
     fn reversed(&self) -> Self {
         Self {
             source: self.destination,
@@ -200,11 +246,33 @@ impl Tuple {
     }
 }
 
-/// What one node's switch remembers: committed connections by zone and original tuple with their marks, and learned flows.
+/// What one node's switch remembers: committed connections by zone and original tuple, and learned flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conntrack {
-    entries: BTreeMap<(u16, Tuple), u32>,
+    entries: BTreeMap<(u16, Tuple), Entry>,
+    /// From the tuple that replies have to the original one.
+    replies: BTreeMap<(u16, Tuple), Tuple>,
     pub(super) learned: Vec<Learned>,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    mark: u32,
+    /// Its packets in the original direction as they leave: the tuple itself where nothing is translated.
+    translated: Tuple,
+}
+
+/// What was found of a packet.
+pub(super) struct Found {
+    /// Flags of `ct_state`.
+    pub(super) state: u32,
+    /// The entry's mark.
+    pub(super) mark: u32,
+    /// The entry, where there is one.
+    pub(super) original: Option<Tuple>,
+    /// What the packet's tuple becomes when the zone translates.
+    pub(super) becomes: Option<Tuple>,
 }
 
 /// A flow that a packet made.
@@ -232,28 +300,57 @@ impl Conntrack {
         self.entries.is_empty()
     }
 
-    pub(super) fn look_up(&self, zone: u16, tuple: &Tuple, about: Option<&Tuple>) -> (u32, u32) {
+    pub(super) fn look_up(&self, zone: u16, tuple: &Tuple, about: Option<&Tuple>) -> Found {
+        let found = |state, mark, original: Option<&Tuple>, becomes| Found {
+            state,
+            mark,
+            original: original.cloned(),
+            becomes,
+        };
         if let Some(about) = about {
-            for tuple in [about.clone(), about.reversed()] {
-                if let Some(mark) = self.entries.get(&(zone, tuple)) {
-                    return (ct_state::REL, *mark);
+            let key = |tuple: &Tuple| (zone, tuple.clone());
+            let original = [about.clone(), about.reversed()].into_iter().find_map(|tuple| {
+                if self.entries.contains_key(&key(&tuple)) {
+                    return Some(tuple);
                 }
+                self.replies.get(&key(&tuple)).cloned()
+            });
+            if let Some((original, entry)) =
+                original.and_then(|original| Some((original.clone(), self.entries.get(&key(&original))?)))
+            {
+                return found(ct_state::REL, entry.mark, Some(&original), None);
             }
         }
-        if let Some(mark) = self.entries.get(&(zone, tuple.clone())) {
-            return (ct_state::EST, *mark);
+        if let Some(entry) = self.entries.get(&(zone, tuple.clone())) {
+            let becomes = Some(entry.translated.clone());
+            return found(ct_state::EST, entry.mark, Some(tuple), becomes);
         }
-        match self.entries.get(&(zone, tuple.reversed())) {
-            Some(mark) => (ct_state::EST | ct_state::RPL, *mark),
-            None => (ct_state::NEW, 0),
+        let original = self.replies.get(&(zone, tuple.clone()));
+        match original.and_then(|original| Some((original, self.entries.get(&(zone, original.clone()))?))) {
+            Some((original, entry)) => {
+                let state = ct_state::EST | ct_state::RPL;
+                found(state, entry.mark, Some(original), Some(original.reversed()))
+            }
+            None => found(ct_state::NEW, 0, None, None),
         }
     }
 
     pub(super) fn mark(&self, zone: u16, tuple: &Tuple) -> u32 {
-        self.entries.get(&(zone, tuple.clone())).copied().unwrap_or(0)
+        self.entries.get(&(zone, tuple.clone())).map_or(0, |entry| entry.mark)
     }
 
-    pub(super) fn commit(&mut self, zone: u16, tuple: Tuple, mark: u32) {
-        self.entries.insert((zone, tuple), mark);
+    /// Enters a connection, or changes the mark of one; gives its translation. Only a new one is translated anew.
+    pub(super) fn commit(&mut self, zone: u16, tuple: Tuple, mark: u32, translated: Tuple) -> Tuple {
+        match self.entries.get_mut(&(zone, tuple.clone())) {
+            Some(entry) => {
+                entry.mark = mark;
+                entry.translated.clone()
+            }
+            None => {
+                self.replies.insert((zone, translated.reversed()), tuple.clone());
+                self.entries.insert((zone, tuple), Entry { mark, translated: translated.clone() });
+                translated
+            }
+        }
     }
 }

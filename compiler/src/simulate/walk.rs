@@ -9,6 +9,7 @@ use openflow::Field;
 use super::{Conntrack, Exit, Packet, Simulator, Trace};
 use crate::input::{LocalPort, PortRef};
 use crate::program::Program;
+use crate::register::HAIRPIN;
 
 /// The programs of a cluster's nodes, joined by their tunnels.
 #[derive(Debug)]
@@ -155,7 +156,11 @@ impl<'a> Fabric<'a> {
         for _ in 0..4 {
             let Some(site) = self.sites.get_mut(&node) else { break };
             let trace = site.simulator.run(&port, packet.clone(), &mut site.conntrack);
-            let exit = trace.outputs.first().cloned();
+            let exit = trace.outputs.first().cloned().map(|(exit, out)| match exit {
+                // Routed back; what the responders answer is no packet on its way.
+                Exit::InPort if out.bits(HAIRPIN.bits) == 1 => (Exit::Port(port.clone()), out),
+                exit => (exit, out),
+            });
             hops.push(Hop { node: node.clone(), trace });
             match exit {
                 Some((Exit::Port(PortRef::Tunnel), out)) => {

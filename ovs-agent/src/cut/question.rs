@@ -30,6 +30,11 @@ pub struct Senders {
 /// Asks about one connection; `None` when it cannot be asked about: the port that its packets came by is gone, so no more of
 /// them come, or the switch tracks the protocol without its ports.
 pub fn question(connection: &Connection, senders: &Senders) -> Option<PacketOut> {
+    // Policy is asked about who answers, and the entry stands under whom the client asked: one packet cannot be both. It is
+    // blocked when its client speaks next.
+    if connection.answerer != connection.destination {
+        return None;
+    }
     let source = connection.source;
     let local = senders.pods.get(&source).copied();
     let remote = senders.nodes.iter().find(|(range, _)| range.contains(source)).map(|(_, outer)| *outer);

@@ -170,6 +170,7 @@ pub(super) fn shown(owner: &Owner) -> ShownOwner {
     match owner {
         Owner::Pipeline => plain("Pipeline", String::new()),
         Owner::Node(name) => plain("Node", name.to_string()),
+        Owner::Service(key) => plain("Service", key.to_string()),
         Owner::Pod(name) => plain("Pod", name.to_string()),
         Owner::Attachment(interface) => plain("Attachment", interface.clone()),
         Owner::Rule { policy, direction, index } => {

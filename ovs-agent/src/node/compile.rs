@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api::stream::ResourceId;
 use compiler::PortRef;
 use compiler::incremental::Touched;
+use network::NodeView;
 
 use super::{Applying, Confirmed, Node, Switch, cut};
 use crate::attachment::Attachment;
@@ -63,13 +64,22 @@ impl Node {
             .filter_map(|port| self.port_number(&port).map(|number| (port, number)))
             .collect();
         Recipe {
-            view: Arc::clone(&self.view),
+            view: self.view_to_compile(),
             described: self.described.clone(),
             config: self.config.clone(),
             closed: self.rejected.policies.keys().cloned().collect(),
             ports,
             numbers,
         }
+    }
+
+    /// The view without the Services that the switch would not take.
+    fn view_to_compile(&self) -> Arc<NodeView> {
+        let mut view = Arc::clone(&self.view);
+        if !self.rejected.services.is_empty() {
+            Arc::make_mut(&mut view).services.retain(|key, _| !self.rejected.services.contains_key(key));
+        }
+        view
     }
 
     pub(super) fn known_uid(&self, attachment: &Attachment) -> Option<&str> {

@@ -245,6 +245,11 @@ impl Node {
         if !policies.is_empty() {
             problems.insert("policies", policies.join("; "));
         }
+        let services = self.rejected.services.iter().map(|(key, why)| format!("{key}: {why}"));
+        let services: Vec<_> = services.collect();
+        if !services.is_empty() {
+            problems.insert("services", services.join("; "));
+        }
         let interfaces: Vec<_> =
             self.rejected.interfaces.iter().map(|(name, why)| format!("{name}: {why}")).collect();
         if !interfaces.is_empty() {

@@ -264,8 +264,10 @@ impl Node {
         let applied = api::delta::apply_with(Arc::make_mut(&mut self.view), &mut self.sums, delta);
         self.touch(&applied.changed);
         for id in &applied.changed {
-            if let ResourceId::Policy(id) = id {
-                self.rejected.policies.remove(id);
+            match id {
+                ResourceId::Policy(id) => drop(self.rejected.policies.remove(id)),
+                ResourceId::Service(key) => drop(self.rejected.services.remove(key)),
+                _ => {}
             }
         }
         self.watermark = offered.clone();
@@ -339,8 +341,11 @@ impl Node {
     fn standing_rejections(&self) -> BTreeSet<Rejection> {
         let policies = self.rejected.policies.iter().chain(&self.compiled.refused);
         let policies = policies.map(|(id, reason)| (ResourceId::Policy(id.clone()), reason));
+        let services = &self.rejected.services;
+        let services = services.iter().map(|(key, reason)| (ResourceId::Service(key.clone()), reason));
         let unread = self.stream.unread.iter().map(|(id, reason)| (id.clone(), reason));
         policies
+            .chain(services)
             .chain(unread)
             .map(|(id, reason)| Rejection { id: Some(id), reason: reason.clone() })
             .collect()

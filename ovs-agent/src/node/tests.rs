@@ -75,6 +75,39 @@ fn settle(node: &mut Node) -> usize {
     sent
 }
 
+fn service(name: &str, cluster_ip: [u8; 4]) -> network::Service {
+    let endpoint = network::ServiceEndpoint {
+        pod: None,
+        addresses: [[10, 244, 1, 2].into()].into(),
+        port: 80,
+        node: None,
+        ready: true,
+        serving: true,
+        terminating: false,
+        for_zones: BTreeSet::new(),
+        for_nodes: BTreeSet::new(),
+    };
+    network::Service {
+        key: NamespacedName::new("shop", name),
+        kind: network::ServiceKind::ClusterIp,
+        cluster_ips: [cluster_ip.into()].into(),
+        external_ips: BTreeSet::new(),
+        load_balancer_ips: BTreeSet::new(),
+        source_ranges: BTreeSet::new(),
+        ports: vec![network::ServicePort {
+            name: None,
+            protocol: network::Protocol::Tcp,
+            port: 80,
+            node_port: None,
+            endpoints: [endpoint].into(),
+        }],
+        affinity_seconds: None,
+        internal_policy: network::TrafficPolicy::Cluster,
+        external_policy: network::TrafficPolicy::Cluster,
+        health_check_node_port: None,
+    }
+}
+
 fn delta(nonce: u64, epoch: u64, bindings: u64, pods: &[(&str, &str)]) -> wire::Delta {
     let mut view = NodeView::default();
     for (name, uid) in pods {
@@ -269,6 +302,38 @@ fn a_flow_that_the_switch_refuses_takes_its_pod_along_and_nothing_else() {
         Standing::Failed(failure) if failure.code == code::SWITCH && failure.msg.contains("OFPBMC_BAD_FIELD")
     ));
     assert!(!node.work().in_sync);
+}
+
+#[test]
+fn a_flow_that_the_switch_refuses_takes_its_service_along_and_nothing_else() {
+    let mut view = NodeView::default();
+    for (name, last) in [("good", 1u8), ("bad", 2)] {
+        let service = service(name, [10, 96, 0, last]);
+        view.services.insert(service.key.clone(), Arc::new(service));
+    }
+    let saved = Saved { view: Arc::new(view), ..Saved::default() };
+    let mut node = node(saved, &[], false);
+    node.handle(database(&[]));
+    node.handle(observed(1, Shadow::default()));
+    let (_, flows) = node.work().flows.unwrap();
+    let [good, bad] = ["good", "bad"].map(|name| Owner::Service(NamespacedName::new("shop", name)));
+    let reasons = node.snapshot().reasons;
+    let of = |owner: &Owner, flow: &openflow::FlowMod| {
+        reasons.get(&flow.cookie).is_some_and(|reason| reason.owners.contains(owner))
+    };
+    let flows: Vec<_> = flows.into_iter().collect();
+    let index = flows.iter().position(|flow| of(&bad, flow)).unwrap();
+    node.handle(Event::SwitchRefused { index, error: "OFPBAC_BAD_TYPE".into() });
+    let (_, again) = node.work().flows.unwrap();
+    let again: Vec<_> = again.into_iter().collect();
+    assert!(again.iter().any(|flow| of(&good, flow)) && !again.iter().any(|flow| of(&bad, flow)));
+    node.handle(Event::SwitchConfirmed);
+    assert_eq!(node.readiness(), Ok(()));
+    let problem = node.snapshot().problems.remove("services").unwrap();
+    assert!(problem.contains("shop/bad") && problem.contains("OFPBAC_BAD_TYPE"), "{problem}");
+    assert!(!node.work().in_sync);
+    node.handle(Event::Retry);
+    assert!(settle(&mut node) > 0 && node.work().in_sync);
 }
 
 #[test]

@@ -1,0 +1,457 @@
+//! `ServiceAddress` to `EndpointDnat`: which Service a new connection asks for, which endpoint it gets, and the translation.
+//! Everything behind these tables sees the endpoint; replies are translated back by connection tracking.
+//!
+//! A backend is the endpoints of one Service port in one family, all of them or this node's only. A frontend leads to a
+//! backend; the switch hashes the connection into an index (`multipath`, even at any size), the index names the endpoint, the
+//! endpoint is the translation. A client that keeps its endpoint finds it among the flows that the switch learned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use network::service::{Claim, Frontend, claims};
+use network::{
+    Cidr, NamespacedName, NodeName, Protocol, Service, ServiceEndpoint, ServicePort, TrafficPolicy,
+};
+use openflow::{
+    Action, Ct, CtZone, Field, HashFields, Learn, LearnSpec, Match, Multipath, MultipathAlgorithm, Nat,
+    PortNo, Subfield, TableId,
+};
+
+use super::Context;
+use crate::input::PortRef;
+use crate::packet::{
+    ETH_IPV4, ETH_IPV6, End, Family, address, port_field, transport, with_address, with_prefix,
+};
+use crate::policy::conjunction::ids;
+use crate::program::FlowAction;
+use crate::provenance::Owner;
+use crate::register::{
+    AFFINE, CT_LAYOUT, CT_SERVICE, CT_UNJUDGED, CT_VERSION, DESTINATION, ENDPOINT, INDEX, JUDGED, OUT_PORT,
+    OWN_NODE, SERVICE, SOURCE, Side, TO_NODE, ZONE,
+};
+use crate::stack;
+use crate::stream::{Out, flow};
+use crate::table::Table;
+
+/// The most endpoints that one backend can choose among: what `multipath` counts to.
+pub const MOST_ENDPOINTS: usize = 1 << 16;
+/// The longest time that the switch keeps a learned flow, in seconds (timeouts are 16 bits wide).
+const LONGEST_AFFINITY: u32 = 65_535;
+
+/// Endpoints to choose among.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct BackendKey {
+    service: NamespacedName,
+    protocol: Protocol,
+    port: u16,
+    ipv4: bool,
+    /// Only those of this node.
+    local: bool,
+}
+
+/// What the flows of one Service depend on beside it.
+pub(crate) struct Services<'a> {
+    owners: BTreeMap<Claim, &'a NamespacedName>,
+    ids: BTreeMap<BackendKey, u32>,
+}
+
+impl<'a> Services<'a> {
+    pub(crate) fn of(context: &Context<'a>) -> Self {
+        Self::among(context.input.view.services.values().filter(|_| context.config.services))
+    }
+
+    /// Of some Services.
+    pub(crate) fn among(services: impl Iterator<Item = &'a Arc<Service>> + Clone) -> Self {
+        let services = services.map(|service| &**service);
+        let keys = services
+            .clone()
+            .flat_map(|service| service.ports.iter().flat_map(|port| backends_of(service, port)));
+        Self { owners: claims(services.clone()).0, ids: ids(keys) }
+    }
+
+    /// Whether a Service's flows are the same beside `other` Services.
+    pub(crate) fn same(&self, other: &Services<'_>, service: &Service) -> bool {
+        let ids = |services: &Services<'_>| -> Vec<u32> {
+            let keys = service.ports.iter().flat_map(|port| backends_of(service, port));
+            keys.filter_map(|key| services.ids.get(&key).copied()).collect()
+        };
+        ids(self) == ids(other) && self.frontends(service) == other.frontends(service)
+    }
+
+    fn owns(&self, service: &Service, claim: &Claim) -> bool {
+        self.owners.get(claim).is_some_and(|owner| **owner == service.key)
+    }
+
+    /// Every frontend of a Service, without those that another has.
+    pub(crate) fn frontends<'s>(&self, service: &'s Service) -> Vec<(Frontend, &'s ServicePort)> {
+        let addresses: BTreeSet<IpAddr> =
+            service.cluster_ips.iter().copied().chain(service.outside_addresses()).collect();
+        let mut frontends = Vec::new();
+        for port in service.ports.iter().filter(|port| is_balanced(port)) {
+            let at = addresses.iter().map(|address| (Frontend::Address(*address), port.port));
+            let at_nodes = port
+                .node_port
+                .into_iter()
+                .flat_map(|number| [true, false].map(|ipv4| (Frontend::NodePort { ipv4 }, number)));
+            for (frontend, number) in at.chain(at_nodes) {
+                if self.owns(service, &(frontend, port.protocol, number)) {
+                    frontends.push((frontend, port));
+                }
+            }
+        }
+        frontends
+    }
+}
+
+/// Every backend that a port may have.
+fn backends_of(service: &Service, port: &ServicePort) -> [BackendKey; 4] {
+    [(true, false), (true, true), (false, false), (false, true)].map(|(ipv4, local)| BackendKey {
+        service: service.key.clone(),
+        protocol: port.protocol,
+        port: port.port,
+        ipv4,
+        local,
+    })
+}
+
+/// SCTP is tracked without its ports, so one entry would stand for the associations with every Service of a host: it is not
+/// balanced (docs/adr/0005-sctp-replies-are-learned.md).
+pub(crate) fn is_balanced(port: &ServicePort) -> bool {
+    port.protocol != Protocol::Sctp
+}
+
+/// What stands whatever Services there are.
+pub(super) fn own(out: &mut Out<'_>) {
+    let translated =
+        flow(Table::ServiceAddress, 250, CT_SERVICE.on(Match::new(), 1)).goto(Table::EgressAdmin);
+    out.add(translated, Owner::Pipeline, "of a connection to a Service: its endpoint was chosen");
+    for ipv4 in [true, false] {
+        let match_ =
+            SOURCE.on(address(End::Destination, stack::node_port_address(ipv4)), Side::Gateway as u64);
+        let draft = flow(Table::ServiceAddress, 200, match_).act(TO_NODE.load(1)).goto(Table::ServiceLb);
+        out.add(draft, Owner::Pipeline, "asks for a node port; the node has rewritten its address");
+    }
+    let affine = flow(Table::EndpointSelect, 200, AFFINE.on(Match::new(), 1)).goto(Table::EndpointDnat);
+    out.add(affine, Owner::Pipeline, "the client keeps its endpoint");
+    let none = flow(Table::EndpointSelect, 0, Match::new());
+    out.add(none, Owner::Pipeline, "drop: no endpoint of this index");
+    let again =
+        flow(Table::EndpointDnat, 50, AFFINE.on(Match::new(), 1)).act(AFFINE.load(0)).act(Action::Resubmit {
+            port: PortNo::IN_PORT,
+            table: Some(TableId(Table::EndpointSelect.id())),
+            ct: false,
+        });
+    out.add(again, Owner::Pipeline, "the client's endpoint is gone: choose another");
+    out.add(flow(Table::EndpointDnat, 0, Match::new()), Owner::Pipeline, "drop: no such endpoint");
+}
+
+/// Pods ask for node ports of any node; they are balanced where the pod is.
+pub(super) fn node(context: &Context<'_>, node: &network::Node, out: &mut Out<'_>) {
+    for own in node.addresses.iter().filter(|address| context.config.has_node_ports(**address)) {
+        let match_ = SOURCE.on(address(End::Destination, *own), Side::Pod as u64);
+        let draft = flow(Table::ServiceAddress, 200, match_).act(TO_NODE.load(1)).goto(Table::ServiceLb);
+        let what = format!("perhaps a node port of node {} at {own}", node.name);
+        out.add(draft, Owner::Node(node.name.clone()), what);
+    }
+}
+
+/// The flows of one Service.
+pub(crate) fn service(context: &Context<'_>, services: &Services<'_>, service: &Service, out: &mut Out<'_>) {
+    let Some(own) = context.own else { return };
+    let mut backends: BTreeMap<BackendKey, &ServicePort> = BTreeMap::new();
+    let writer = Writer { context, services, service, own };
+    for (frontend, port) in services.frontends(service) {
+        for (priority, condition, way) in writer.ways(frontend) {
+            let Some(policy) = way else {
+                let draft = flow(Table::ServiceLb, priority, condition(writer.asks(frontend, port)));
+                out.add(draft, writer.owner(), "drop: the client is in none of the loadBalancerSourceRanges");
+                continue;
+            };
+            let backend = writer.backend(port, frontend.is_ipv4(), policy);
+            if writer.lead(frontend, port, priority, &*condition, &backend, policy, out) {
+                backends.insert(backend, port);
+            }
+        }
+    }
+    for (backend, port) in backends {
+        writer.choose(&backend, port, out);
+    }
+}
+
+/// Makes a match more particular.
+type Condition = Box<dyn Fn(Match) -> Match>;
+
+struct Writer<'w, 'a> {
+    context: &'w Context<'a>,
+    services: &'w Services<'a>,
+    service: &'w Service,
+    own: &'w network::Node,
+}
+
+impl Writer<'_, '_> {
+    fn owner(&self) -> Owner {
+        Owner::Service(self.service.key.clone())
+    }
+
+    fn backend(&self, port: &ServicePort, ipv4: bool, policy: TrafficPolicy) -> BackendKey {
+        BackendKey {
+            service: self.service.key.clone(),
+            protocol: port.protocol,
+            port: port.port,
+            ipv4,
+            local: policy == TrafficPolicy::Local,
+        }
+    }
+
+    /// Packets that ask for a frontend.
+    fn asks(&self, frontend: Frontend, port: &ServicePort) -> Match {
+        let family = if frontend.is_ipv4() { Family::V4 } else { Family::V6 };
+        let any = transport(family, port.protocol);
+        match frontend {
+            Frontend::Address(address) => {
+                with_address(any, End::Destination, address).with(port_field(port.protocol), port.port)
+            }
+            Frontend::NodePort { .. } => {
+                TO_NODE.on(any.with(port_field(port.protocol), port.node_port.unwrap_or(0)), 1)
+            }
+        }
+    }
+
+    /// Who asks gets what: priority, condition, and which endpoints (`None`: nothing).
+    fn ways(&self, frontend: Frontend) -> Vec<(u16, Condition, Option<TrafficPolicy>)> {
+        let service = self.service;
+        let anybody = || Box::new(|match_| match_) as Condition;
+        let outside = |match_: Match| OWN_NODE.on(SOURCE.on(match_, Side::Gateway as u64), 0);
+        if let Frontend::Address(address) = frontend {
+            if service.cluster_ips.contains(&address) {
+                return vec![(200, anybody(), Some(service.internal_policy))];
+            }
+            if service.load_balancer_ips.contains(&address) && !service.source_ranges.is_empty() {
+                let mut ways: Vec<(u16, Condition, Option<TrafficPolicy>)> = Vec::new();
+                for range in service.source_ranges.iter().filter(|r| r.is_ipv4() == address.is_ipv4()) {
+                    let range: Cidr = *range;
+                    let from = move |match_| with_prefix(match_, End::Source, &range);
+                    ways.push((226, Box::new(move |m| outside(from(m))), Some(service.external_policy)));
+                    ways.push((224, Box::new(from), Some(TrafficPolicy::Cluster)));
+                }
+                let node = |match_| OWN_NODE.on(match_, 1);
+                ways.push((222, Box::new(node), Some(TrafficPolicy::Cluster)));
+                ways.push((220, anybody(), None));
+                return ways;
+            }
+        }
+        let mut ways: Vec<(u16, Condition, Option<TrafficPolicy>)> = Vec::new();
+        if service.external_policy == TrafficPolicy::Local {
+            ways.push((210, Box::new(outside), Some(TrafficPolicy::Local)));
+        }
+        // Who is in the cluster reaches all endpoints, whatever is promised to those outside.
+        ways.push((200, anybody(), Some(TrafficPolicy::Cluster)));
+        ways
+    }
+
+    /// From a frontend to its backend; whether there is any endpoint to choose.
+    #[allow(clippy::too_many_arguments)]
+    fn lead(
+        &self,
+        frontend: Frontend,
+        port: &ServicePort,
+        priority: u16,
+        condition: &dyn Fn(Match) -> Match,
+        backend: &BackendKey,
+        policy: TrafficPolicy,
+        out: &mut Out<'_>,
+    ) -> bool {
+        let count = self.endpoints(port, backend).len();
+        let name = self.name(port);
+        for match_ in self.arrivals(frontend, port) {
+            let draft = flow(Table::ServiceLb, priority, condition(match_));
+            match count {
+                0 if policy == TrafficPolicy::Local && !self.is_refused(port, backend.ipv4) => {
+                    out.add(draft, self.owner(), format!("drop: {name} has no endpoint on this node"));
+                }
+                0 if matches!(frontend, Frontend::NodePort { .. }) => {
+                    // Nothing listens there: the node itself refuses.
+                    out.add(draft.goto(Table::EgressAdmin), self.owner(), format!("{name} has no endpoint"));
+                }
+                0 => {
+                    let draft = draft
+                        .act(DESTINATION.load(Side::Gateway as u64))
+                        .act(FlowAction::LoadPort(PortRef::Gateway, OUT_PORT.bits))
+                        .act(Action::set_field(Field::ETH_SRC, network::Mac::ROUTER.0))
+                        .act(Action::set_field(Field::ETH_DST, self.context.gateway_mac().0))
+                        .goto(Table::Output);
+                    out.add(draft, self.owner(), format!("{name} has no endpoint: the host refuses"));
+                }
+                count => {
+                    let Some(id) = self.services.ids.get(backend) else { continue };
+                    let mut draft =
+                        draft.act(SERVICE.load(u64::from(*id))).act(Action::Multipath(Multipath {
+                            fields: HashFields::SYMMETRIC_L3L4_UDP,
+                            basis: *id as u16,
+                            algorithm: MultipathAlgorithm::MODULO_N,
+                            max_link: (count - 1) as u16,
+                            arg: 0,
+                            dst: INDEX.bits,
+                        }));
+                    if self.service.affinity_seconds.is_some() {
+                        draft = draft.act(Action::Resubmit {
+                            port: PortNo::IN_PORT,
+                            table: Some(TableId(Table::ServiceAffinity.id())),
+                            ct: false,
+                        });
+                    }
+                    let what = format!("{name}: one of {count} endpoints");
+                    out.add(draft.goto(Table::EndpointSelect), self.owner(), what);
+                }
+            }
+        }
+        if count == 0 && self.is_refused(port, backend.ipv4) {
+            self.refusal(frontend, port, out);
+        }
+        count > 0
+    }
+
+    /// The packets of a frontend: what asks for an address of this node comes from the host by a name of its own.
+    fn arrivals(&self, frontend: Frontend, port: &ServicePort) -> Vec<Match> {
+        let mut matches = vec![self.asks(frontend, port)];
+        if let Frontend::Address(address) = frontend
+            && self.own.addresses.contains(&address)
+        {
+            let stand_in = Frontend::Address(stack::own_external_address(address.is_ipv4()));
+            matches.push(SOURCE.on(self.asks(stand_in, port), Side::Gateway as u64));
+        }
+        matches
+    }
+
+    /// Whether nobody in the cluster serves the port.
+    fn is_refused(&self, port: &ServicePort, ipv4: bool) -> bool {
+        is_refused(port, self.own, ipv4)
+    }
+
+    /// The host's reset on behalf of a Service comes back through the gateway, for a connection that nobody remembers.
+    fn refusal(&self, frontend: Frontend, port: &ServicePort, out: &mut Out<'_>) {
+        let (Frontend::Address(address), Protocol::Tcp) = (frontend, port.protocol) else { return };
+        let family = Family::of(address);
+        let reset = with_address(transport(family, Protocol::Tcp), End::Source, address)
+            .with(Field::TCP_SRC, port.port)
+            .with_masked(Field::TCP_FLAGS, 0x004u16, 0x004u16);
+        let match_ = SOURCE.on(reset, Side::Gateway as u64);
+        let draft = flow(Table::ConntrackState, 205, match_).act(JUDGED.load(1)).goto(Table::Routing);
+        out.add(draft, self.owner(), format!("the host refuses for {}", self.name(port)));
+    }
+
+    fn endpoints<'p>(&self, port: &'p ServicePort, backend: &BackendKey) -> Vec<&'p ServiceEndpoint> {
+        let policy = if backend.local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
+        let mut endpoints = port.usable(self.own, policy, backend.ipv4);
+        endpoints.truncate(MOST_ENDPOINTS);
+        endpoints
+    }
+
+    fn name(&self, port: &ServicePort) -> String {
+        format!("{} {}/{}", self.service.key, port.protocol, port.port)
+    }
+
+    /// From the index to the endpoint, and the translation.
+    fn choose(&self, backend: &BackendKey, port: &ServicePort, out: &mut Out<'_>) {
+        let Some(id) = self.services.ids.get(backend).copied() else { return };
+        let endpoints = self.endpoints(port, backend);
+        let targets: Vec<(IpAddr, u16)> =
+            endpoints.iter().filter_map(|e| Some((e.address(backend.ipv4)?, e.port))).collect();
+        // Unique inside the backend, so that an id depends on the backend's endpoints alone.
+        let ids = ids(targets.iter().copied());
+        let family = if backend.ipv4 { Family::V4 } else { Family::V6 };
+        let of_service = |match_| SERVICE.on(match_, u64::from(id));
+        for (index, (endpoint, target)) in endpoints.iter().zip(&targets).enumerate() {
+            let Some(endpoint_id) = ids.get(target).copied() else { continue };
+            let who = self.describe(endpoint, *target);
+            let chosen = INDEX.on(of_service(Match::new()), index as u64);
+            let draft = flow(Table::EndpointSelect, 100, chosen)
+                .act(ENDPOINT.load(u64::from(endpoint_id)))
+                .goto(Table::EndpointDnat);
+            out.add(draft, self.owner(), format!("{}: endpoint {who}", self.name(port)));
+        }
+        for (endpoint, target) in endpoints.iter().zip(&targets) {
+            let Some(endpoint_id) = ids.get(target).copied() else { continue };
+            let match_ = ENDPOINT.on(of_service(transport(family, port.protocol)), u64::from(endpoint_id));
+            let mut draft = flow(Table::EndpointDnat, 100, match_);
+            if let Some(seconds) = self.service.affinity_seconds {
+                draft = draft.act(learn_affinity(family, seconds));
+            }
+            let who = self.describe(endpoint, *target);
+            let what = format!("{}: to endpoint {who}", self.name(port));
+            out.add(draft.act(translate(*target)), self.owner(), what);
+        }
+    }
+
+    fn describe(&self, endpoint: &ServiceEndpoint, (address, port): (IpAddr, u16)) -> String {
+        let at = std::net::SocketAddr::new(address, port);
+        let node = |name: &NodeName| format!(" on {name}");
+        let on = endpoint.node.as_ref().map(node).unwrap_or_default();
+        match &endpoint.pod {
+            Some(pod) => format!("{pod} at {at}{on}"),
+            None => format!("{at}{on}"),
+        }
+    }
+}
+
+/// Whether nobody in the cluster serves a port in a family: it is refused.
+pub(crate) fn is_refused(port: &ServicePort, own: &network::Node, ipv4: bool) -> bool {
+    port.usable(own, TrafficPolicy::Cluster, ipv4).is_empty()
+}
+
+/// The addresses whose ports are refused: frontends that are addresses, of Services that nobody serves.
+pub(crate) fn refused<'a>(
+    context: &'a Context<'_>,
+    own: &'a network::Node,
+    services: &'a Services<'_>,
+) -> impl Iterator<Item = (IpAddr, Protocol, u16)> + 'a {
+    balanced(context).flat_map(move |service| {
+        services.frontends(service).into_iter().filter_map(move |(frontend, port)| match frontend {
+            Frontend::Address(address) if is_refused(port, own, address.is_ipv4()) => {
+                Some((address, port.protocol, port.port))
+            }
+            _ => None,
+        })
+    })
+}
+
+/// The Services that this node balances.
+pub(crate) fn balanced<'a>(context: &'a Context<'_>) -> impl Iterator<Item = &'a Service> + 'a {
+    context.input.view.services.values().filter(|_| context.config.services).map(|service| &**service)
+}
+
+/// The translation. It stands before any policy was asked, so the entry says that: replies on it do not pass until `Commit`
+/// takes the mark away.
+fn translate((address, port): (IpAddr, u16)) -> Action {
+    Action::Ct(Box::new(Ct {
+        commit: true,
+        zone: CtZone::Immediate(ZONE),
+        table: Some(TableId(Table::EgressAdmin.id())),
+        nat: Some(Nat::dst(address).port(port)),
+        exec: vec![CT_VERSION.exec(CT_LAYOUT), CT_UNJUDGED.exec(1), CT_SERVICE.exec(1)],
+        ..Ct::default()
+    }))
+}
+
+/// The client is given this endpoint again. Every new connection renews the time.
+fn learn_affinity(family: Family, seconds: u32) -> Action {
+    let (eth_type, source) = match family {
+        Family::V4 => (ETH_IPV4, Field::IPV4_SRC),
+        Family::V6 => (ETH_IPV6, Field::IPV6_SRC),
+    };
+    let same = |bits: Subfield| LearnSpec::match_field(bits, bits);
+    Action::Learn(Box::new(Learn {
+        table: TableId(Table::ServiceAffinity.id()),
+        priority: 100,
+        hard_timeout: seconds.clamp(1, LONGEST_AFFINITY) as u16,
+        specs: vec![
+            LearnSpec::match_value(Subfield::all(Field::ETH_TYPE), eth_type.into()),
+            same(Subfield::all(source)),
+            same(SERVICE.bits),
+            LearnSpec::load_field(ENDPOINT.bits, ENDPOINT.bits),
+            LearnSpec::load_value(1, AFFINE.bits),
+        ],
+        ..Learn::default()
+    }))
+}
