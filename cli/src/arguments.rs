@@ -20,6 +20,8 @@ pub struct Ferrule {
 pub enum Command {
     /// Show what a controller or an agent knows, live
     Get(Get),
+    /// Why a packet passes or does not: the rules and flows that decide
+    Explain(Explain),
     /// Predict who reaches whom, without a cluster
     Matrix(Matrix),
     /// Show what a change would do to who reaches whom, before it is made
@@ -145,6 +147,59 @@ pub struct EndpointArguments {
     /// Ask a node's agent itself: unix:PATH
     #[arg(long, value_name = "ADDRESS", conflicts_with = "controller")]
     pub agent: Option<Endpoint>,
+}
+
+/// Why a packet passes or does not. Exit code 0: it passes; 2: it does not; 1: nobody can tell.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Who sends: a pod, workload, Service or node (kind:NAME where a name is not clear), an address, or `outside`
+    pub from: String,
+
+    /// Who receives
+    pub to: String,
+
+    /// tcp/80, udp/53, sctp/9999, icmp, or the name of a port of the receiver's [default: the only port that it declares]
+    #[arg(long, short, value_name = "PORT")]
+    pub port: Option<crate::explain::Wanted>,
+
+    /// A later packet, of a connection that was there before the policies
+    #[arg(long)]
+    pub established: bool,
+
+    /// What comes back from TO on such a connection
+    #[arg(long, conflicts_with = "established")]
+    pub reply: bool,
+
+    /// The node by which outside comes in [default: the receiver's own]
+    #[arg(long, value_name = "NODE")]
+    pub via: Option<String>,
+
+    /// A directory of Kubernetes manifests, without a cluster
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+
+    /// Nodes to place the manifests' pods on, where they have no Node objects
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: u8,
+
+    /// Without the flows
+    #[arg(long)]
+    pub brief: bool,
+
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+impl Explain {
+    /// Which packet of a connection is meant.
+    pub fn phase(&self) -> compiler::explain::Phase {
+        match (self.established, self.reply) {
+            (true, _) => compiler::explain::Phase::Established,
+            (_, true) => compiler::explain::Phase::Reply,
+            _ => compiler::explain::Phase::New,
+        }
+    }
 }
 
 /// Which engine predicts.

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod cost;
+mod explain;
 mod fail;
 mod flows;
 mod get;
@@ -58,6 +59,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command) -> Result<Outcome, Fail> {
     match command {
         Command::Get(get) => get::run(&get),
+        Command::Explain(explain) => explain::run(&explain),
         Command::Matrix(matrix) => matrix::run(&matrix),
         Command::Plan(plan) => plan::run(&plan),
         Command::Openflow(command) => openflow::run(&command),

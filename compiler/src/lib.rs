@@ -4,6 +4,7 @@
 //! compile any node's program offline.
 
 pub mod drops;
+pub mod explain;
 pub mod host;
 pub mod incremental;
 pub mod input;

@@ -94,7 +94,7 @@ fn amended(before: &Model, change: ObjectSet, delete: bool) -> Result<Model, Fai
 }
 
 /// Where a field of a policy stands.
-fn source(objects: &ObjectSet, policy: &PolicyId, field: &str) -> Option<String> {
+pub fn source(objects: &ObjectSet, policy: &PolicyId, field: &str) -> Option<String> {
     let origin = match policy.kind {
         PolicyKind::NetworkPolicy => {
             let key = network::NamespacedName::new(&policy.namespace, &policy.name);

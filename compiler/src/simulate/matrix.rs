@@ -26,7 +26,7 @@ pub struct Site {
 
 /// Compiles every node of a network.
 pub fn compile_all(network: &Network) -> Vec<Site> {
-    network.nodes.values().map(|node| compile_node(network, node)).collect()
+    network.nodes.values().map(|node| compile_site(network, node, None)).collect()
 }
 
 /// What the policies of every node cost in flows.
@@ -40,8 +40,10 @@ pub fn costs_all(network: &Network) -> BTreeMap<NodeName, Costs> {
     network.nodes.keys().map(costs).collect()
 }
 
-fn compile_node(network: &Network, node: &Node) -> Site {
-    let (view, ports, config) = prepared(network, &node.name);
+/// Compiles one node, with the ports that it is known to have: those of all addressed pods where nobody knows.
+pub fn compile_site(network: &Network, node: &Node, plugged: Option<&[LocalPort]>) -> Site {
+    let (view, every, config) = prepared(network, &node.name);
+    let ports = plugged.map_or(every, <[LocalPort]>::to_vec);
     let program = crate::compile(&view, &config, &ports);
     Site { node: node.clone(), program, ports }
 }

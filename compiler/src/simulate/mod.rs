@@ -26,6 +26,8 @@ use crate::table::Table;
 pub struct Simulator<'a> {
     tables: BTreeMap<Table, Vec<(&'a FlowKey, &'a Flow)>>,
     ports: Vec<PortRef>,
+    /// Keep the packet as it came to each table.
+    watched: bool,
 }
 
 /// One flow that a packet met.
@@ -44,6 +46,8 @@ pub struct Step {
 pub struct Trace {
     /// The flows it met, in order.
     pub steps: Vec<Step>,
+    /// The packet as it came to each of them; only of a simulator that was told to watch.
+    pub seen: Vec<Packet>,
     /// Where it left, and what it then was; nowhere means it was dropped at the last step.
     pub outputs: Vec<(Exit, Packet)>,
     /// Actions that the simulator does not know. A trace with any is not to be trusted.
@@ -70,7 +74,13 @@ impl<'a> Simulator<'a> {
         for (key, flow) in &program.flows {
             tables.entry(key.table).or_default().push((key, flow));
         }
-        Self { tables, ports: program.port_refs().into_iter().cloned().collect() }
+        Self { tables, ports: program.port_refs().into_iter().cloned().collect(), watched: false }
+    }
+
+    /// The same, but its traces hold the packet as it came to each step.
+    #[must_use]
+    pub fn watching(self) -> Self {
+        Self { watched: true, ..self }
     }
 
     /// Sends a packet in by a port. Commits go into `conntrack`.
@@ -139,7 +149,8 @@ fn lookup_level<'a>(
     None
 }
 
-fn matches(key: &FlowKey, packet: &Packet, in_port: &PortRef) -> bool {
+/// Whether a flow's own match covers a packet.
+pub(crate) fn matches(key: &FlowKey, packet: &Packet, in_port: &PortRef) -> bool {
     key.in_port.as_ref().is_none_or(|port| port == in_port)
         && key.match_.iter().all(|oxm| {
             let Some(value) = oxm.value() else { return false };
@@ -158,6 +169,9 @@ struct State<'a, 's> {
 
 impl State<'_, '_> {
     fn table(&mut self, table: Table) -> Option<Table> {
+        if self.simulator.watched {
+            self.trace.seen.push(self.packet.clone());
+        }
         let Some((key, flow)) = self.simulator.lookup(table, &self.packet, &self.in_port) else {
             self.trace.steps.push(Step { table, flow: None, cookie: Cookie(0) });
             return None;

@@ -7,6 +7,7 @@ use network::{Mac, Protocol};
 use openflow::{Field, Nat, NatKind, Subfield};
 
 use crate::packet::{ETH_IPV4, ETH_IPV6, ct_state, port_field};
+use crate::register::QUESTION;
 
 /// Header fields, registers and metadata; what is not there is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +96,15 @@ impl Packet {
         reply.later()
     }
 
+    /// The agent's question whether policy still allows this packet's connection.
+    #[must_use]
+    pub fn question(&self) -> Self {
+        let mut question = self.clone();
+        question.forget_metadata();
+        question.set(QUESTION.bits.field, QUESTION.bits.mask());
+        question
+    }
+
     /// Marks this packet as an ICMP error about another.
     #[must_use]
     pub fn about(mut self, other: &Self) -> Self {
@@ -168,6 +178,24 @@ impl Packet {
         ];
         self.fields.retain(|(field, _)| keep.contains(field));
         self.entry = None;
+    }
+
+    /// The source address of an IP packet.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.address(Field::IPV4_SRC, Field::IPV6_SRC)
+    }
+
+    /// The destination address of an IP packet.
+    pub fn destination(&self) -> Option<IpAddr> {
+        self.address(Field::IPV4_DST, Field::IPV6_DST)
+    }
+
+    fn address(&self, ipv4: Field, ipv6: Field) -> Option<IpAddr> {
+        match self.get(Field::ETH_TYPE) as u16 {
+            ETH_IPV4 => Some(IpAddr::V4((self.get(ipv4) as u32).into())),
+            ETH_IPV6 => Some(IpAddr::V6(self.get(ipv6).into())),
+            _ => None,
+        }
     }
 
     /// A field's value.

@@ -85,6 +85,17 @@ impl<'a> Fabric<'a> {
         Self { sites: sites.collect() }
     }
 
+    /// The same nodes, but their traces hold the packet as it came to each step.
+    #[must_use]
+    pub fn watching(mut self) -> Self {
+        self.sites = self
+            .sites
+            .into_iter()
+            .map(|(name, site)| (name, Site { simulator: site.simulator.watching(), ..site }))
+            .collect();
+        self
+    }
+
     /// Takes over the connections of the same nodes under earlier programs: what a change of policy meets.
     pub fn inherit_connections(&mut self, earlier: &Fabric<'_>) {
         for (name, site) in &mut self.sites {
@@ -124,6 +135,18 @@ impl<'a> Fabric<'a> {
     pub fn from_node(&mut self, node: &NodeName, packet: Packet) -> Walk {
         let packet = packet.ethernet(Mac([0x0e, 0, 0, 0, 0, 1]), Mac::ROUTER);
         self.walk(node.clone(), PortRef::Gateway, packet)
+    }
+
+    /// Sends a packet out of a pod's interface, by its name; the packet has its sender's Ethernet address where the port is known.
+    pub fn from_port(&mut self, node: &NodeName, port: PortRef, packet: Packet) -> Walk {
+        let own = self.sites.get(node).and_then(|site| {
+            site.ports.iter().find(|known| PortRef::Interface(known.interface.clone()) == port)
+        });
+        let packet = match own {
+            Some(own) => packet.ethernet(own.mac, Mac::ROUTER),
+            None => packet,
+        };
+        self.walk(node.clone(), port, packet)
     }
 
     /// Sends a packet into one node as it comes from its sender: out of its pod's port, out of the tunnel, or from the host.
