@@ -145,7 +145,7 @@ fn tools(layer: &mut Layer) -> Result<()> {
 }
 
 /// busybox under all its names that nobody has taken.
-fn busybox(layer: &mut Layer) -> Result<()> {
+pub fn busybox(layer: &mut Layer) -> Result<()> {
     let program = found("busybox")?;
     layer.program(&program, "bin/busybox")?;
     let output = Command::new(&program).arg("--list").output().context(|| "run busybox --list".to_owned())?;
@@ -154,8 +154,11 @@ fn busybox(layer: &mut Layer) -> Result<()> {
         .try_for_each(|name| layer.link(&format!("bin/{name}"), "busybox"))
 }
 
-/// A program of the distribution.
-fn found(program: &str) -> Result<PathBuf> {
+/// A program of the distribution, or the one at a path.
+pub fn found(program: &str) -> Result<PathBuf> {
+    if program.starts_with('/') {
+        return Ok(PathBuf::from(program));
+    }
     let path = lab::command::search_path();
     let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file());
     found.ok_or_else(|| Error::NoProgram { program: program.to_owned() })

@@ -1,5 +1,7 @@
 //! `cargo xtask cluster`: the command around a cluster. What a cluster is, is the library's.
 
+mod archive;
+
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -63,6 +65,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Write a container image from files of this machine
+    Image(archive::Arguments),
     /// What a node is, from its control groups on
     #[command(hide = true)]
     Node { name: String },
@@ -106,6 +110,7 @@ fn main() -> ExitCode {
                 up(&arguments.state, &build, !without_controller_manager, nodes, api_server_flags)
             })
         }
+        Command::Image(image) => archive::write(&image),
         Command::Exec { node, arguments: words } => exec(&arguments.state, &node, &words),
         Command::Run { program, arguments: words } => run(&arguments.state, &program, &words),
         Command::Node { name } => {

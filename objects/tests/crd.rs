@@ -1,5 +1,5 @@
 //! What the CRD of ClusterNetworkPolicy refuses is a problem here, and what it takes is none: on random policies, against the
-//! definition that an API server would have (`deploy/crds`).
+//! definition that an API server would have (`deploy/chart/crds`).
 
 use objects::offline::{Families, network, numbered_nodes};
 use objects::{Fault, Problem, RuleFault, SourceText, read};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 /// The schema of `spec`.
 fn schema() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds/clusternetworkpolicies.yaml");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/chart/crds/clusternetworkpolicies.yaml");
     let text = std::fs::read_to_string(path).expect("the CRD");
     let crd: Value = serde_saphyr::from_str(&text).expect("YAML");
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tests::cluster::Stage;
 use tests::steady::until;
 
-const CRD: &str = include_str!("../../deploy/crds/clusternetworkpolicies.yaml");
+const CRD: &str = include_str!("../../deploy/chart/crds/clusternetworkpolicies.yaml");
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const NAME: &str = "clusternetworkpolicies.policy.networking.k8s.io";
 const POLICIES: &str = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";

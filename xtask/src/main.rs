@@ -8,6 +8,7 @@ mod bench;
 mod cluster;
 mod codegen;
 mod distribution;
+mod images;
 mod lab;
 mod skips;
 mod tally;
@@ -36,6 +37,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Ferrule's container images, as archives in target/images; no container engine needed
+    Images,
     /// Every tier of tests that this machine can run, and a list of what it could not
     Test {
         /// quick (tidy and unit: no root, no Open vSwitch), tidy, unit, switch, simulation, dataplane, cluster
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Task::Lab { arguments } => lab::run(&arguments),
         Task::Cluster { arguments } => cluster::run(&arguments),
+        Task::Images => images::run(),
         Task::Test { tiers } => test::run(&tiers),
         Task::Bench { names } => bench::run(&names),
         Task::Tidy => tidy::run(),

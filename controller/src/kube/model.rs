@@ -212,7 +212,7 @@ fn words(kind: &Kind, verb: &str, failure: &Failure) -> String {
     match failure {
         Failure::Forbidden(message) => format!(
             "we may not {verb} {resource} ({message}); grant the verb `{verb}` on {resource} to the controller's account, \
-             see deploy/rbac.yaml; what is known of them stays in force"
+             see deploy/chart/rbac/controller.yaml; what is known of them stays in force"
         ),
         Failure::OtherVersions(versions) => format!(
             "the API server has {resource} in other versions only ({versions}), and this controller reads {}: none of them is in \

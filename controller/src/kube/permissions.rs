@@ -1,4 +1,4 @@
-//! Holds `deploy/rbac.yaml` against what the controller asks of the API: no verb too few, none too many.
+//! Holds `deploy/chart/rbac/controller.yaml` against what the controller asks of the API: no verb too few, none too many.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,7 @@ fn at_home() -> BTreeSet<Permission> {
 }
 
 fn granted(kind: &str) -> BTreeSet<Permission> {
-    let text = include_str!("../../../deploy/rbac.yaml");
+    let text = include_str!("../../../deploy/chart/rbac/controller.yaml");
     let mut granted = BTreeSet::new();
     for document in text.split("\n---\n").filter(|document| document.contains(&format!("\nkind: {kind}\n"))) {
         let list = |line: &str, key: &str| -> Option<Vec<String>> {

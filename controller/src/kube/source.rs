@@ -260,7 +260,7 @@ fn words(verb: &str, failure: &Failure) -> String {
     match failure {
         Failure::Forbidden(message) => format!(
             "we may not {verb} the ConfigMap {name} ({message}); grant the verb `{verb}` on configmaps in the controller's \
-             namespace, see deploy/rbac.yaml"
+             namespace, see deploy/chart/rbac/controller.yaml"
         ),
         other => format!("cannot {verb} the ConfigMap {name} ({other}); trying again"),
     }

@@ -91,7 +91,7 @@ impl Writer {
             Ok(()) => {}
             Err(error) => {
                 if !self.failing {
-                    tracing::warn!(object = %what, %error, "status cannot be written to the API; agents are served all the same (see deploy/rbac.yaml)");
+                    tracing::warn!(object = %what, %error, "status cannot be written to the API; agents are served all the same (see deploy/chart/rbac/controller.yaml)");
                 }
                 self.failing = true;
             }
