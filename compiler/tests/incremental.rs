@@ -65,6 +65,7 @@ fn mixed(a: &Network, b: &Network, mask: u64) -> Network {
     network.pods = pick(&a.pods, &b.pods, mask);
     network.policies = pick(&a.policies, &b.policies, mask.rotate_right(20));
     network.namespaces = pick(&a.namespaces, &b.namespaces, mask.rotate_right(40));
+    network.services = pick(&a.services, &b.services, mask.rotate_right(30));
     if mask.rotate_right(50) & 7 == 7 {
         network.nodes.remove(&NodeName::new("node-2"));
     }

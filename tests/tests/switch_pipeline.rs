@@ -3,102 +3,24 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bridge;
 #[path = "../../compiler/tests/networks/mod.rs"]
 mod networks;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use bridge::{BRIDGE, connect, flow_mods, install, make_bridge, numbers};
+use compiler::PortRef;
 use compiler::simulate::matrix::{Site, compile_all};
 use compiler::simulate::{Conntrack, Packet, Simulator};
-use compiler::{PortRef, Program};
 use network::{Mac, Network, Protocol};
-use openflow::connection::Config;
-use openflow::io::{Client, Target};
 use openflow::message::FlowStatsRequest;
-use openflow::{Field, FlowMod, Message, PortNo};
+use openflow::{Field, PortNo};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use tests::private_ovs::PrivateOvs;
-
-const BRIDGE: &str = "br-int";
-
-/// A bridge with the ports of a site: the numbers are ours, so that a program can be bound before anything is asked.
-fn numbers(site: &Site) -> BTreeMap<PortRef, PortNo> {
-    let mut numbers = BTreeMap::from([(PortRef::Gateway, PortNo(1)), (PortRef::Tunnel, PortNo(2))]);
-    for (place, port) in site.ports.iter().enumerate() {
-        numbers.insert(PortRef::Interface(port.interface.clone()), PortNo(10 + place as u32));
-    }
-    numbers
-}
-
-fn flow_mods(program: &Program, numbers: &BTreeMap<PortRef, PortNo>) -> Vec<FlowMod> {
-    program.bind(|port| numbers.get(port).copied()).collect()
-}
-
-fn make_bridge(ovs: &PrivateOvs, numbers: &BTreeMap<PortRef, PortNo>) {
-    let mut args: Vec<String> = [
-        "--if-exists",
-        "del-br",
-        BRIDGE,
-        "--",
-        "add-br",
-        BRIDGE,
-        "--",
-        "set",
-        "bridge",
-        BRIDGE,
-        "datapath_type=dummy",
-        "fail_mode=secure",
-        "protocols=OpenFlow10,OpenFlow13,OpenFlow15",
-    ]
-    .map(str::to_owned)
-    .into();
-    for (port, number) in numbers {
-        let name = match port {
-            PortRef::Gateway => "gw".to_owned(),
-            PortRef::Tunnel => "tun".to_owned(),
-            PortRef::Interface(name) => name.clone(),
-        };
-        let mut add: Vec<String> = vec![
-            "--".into(),
-            "add-port".into(),
-            BRIDGE.into(),
-            name.clone(),
-            "--".into(),
-            "set".into(),
-            "interface".into(),
-            name,
-            format!("ofport_request={}", number.0),
-        ];
-        if *port == PortRef::Tunnel {
-            add.extend(["type=geneve", "options:remote_ip=flow", "options:key=flow"].map(str::to_owned));
-        } else {
-            add.push("type=dummy".into());
-        }
-        args.append(&mut add);
-    }
-    ovs.vsctl(args).unwrap();
-}
-
-async fn connect(ovs: &PrivateOvs) -> Client {
-    let target = Target::Unix(ovs.mgmt_socket(BRIDGE));
-    let (client, mut events) = Client::connect(&target, Config::default()).await.unwrap();
-    tokio::spawn(async move { while events.recv().await.is_some() {} });
-    client
-}
-
-async fn install(client: &Client, flows: Vec<FlowMod>) {
-    let clear = FlowMod {
-        table: openflow::TableId::ALL,
-        command: openflow::FlowModCommand::Delete,
-        ..FlowMod::default()
-    };
-    let messages: Vec<Message> =
-        std::iter::once(clear).chain(flows).map(|flow| Message::FlowMod(Box::new(flow))).collect();
-    client.apply_bundle(messages).await.unwrap();
-}
 
 fn sample(runner: &mut TestRunner) -> Network {
     networks::network().new_tree(runner).unwrap().current()

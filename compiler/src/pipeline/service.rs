@@ -88,14 +88,18 @@ impl<'a> Services<'a> {
         let addresses: BTreeSet<IpAddr> =
             service.cluster_ips.iter().copied().chain(service.outside_addresses()).collect();
         let mut frontends = Vec::new();
-        for port in service.ports.iter().filter(|port| is_balanced(port)) {
+        // An API server has no Service with one number twice; of manifests the first counts.
+        let (mut seen, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        let mut once = |port: &&ServicePort| seen.insert((port.protocol, port.port));
+        for port in service.ports.iter().filter(|port| is_balanced(port)).filter(&mut once) {
             let at = addresses.iter().map(|address| (Frontend::Address(*address), port.port));
             let at_nodes = port
                 .node_port
                 .into_iter()
                 .flat_map(|number| [true, false].map(|ipv4| (Frontend::NodePort { ipv4 }, number)));
             for (frontend, number) in at.chain(at_nodes) {
-                if self.owns(service, &(frontend, port.protocol, number)) {
+                let claim = (frontend, port.protocol, number);
+                if self.owns(service, &claim) && taken.insert(claim) {
                     frontends.push((frontend, port));
                 }
             }

@@ -1,5 +1,7 @@
-//! Random networks: two nodes, a few pods in two namespaces, policies with every kind of peer and port. The switch tier
-//! uses them too.
+//! Random networks: two nodes, a few pods in two namespaces, policies with every kind of peer and port, Services. The switch
+//! tier uses them too.
+
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -153,11 +155,12 @@ pub fn network() -> impl Strategy<Value = Network> {
         ),
         0..6,
     );
-    (pods, policies).prop_map(|(pods, policies)| {
+    (pods, policies, services::services()).prop_map(|(pods, policies, services)| {
         let mut network = Network::default();
         for k in [1, 2] {
             network.nodes.insert(node(k).name.clone(), node(k));
         }
+        network.services = services.into_iter().map(|service| (service.key.clone(), service)).collect();
         for n in 0..2 {
             network.namespaces.insert(format!("ns-{n}"), labels(n));
         }

@@ -1,0 +1,196 @@
+//! A Service on a real switch: its endpoints are used evenly, and the one that a client was given is kept.
+
+#![allow(clippy::unwrap_used)]
+
+mod bridge;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use bridge::{connect, flow_mods, install, make_bridge, numbers};
+use compiler::simulate::matrix::{Site, compile_all};
+use compiler::{PortRef, Table};
+use network::{
+    Labels, Mac, NamespacedName, Network, Node, NodeName, Pod, Protocol, Service, ServiceEndpoint,
+    ServiceKind, ServicePort, TrafficPolicy,
+};
+use openflow::io::Client;
+use openflow::message::{FlowStatsRequest, PacketOut};
+use openflow::{Action, BufferId, Field, PortNo, TableId};
+use tests::packet;
+use tests::private_ovs::PrivateOvs;
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The client's addresses: one alone has not as many ports as connections are made.
+const CLIENTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 244, 1, 2), Ipv4Addr::new(10, 244, 1, 3)];
+/// TCP's SYN.
+const SYN: u8 = 2;
+
+/// One pod, and a Service with so many endpoints outside.
+fn network(endpoints: usize, affinity_seconds: Option<u32>) -> Network {
+    let mut network = Network::default();
+    let node = Node {
+        name: NodeName::new("node-1"),
+        labels: Labels::new(),
+        addresses: vec![IpAddr::from([172, 30, 0, 1])],
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+    };
+    let pod = Pod {
+        key: NamespacedName::new("ns", "client"),
+        uid: "uid".into(),
+        node: Some(node.name.clone()),
+        labels: Labels::new(),
+        addresses: CLIENTS.map(IpAddr::from).into(),
+        host_network: false,
+        completed: false,
+        ports: vec![],
+    };
+    network.nodes.insert(node.name.clone(), node);
+    network.pods.insert(pod.key.clone(), pod);
+    let endpoint = |k: usize| ServiceEndpoint {
+        pod: None,
+        addresses: [Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + k as u32).into()].into(),
+        port: 8080,
+        node: None,
+        ready: true,
+        serving: true,
+        terminating: false,
+        for_zones: BTreeSet::new(),
+        for_nodes: BTreeSet::new(),
+    };
+    let service = Service {
+        key: NamespacedName::new("ns", "web"),
+        kind: ServiceKind::ClusterIp,
+        cluster_ips: [VIP.into()].into(),
+        external_ips: BTreeSet::new(),
+        load_balancer_ips: BTreeSet::new(),
+        source_ranges: BTreeSet::new(),
+        ports: vec![ServicePort {
+            name: None,
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+            endpoints: (0..endpoints).map(endpoint).collect(),
+        }],
+        affinity_seconds,
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        health_check_node_port: None,
+    };
+    network.services.insert(service.key.clone(), service);
+    network
+}
+
+/// The switch of the only node.
+struct Running {
+    client: Client,
+    port: PortNo,
+    mac: Mac,
+}
+
+async fn running(ovs: &PrivateOvs, site: &Site) -> Running {
+    let numbers = numbers(site);
+    make_bridge(ovs, &numbers);
+    let client = connect(ovs).await;
+    install(&client, flow_mods(&site.program, &numbers)).await;
+    let port = numbers[&PortRef::Interface(site.ports[0].interface.clone())];
+    Running { client, port, mac: site.ports[0].mac }
+}
+
+impl Running {
+    /// Begins a connection to the Service, as the `n`th of the client's.
+    async fn connect(&self, n: u32) {
+        let client = CLIENTS[(n / PORTS) as usize];
+        let ports = (1024 + (n % PORTS) as u16, 80);
+        let syn = packet::tcp(client.into(), VIP.into(), ports, SYN, &[]);
+        let datagram = packet::ip(client.into(), VIP.into(), 6, 64, &syn);
+        let table = Action::Resubmit { port: PortNo::IN_PORT, table: Some(TableId(0)), ct: false };
+        let packet = PacketOut {
+            buffer_id: BufferId::NONE,
+            in_port: self.port,
+            actions: vec![table],
+            data: packet::ip_frame(self.mac, Mac::ROUTER, &datagram).into(),
+        };
+        self.client.packet_out(packet).await.unwrap();
+    }
+
+    /// How many connections every endpoint got, once as many are counted as began.
+    async fn counted(&self, began: u64) -> BTreeMap<u128, u64> {
+        let limit = Instant::now() + Duration::from_secs(60);
+        loop {
+            self.client.barrier().await.unwrap();
+            let mut counts = BTreeMap::new();
+            let request = FlowStatsRequest::table(TableId(Table::EndpointDnat.id()));
+            self.client
+                .dump_flows(request, |flow| {
+                    if let Some(endpoint) = flow.match_.exact(Field::REG5) {
+                        counts.insert(endpoint, flow.packet_count);
+                    }
+                })
+                .await
+                .unwrap();
+            let sum: u64 = counts.values().sum();
+            if sum >= began {
+                assert_eq!(sum, began);
+                return counts;
+            }
+            assert!(Instant::now() < limit, "{sum} of {began} connections were counted");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Chi-squared per degree of freedom: about 1 when every endpoint is as likely as any other.
+fn unevenness(counts: &BTreeMap<u128, u64>) -> f64 {
+    let sum: u64 = counts.values().sum();
+    let expected = sum as f64 / counts.len() as f64;
+    let squares: f64 = counts.values().map(|count| (*count as f64 - expected).powi(2) / expected).sum();
+    squares / (counts.len() - 1) as f64
+}
+
+#[tokio::test]
+async fn every_endpoint_is_used_as_much_as_any_other() {
+    let Some(ovs) = PrivateOvs::start().unwrap() else { return };
+    for endpoints in [2usize, 3, 10, 50, 300, 10_000] {
+        let site = compile_all(&network(endpoints, None)).swap_remove(0);
+        let switch = running(&ovs, &site).await;
+        ovs.appctl(["dpctl/flush-conntrack"]).unwrap();
+        let connections = 2 * PORTS;
+        let began = Instant::now();
+        for n in 0..connections {
+            switch.connect(n).await;
+        }
+        let counts = switch.counted(u64::from(connections)).await;
+        let elapsed = began.elapsed().as_secs_f64();
+        let used = counts.values().filter(|count| **count > 0).count();
+        let chi = unevenness(&counts);
+        println!(
+            "{endpoints} endpoints: {used} used, chi-squared per degree of freedom {chi:.2}, {:.0} connections a second",
+            f64::from(connections) / elapsed
+        );
+        assert_eq!(counts.len(), endpoints);
+        assert!(chi < 2.0, "{endpoints} endpoints: {chi}");
+        // Of many more endpoints than connections some have none; as many as chance would have.
+        let idle = endpoints as f64 * (-f64::from(connections) / endpoints as f64).exp();
+        assert!(
+            (endpoints - used) as f64 <= idle + 3.0 * idle.sqrt() + 1.0,
+            "{used} of {endpoints} are used"
+        );
+    }
+}
+
+/// Connections of one of the client's addresses, each from a port of its own.
+const PORTS: u32 = 50_000;
+
+#[tokio::test]
+async fn a_client_keeps_its_endpoint() {
+    let Some(ovs) = PrivateOvs::start().unwrap() else { return };
+    let site = compile_all(&network(10, Some(60))).swap_remove(0);
+    let switch = running(&ovs, &site).await;
+    for n in 0..200 {
+        switch.connect(n).await;
+    }
+    let counts = switch.counted(200).await;
+    assert_eq!(counts.values().filter(|count| **count > 0).count(), 1, "{counts:?}");
+}
