@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod attach;
 pub mod bindings;
+pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod floor;

@@ -20,6 +20,7 @@ use rcgen::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::clock::Moment;
 use crate::serving::{Serving, UnusableError};
 use crate::store::{self, StoreError};
 
@@ -29,8 +30,6 @@ pub const LOOK: Duration = Duration::from_secs(5);
 const RENEW: Duration = Duration::from_secs(24 * 3600);
 /// How long it is valid: a controller that cannot renew it for weeks is still believed.
 const VALID: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How far a node's clock may lag.
-const SKEW: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -82,13 +81,13 @@ pub struct Names {
     pub more: Vec<String>,
 }
 
-/// Replaces what is served when files change or a day has passed; runs until the task is dropped.
+/// Replaces what is served when files change, a day has passed or the clock was set; runs until the task is dropped.
 pub async fn keep_fresh(directory: PathBuf, names: Names, serving: Serving) {
-    let (mut issued, mut seen, mut trouble) = (Instant::now(), files(&directory), String::new());
+    let (mut issued, mut seen, mut trouble) = (now(), files(&directory), String::new());
     loop {
         tokio::time::sleep(LOOK).await;
-        let now = files(&directory);
-        if now == seen && issued.elapsed() < RENEW {
+        let is_old = issued.elapsed(now()) >= RENEW || issued.is_another_time(now());
+        if !is_old && files(&directory) == seen {
             continue;
         }
         let (path, names) = (directory.clone(), names.clone());
@@ -102,7 +101,7 @@ pub async fn keep_fresh(directory: PathBuf, names: Names, serving: Serving) {
             Ok(()) => {
                 tracing::info!(path = %directory.display(), "a new certificate for agents that connect from now on");
                 // With what was just written, or the next look would find it changed.
-                (issued, seen) = (Instant::now(), files(&directory));
+                (issued, seen) = (now(), files(&directory));
                 trouble.clear();
             }
             Err(error) if error == trouble => {}
@@ -112,6 +111,11 @@ pub async fn keep_fresh(directory: PathBuf, names: Names, serving: Serving) {
             }
         }
     }
+}
+
+/// Both clocks now.
+pub fn now() -> Moment {
+    Moment::new(SystemTime::now(), Instant::now())
 }
 
 /// What is in the files; a key is kept as short as it is needed.
@@ -201,7 +205,8 @@ pub(crate) fn issue(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    params.not_before = date_time_ymd(1970, 1, 1) + since.saturating_sub(SKEW);
+    // A clock of ours that was ahead, or one of a node that is behind, keeps nobody away.
+    params.not_before = date_time_ymd(1975, 1, 1);
     params.not_after = date_time_ymd(1970, 1, 1) + since + VALID;
     let key = KeyPair::generate().map_err(failed(|| "cannot make a key".into()))?;
     let certificate =

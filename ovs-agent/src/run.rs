@@ -14,7 +14,7 @@ use crate::attachment::{Store, StoreError};
 use crate::cni::attach::Attacher;
 use crate::cni::host::Host;
 use crate::cni::{collect, server};
-use crate::drivers::{controller, database, discovery, host, switch};
+use crate::drivers::{clock, controller, database, discovery, host, switch};
 use crate::insight::{Insight, http};
 use crate::ipam::{BuiltIn, FileDisk, IpamError};
 use crate::metrics::Metrics;
@@ -64,8 +64,8 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     let attachments = store.load()?;
     let disk = state_dir.join("addresses");
     let disk = FileDisk::new(&disk).map_err(file("open", &disk))?;
-    let ipam =
-        BuiltIn::open(settings.node.clone(), settings.pod_cidrs.clone(), BuiltIn::REST, Box::new(disk))?;
+    let (name, ranges) = (settings.node.clone(), settings.pod_cidrs.clone());
+    let ipam = BuiltIn::open(name, ranges, BuiltIn::REST, Box::new(disk), clock::steady())?;
     let ipam = Arc::new(ipam);
     let suspects = Arc::new(Mutex::new(ipam.used()));
     let saved_path = Saved::path(&state_dir);
@@ -123,7 +123,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         ipam: Arc::clone(&ipam),
         metrics: Arc::clone(&metrics),
     };
-    let clock = SystemTime::now;
+    let clock = clock::steady;
     let insight = Insight {
         asks: asks.clone(),
         switch: to_switch,

@@ -73,6 +73,9 @@ fn what_is_wrong_is_told_on_the_object_and_disturbs_nobody() {
             .iter()
             .any(|message| message.contains(&taken) && message.contains("node-1"))
     });
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/ferrule-status";
+    let holder = stage.ask(&Request::get(lease))["spec"]["holderIdentity"].clone();
+    assert!(holder.as_str().is_some_and(|holder| !holder.is_empty()), "nobody holds the lease: {holder}");
     assert_eq!(events(&stage, "node-1"), [""; 0], "who had the address first has no fault");
     let unread = |problem: &ProblemItem| {
         problem.object == NAME && problem.message.contains("v1alpha1") && problem.message.contains("v1alpha2")

@@ -62,6 +62,8 @@ pub const NEIGHBOURS: &[Requirement] = &[
     Requirement { program: "/usr/lib/cni/host-local", package: "containernetworking-plugins" },
     Requirement { program: "iptables", package: "iptables" },
     Requirement { program: "busybox", package: "busybox-static" },
+    Requirement { program: "tc", package: "iproute2" },
+    Requirement { program: "faketime", package: "faketime" },
 ];
 
 /// Needed besides by the benchmarks: the reference plugins that Ferrule's are measured against.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::{Api, encoded};
 use super::reflector::Failure;
+use crate::clock::Moment;
 use crate::identity::reviewer::bytes_of_base64;
 use crate::serving::Serving;
 use crate::tls::{self, Names};
@@ -73,7 +74,7 @@ pub enum AuthorityError {
 /// Serves certificates of the authority in the API, renewed every day, until the task is dropped.
 pub async fn keep(api: Api, namespace: String, names: Names, serving: Serving) {
     let keeper = Keeper { api, namespace };
-    let mut served: Option<(Authority, Instant)> = None;
+    let mut served: Option<(Authority, Moment)> = None;
     let mut next: Option<(Authority, Instant)> = None;
     let mut trouble = String::new();
     loop {
@@ -106,12 +107,14 @@ impl Keeper {
         &self,
         names: &Names,
         serving: &Serving,
-        served: &mut Option<(Authority, Instant)>,
+        served: &mut Option<(Authority, Moment)>,
         next: &mut Option<(Authority, Instant)>,
     ) -> Result<(), AuthorityError> {
         let found = self.obtain().await?;
         let stands = served.as_ref().is_some_and(|(authority, _)| *authority == found);
-        if stands && served.as_ref().is_some_and(|(_, since)| since.elapsed() < RENEW) {
+        let is_good =
+            |since: &Moment| since.elapsed(tls::now()) < RENEW && !since.is_another_time(tls::now());
+        if stands && served.as_ref().is_some_and(|(_, since)| is_good(since)) {
             *next = None;
             return Ok(());
         }
@@ -142,7 +145,7 @@ impl Keeper {
             namespace = self.namespace,
             "a certificate of the authority in Secret {NAME} is served"
         );
-        *served = Some((found, Instant::now()));
+        *served = Some((found, tls::now()));
         *next = None;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The drivers: the only places that touch the world. Each owns one connection or one part of the host, is told what should
 //! be, and reports what is as events; none of them decides what should be.
 
+pub mod clock;
 pub mod controller;
 pub mod cutter;
 pub mod database;

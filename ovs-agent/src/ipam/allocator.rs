@@ -25,7 +25,7 @@ pub(super) struct Allocator {
     journal: Journal,
     held: BTreeMap<AttachmentId, Allocation>,
     owners: BTreeMap<IpAddr, AttachmentId>,
-    /// Free addresses that were used before, and since when they are free, in seconds since 1970.
+    /// Free addresses that were used before, and since when they are free, in seconds of the agent's clock.
     freed: BTreeMap<IpAddr, u64>,
 }
 
@@ -37,12 +37,14 @@ enum Choice {
 }
 
 impl Allocator {
-    /// Reads the record. Allocations outside the ranges stay until they are released.
+    /// Reads the record. Allocations outside the ranges stay until they are released. What was freed later than `now` was freed
+    /// by another clock: it rests from now on.
     pub(super) fn open(
         node: NodeName,
         ranges: Vec<Cidr>,
         rest: Duration,
         disk: Box<dyn Disk>,
+        now: SystemTime,
     ) -> Result<Self, IpamError> {
         let (journal, entries) = Journal::open(disk)?;
         let mut new = Self {
@@ -57,6 +59,8 @@ impl Allocator {
         for entry in entries {
             new.replay(entry);
         }
+        let now = seconds(now);
+        new.freed.values_mut().for_each(|at| *at = now.min(*at));
         new.set_ranges(ranges);
         Ok(new)
     }
@@ -287,7 +291,7 @@ impl Allocator {
         self.rests(*at, now).is_none().then_some(*address)
     }
 
-    /// How long an address freed `at` has still to rest. A clock that was set back must not make it rest for ever.
+    /// How long an address freed `at` has still to rest.
     fn rests(&self, at: u64, now: u64) -> Option<Duration> {
         let rest = self.rest.as_secs();
         let left = at.saturating_add(rest).checked_sub(now).filter(|left| *left > 0)?;

@@ -134,8 +134,13 @@ fn wanted(name: &str, addresses: &[&str]) -> Wanted {
 }
 
 fn open(disk: &SimDisk, ranges: &[&str]) -> Allocator {
+    open_at(disk, ranges, at(u64::MAX >> 1))
+}
+
+fn open_at(disk: &SimDisk, ranges: &[&str], now: SystemTime) -> Allocator {
     let ranges = ranges.iter().map(|text| text.parse().unwrap()).collect();
-    Allocator::open(NodeName::new("node-1"), ranges, Duration::from_secs(60), Box::new(disk.clone())).unwrap()
+    let node = NodeName::new("node-1");
+    Allocator::open(node, ranges, Duration::from_secs(60), Box::new(disk.clone()), now).unwrap()
 }
 
 fn texts(addresses: &[PodAddress]) -> Vec<String> {
@@ -186,12 +191,23 @@ fn a_full_range_says_node_range_size_and_cure_and_rest_ends() {
 }
 
 #[test]
-fn a_clock_set_back_does_not_make_an_address_rest_for_ever() {
-    let mut ipam = open(&SimDisk::default(), &["10.244.1.0/30"]);
+fn what_another_clock_wrote_rests_from_the_start_and_not_for_ever() {
+    let disk = SimDisk::default();
+    let mut ipam = open(&disk, &["10.244.1.0/30"]);
     ipam.allocate(&wanted("a", &[]), at(1_000_000)).unwrap();
     ipam.release(&[id("a")], at(1_000_000)).unwrap();
-    let error = ipam.allocate(&wanted("b", &[]), at(10)).unwrap_err().to_string();
-    assert!(error.contains("free in 60 s"), "{error}");
+    // The machine has booted, or an older agent wrote the time of day: its seconds are not ours.
+    let mut again = open_at(&disk, &["10.244.1.0/30"], at(10));
+    let error = again.allocate(&wanted("b", &[]), at(11)).unwrap_err().to_string();
+    assert!(error.contains("free in 59 s"), "{error}");
+    assert!(again.allocate(&wanted("b", &[]), at(69)).is_err());
+    assert_eq!(texts(&again.allocate(&wanted("b", &[]), at(70)).unwrap()), ["10.244.1.2"]);
+    // The same clock: as long as it has rested, it has.
+    let mut later = open_at(&disk, &["10.244.1.0/30"], at(200));
+    later.release(&[id("b")], at(200)).unwrap();
+    let mut later = open_at(&disk, &["10.244.1.0/30"], at(230));
+    assert!(later.allocate(&wanted("c", &[]), at(259)).is_err());
+    assert!(later.allocate(&wanted("c", &[]), at(260)).is_ok());
 }
 
 #[test]
@@ -253,7 +269,8 @@ fn damage_that_no_crash_explains_is_named() {
         ipam.allocate(&wanted(name, &[]), at(0)).unwrap();
     }
     disk.0.lock().unwrap().file[30] ^= 1;
-    let error = Allocator::open(NodeName::new("n"), vec![], Duration::ZERO, Box::new(disk)).unwrap_err();
+    let error =
+        Allocator::open(NodeName::new("n"), vec![], Duration::ZERO, Box::new(disk), at(0)).unwrap_err();
     assert!(error.to_string().contains("line 1"), "{error}");
 }
 
@@ -371,7 +388,7 @@ fn the_real_disk_keeps_what_was_taken_and_it_is_quick() {
     let disk = || Box::new(crate::ipam::FileDisk::new(&path).unwrap());
     let ranges = || vec!["10.244.1.0/24".parse().unwrap()];
     let node = NodeName::new("node-1");
-    let mut ipam = Allocator::open(node.clone(), ranges(), Duration::ZERO, disk()).unwrap();
+    let mut ipam = Allocator::open(node.clone(), ranges(), Duration::ZERO, disk(), at(0)).unwrap();
     let mut times: Vec<_> = (0..200)
         .map(|n| {
             let began = std::time::Instant::now();
@@ -381,7 +398,7 @@ fn the_real_disk_keeps_what_was_taken_and_it_is_quick() {
         .collect();
     times.sort();
     eprintln!("an allocation takes {:?} (median of 200)", times[100]);
-    let mut again = Allocator::open(node, ranges(), Duration::ZERO, disk()).unwrap();
+    let mut again = Allocator::open(node, ranges(), Duration::ZERO, disk(), at(0)).unwrap();
     assert_eq!(held(&again), held(&ipam));
     again.journal.compact(0, Vec::new);
     assert_eq!(again.list().count(), 200);

@@ -23,14 +23,16 @@ impl BuiltIn {
     /// old owner is gone.
     pub const REST: Duration = Duration::from_secs(60);
 
-    /// Opens the record on `disk` (see [`super::FileDisk`]); `ranges` may be empty until they are known.
+    /// Opens the record on `disk` (see [`super::FileDisk`]); `ranges` may be empty until they are known. `now` and every later
+    /// time are of a clock that nobody sets.
     pub fn open(
         node: NodeName,
         ranges: Vec<Cidr>,
         rest: Duration,
         disk: Box<dyn Disk>,
+        now: SystemTime,
     ) -> Result<Self, IpamError> {
-        Ok(Self(Mutex::new(Allocator::open(node, ranges, rest, disk)?)))
+        Ok(Self(Mutex::new(Allocator::open(node, ranges, rest, disk, now)?)))
     }
 
     /// The node's pod ranges from now on. Allocations outside them stay until they are released.
