@@ -187,6 +187,7 @@ pub fn encode_policy(policy: &ViewPolicy) -> wire::resource::Body {
         subject: encode_set_id(policy.subject),
         isolates_ingress: policy.isolates.ingress,
         isolates_egress: policy.isolates.egress,
+        audit: policy.audit,
         rules: policy.rules.iter().map(encode_rule).collect(),
     })
 }
@@ -320,6 +321,7 @@ fn decode_policy(policy: &wire::Policy) -> Result<Resource, Fault> {
         priority: policy.priority,
         subject: decode_set_id(&policy.subject).map_err(|fault| fault.under("subject"))?,
         isolates: Isolation { ingress: policy.isolates_ingress, egress: policy.isolates_egress },
+        audit: policy.audit,
         rules: all("rules", &policy.rules, decode_rule)?,
     }))
 }

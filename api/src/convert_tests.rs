@@ -97,6 +97,7 @@ fn policy() -> impl Strategy<Value = ViewPolicy> {
             priority,
             subject,
             isolates,
+            audit: generation % 2 == 1,
             rules,
         },
     )
@@ -269,6 +270,7 @@ fn sample_policy() -> wire::Policy {
         priority: 0,
         subject: SetId(1),
         isolates: Isolation { ingress: true, egress: false },
+        audit: true,
         rules: vec![rule],
     };
     let wire::resource::Body::Policy(policy) = encode_policy(&policy) else { unreachable!() };

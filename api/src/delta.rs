@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use network::NodeView;
+use prost::Message;
 
 use crate::convert::{self, Malformed};
 use crate::generated::ferrule::v1alpha1 as wire;
@@ -14,7 +15,7 @@ use crate::watermark::Watermark;
 
 pub use crate::resources::{
     Entry, Members, Resources, Section, Versioned, next_set_entry, node_entry, pod_entry, policy_entry,
-    resources, service_entry, set_entry, versions, whole,
+    resources, service_entry, set_entry, versions,
 };
 pub use crate::set_change::Sums;
 
@@ -48,6 +49,47 @@ pub fn delta_where(
         false => known.keys().filter(|id| !resources.contains(id)).map(convert::encode_id).collect(),
     };
     wire::Delta { nonce: 0, term: 0, watermark: None, changed, removed }
+}
+
+/// Writes a view as one delta that holds everything, resource by resource: never more than one of them is held. It is what
+/// encoding the whole delta would give.
+pub fn write_parts<E>(
+    view: &NodeView,
+    watermark: &Watermark,
+    mut write: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let watermark = Some(convert::encode_watermark(watermark));
+    write(&wire::Delta { watermark, ..wire::Delta::default() }.encode_to_vec())?;
+    let mut outcome = Ok(());
+    crate::resources::each(view, |entry| {
+        if outcome.is_ok() {
+            let part = wire::Delta { changed: vec![entry.wire.clone()], ..wire::Delta::default() };
+            outcome = write(&part.encode_to_vec());
+        }
+    });
+    outcome
+}
+
+/// Reads what [`write_parts`] wrote, resource by resource; gives the watermark. Why not, in words.
+pub fn read_parts(
+    mut bytes: &[u8],
+    mut take: impl FnMut(wire::Delta) -> Result<(), String>,
+) -> Result<Watermark, String> {
+    // A message is the sum of its fields, in any number of pieces (Protocol Buffers, "Encoding", last one wins).
+    let mut rest = wire::Delta::default();
+    while !bytes.is_empty() {
+        let before = bytes;
+        let (tag, kind) = prost::encoding::decode_key(&mut bytes).map_err(|error| error.to_string())?;
+        let context = prost::encoding::DecodeContext::default();
+        prost::encoding::skip_field(kind, tag, &mut bytes, context).map_err(|error| error.to_string())?;
+        let field = before.get(..before.len() - bytes.len()).unwrap_or_default();
+        let part = wire::Delta::decode(field).map_err(|error| error.to_string())?;
+        match part.watermark {
+            Some(_) => rest.watermark = part.watermark,
+            None => take(part)?,
+        }
+    }
+    watermark(&rest).map_err(|error| error.to_string())
 }
 
 /// The watermark that a delta carries.

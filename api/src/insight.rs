@@ -302,6 +302,67 @@ pub struct DropItem {
     pub owners: Vec<Owner>,
     /// One sentence.
     pub what: String,
+    /// The last packets that the switch told of, at most five different ones, the newest first: a sample.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last: Vec<SightingItem>,
+}
+
+/// A packet that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SightingItem {
+    /// When (RFC 3339).
+    pub time: String,
+    /// Who spoke to whom.
+    #[serde(flatten)]
+    pub tuple: TupleItem,
+}
+
+/// Who spoke to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TupleItem {
+    /// `TCP`, `UDP`, `SCTP`, `ICMP`, `ICMPv6`, `ARP`; a number, or an Ethernet type, where there is no name.
+    pub protocol: String,
+    /// Who sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// Port of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
+    /// To whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<IpAddr>,
+    /// Port of the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_port: Option<u16>,
+    /// Type of ICMP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_type: Option<u8>,
+    /// Code of ICMP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp_code: Option<u8>,
+}
+
+impl std::fmt::Display for TupleItem {
+    /// `TCP 10.244.1.5:4242 > 10.244.2.7:80`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let end = |address: Option<IpAddr>, port: Option<u16>| match (address, port) {
+            (None, _) => "?".to_owned(),
+            (Some(address), None) => address.to_string(),
+            (Some(address), Some(port)) => std::net::SocketAddr::new(address, port).to_string(),
+        };
+        f.write_str(&self.protocol)?;
+        if let (Some(kind), Some(code)) = (self.icmp_type, self.icmp_code) {
+            write!(f, " {kind}/{code}")?;
+        }
+        if self.source.is_some() || self.destination.is_some() {
+            let (from, to) =
+                (end(self.source, self.source_port), end(self.destination, self.destination_port));
+            write!(f, " {from} > {to}")?;
+        }
+        Ok(())
+    }
 }
 
 /// The tunnel from one node to another.

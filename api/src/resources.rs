@@ -252,13 +252,6 @@ pub fn resources(view: &NodeView) -> Resources {
     Resources::new(vec![Arc::new(Section(entries))])
 }
 
-/// The resources of a view as they are sent, held once.
-pub fn whole(view: &NodeView) -> Vec<wire::Resource> {
-    let mut all = Vec::new();
-    each(view, |entry| all.push(Arc::unwrap_or_clone(entry).wire));
-    all
-}
-
 /// The versions of a view's resources: what an agent says that it has. Holds one encoded resource at a time.
 pub fn versions(view: &NodeView) -> Versions {
     let mut versions = Versions::new();
@@ -268,7 +261,8 @@ pub fn versions(view: &NodeView) -> Versions {
     versions
 }
 
-fn each(view: &NodeView, mut take: impl FnMut(Entry)) {
+/// Every resource of a view, one after the other.
+pub(crate) fn each(view: &NodeView, mut take: impl FnMut(Entry)) {
     view.nodes.values().for_each(|node| take(node_entry(node)));
     for set in view.sets.values() {
         let members: Vec<IpAddr> = set.members.iter().copied().collect();

@@ -1,8 +1,8 @@
 //! What `ferrule get` shows of each resource: its columns. Knows items, not where they come from.
 
 use api::insight::{
-    DropItem, NodeItem, Owner, PodItem, PolicyItem, PolicyRule, PortItem, PortRole, ProblemItem, SwitchItem,
-    TunnelItem,
+    DropItem, NodeItem, Owner, PodItem, PolicyItem, PolicyRule, PortItem, PortRole, ProblemItem,
+    SightingItem, SwitchItem, TunnelItem,
 };
 
 use crate::table::{list, or_dash, yes};
@@ -160,10 +160,12 @@ pub fn rule(policy: &PolicyItem, rule: &PolicyRule) -> Vec<String> {
 
 impl Row for DropItem {
     fn headings(wide: bool) -> Vec<&'static str> {
-        with_wide(wide, vec!["NODE", "REASON", "PACKETS", "BY", "WHAT"], || vec!["BYTES", "TABLE"])
+        let narrow = vec!["NODE", "REASON", "PACKETS", "BY", "WHAT", "LAST"];
+        with_wide(wide, narrow, || vec!["BYTES", "TABLE", "BEFORE"])
     }
 
     fn cells(&self, wide: bool) -> Vec<String> {
+        let seen = |seen: &SightingItem| format!("{} ({})", seen.tuple, seen.time);
         let owner = |owner: &Owner| {
             let parts = [owner.kind.as_str(), owner.name.as_str(), owner.rule.as_str()];
             parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
@@ -174,8 +176,12 @@ impl Row for DropItem {
             self.packets.to_string(),
             list(self.owners.iter().map(owner)),
             self.what.clone(),
+            or_dash(self.last.first().map(seen)),
         ];
-        with_wide(wide, narrow, || vec![self.bytes.to_string(), self.table.clone()])
+        with_wide(wide, narrow, || {
+            let before = self.last.iter().skip(1).map(seen);
+            vec![self.bytes.to_string(), self.table.clone(), list(before)]
+        })
     }
 }
 

@@ -41,6 +41,20 @@ pub enum DropClass {
 }
 
 impl DropClass {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::UnknownPort,
+        Self::SpoofGuard,
+        Self::Neighbour,
+        Self::InvalidConnection,
+        Self::BlockedConnection,
+        Self::MidStream,
+        Self::PolicyRule,
+        Self::DefaultDeny,
+        Self::NoRoute,
+        Self::NotIp,
+    ];
+
     /// The class of a flow that drops.
     pub fn of(table: Table, match_: &Match) -> Self {
         let state =

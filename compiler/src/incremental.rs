@@ -183,7 +183,7 @@ pub fn stream(input: Input<'_>, sink: &mut dyn Sink) -> BTreeMap<PolicyId, Strin
 }
 
 fn everything(context: &Context<'_>, now: &Now<'_>, stages: &[(Stage, Why<'_>)], sink: &mut dyn Sink) {
-    let out = &mut Out::new(sink);
+    let out = &mut Out::new(context.config, sink);
     pipeline::own(context, out);
     for node in context.nodes.values() {
         pipeline::node(context, node, out);
@@ -284,7 +284,7 @@ impl Last {
         self.isolated(context, now.subjects, &mut before, &mut come);
         for (old, stage, changes, narrow) in &differences {
             old.keys(&self.members, &changes.gone, narrow, &mut before.0);
-            stage.some(now, &changes.come, narrow, &mut Out::new(&mut come));
+            stage.some(now, &changes.come, narrow, &mut Out::new(context.config, &mut come));
         }
         let Come { out, keys } = come;
         before.0.into_iter().filter(|key| !keys.contains(key)).for_each(|key| out.gone(key));
@@ -314,8 +314,10 @@ impl Last {
                 continue;
             }
             // What a node's flows depend on beside it (which is this one) is as it was.
-            old.into_iter().for_each(|node| pipeline::node(context, node, &mut Out::new(before)));
-            new.into_iter().for_each(|node| pipeline::node(context, node, &mut Out::new(come)));
+            old.into_iter()
+                .for_each(|node| pipeline::node(context, node, &mut Out::new(context.config, before)));
+            new.into_iter()
+                .for_each(|node| pipeline::node(context, node, &mut Out::new(context.config, come)));
         }
     }
 
@@ -339,8 +341,10 @@ impl Last {
             if old == new && !renumbered.contains(&PortRef::Interface(name.to_owned())) {
                 continue;
             }
-            old.into_iter().for_each(|(port, ok)| pipeline::port(port, ok, &mut Out::new(before)));
-            new.into_iter().for_each(|(port, ok)| pipeline::port(port, ok, &mut Out::new(come)));
+            old.into_iter()
+                .for_each(|(port, ok)| pipeline::port(port, ok, &mut Out::new(context.config, before)));
+            new.into_iter()
+                .for_each(|(port, ok)| pipeline::port(port, ok, &mut Out::new(context.config, come)));
         }
     }
 
@@ -361,8 +365,10 @@ impl Last {
                 continue;
             }
             // What a Service's flows depend on beside the others (this node) is as it was.
-            old.into_iter().for_each(|old| service::service(context, &was, old, &mut Out::new(before)));
-            now.into_iter().for_each(|now| service::service(context, &is, now, &mut Out::new(come)));
+            old.into_iter()
+                .for_each(|old| service::service(context, &was, old, &mut Out::new(context.config, before)));
+            now.into_iter()
+                .for_each(|now| service::service(context, &is, now, &mut Out::new(context.config, come)));
         }
     }
 
@@ -371,8 +377,10 @@ impl Last {
         for own in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
             let (was, is) = (old.get(own), new.get(own));
             if was != is {
-                was.into_iter().for_each(|i| policy::isolated(context, *own, *i, &mut Out::new(before)));
-                is.into_iter().for_each(|i| policy::isolated(context, *own, *i, &mut Out::new(come)));
+                was.into_iter()
+                    .for_each(|i| policy::isolated(context, *own, *i, &mut Out::new(context.config, before)));
+                is.into_iter()
+                    .for_each(|i| policy::isolated(context, *own, *i, &mut Out::new(context.config, come)));
             }
         }
     }

@@ -28,6 +28,9 @@ pub struct NodeConfig {
     pub services: bool,
     /// The node addresses that answer for node ports, by prefix; none: all of them.
     pub node_port_addresses: Vec<Cidr>,
+    /// The switch limits what it copies to the agent, so copies are made: of what is dropped, and of what audited policies
+    /// decide.
+    pub copies: bool,
 }
 
 /// Flows of policies that a node takes unless it is told otherwise.
@@ -47,6 +50,7 @@ impl NodeConfig {
             flow_budget: FLOW_BUDGET,
             services: true,
             node_port_addresses: Vec::new(),
+            copies: true,
         }
     }
 

@@ -56,6 +56,8 @@ slots! {
     INDEX = REG4[0, 16];
     /// The chosen endpoint.
     ENDPOINT = REG5[0, 32];
+    /// The flow of an audited policy that decided last, as the end of its cookie.
+    DECIDED_BY = REG14[0, 32];
     /// The connection is blocked: a policy that came later denies it.
     CT_BLOCKED = CT_MARK[0, 1];
     /// The connection was translated and no policy was asked yet.

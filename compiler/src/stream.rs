@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use network::{NodeView, PolicyId};
+use network::{Direction, NodeView, PolicyId};
 use openflow::{Cookie, Match};
 
+use crate::copies;
+use crate::drops::{DropClass, is_drop};
 use crate::input::{LocalPort, NodeConfig, PortRef};
 use crate::program::{Flow, FlowAction, FlowKey};
 use crate::provenance::{Owner, Reason, cookie_of};
@@ -37,12 +39,14 @@ pub trait Sink {
 pub(crate) struct Draft {
     key: FlowKey,
     flow: Flow,
+    /// An audited policy's, of this direction.
+    audited: Option<Direction>,
 }
 
 /// Starts a flow that drops what it matches.
 pub(crate) fn flow(table: Table, priority: u16, match_: Match) -> Draft {
     let key = FlowKey { table, priority: std::cmp::Reverse(priority), in_port: None, match_ };
-    Draft { key, flow: Flow { cookie: Cookie(0), actions: Vec::new(), goto: None } }
+    Draft { key, flow: Flow { cookie: Cookie(0), actions: Vec::new(), goto: None }, audited: None }
 }
 
 impl Draft {
@@ -64,6 +68,12 @@ impl Draft {
         self
     }
 
+    /// What it decides in this direction is to be told, if a policy that made it is audited.
+    pub(crate) fn audited(mut self, direction: Direction, is_audited: bool) -> Self {
+        self.audited = is_audited.then_some(direction);
+        self
+    }
+
     /// What tells it from other flows.
     pub(crate) fn into_key(self) -> FlowKey {
         self.key
@@ -80,11 +90,13 @@ impl Draft {
 /// Hands flows on with their cookies.
 pub(crate) struct Out<'s> {
     sink: &'s mut dyn Sink,
+    /// Copies of packets go to the agent.
+    copies: bool,
 }
 
 impl<'s> Out<'s> {
-    pub(crate) fn new(sink: &'s mut dyn Sink) -> Self {
-        Self { sink }
+    pub(crate) fn new(config: &NodeConfig, sink: &'s mut dyn Sink) -> Self {
+        Self { sink, copies: config.copies }
     }
 
     /// A flow of one owner.
@@ -95,8 +107,13 @@ impl<'s> Out<'s> {
 
     /// A flow whose reason is made when somebody asks.
     pub(crate) fn add_for(&mut self, draft: Draft, why: &dyn Fn() -> Reason) {
-        let Draft { key, mut flow } = draft;
+        let Draft { key, mut flow, audited } = draft;
         flow.cookie = cookie_of(&key, &flow);
+        if self.copies {
+            let class = is_drop(flow.cookie).then(|| DropClass::of(key.table, &key.match_));
+            let more = copies::actions(class, audited, flow.goto, flow.cookie);
+            flow.actions.extend(more.into_iter().map(FlowAction::from));
+        }
         self.sink.flow(key, flow, why);
     }
 }

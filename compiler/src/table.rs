@@ -91,6 +91,8 @@ tables! {
     Output = 120, "departure";
     /// Marks a connection that a policy no longer allows as blocked, and drops.
     Block = 128, "departure";
+    /// Beside the way of a packet: tells the agent of connections that audited policies allow.
+    Audit = 136, "departure";
 }
 
 impl Table {

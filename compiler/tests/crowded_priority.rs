@@ -41,6 +41,7 @@ fn add(network: &mut Network, name: &str, priority: u32, namespace: &str, action
         priority,
         subject,
         isolates: Isolation::default(),
+        audit: false,
         rules: actions.iter().enumerate().map(rule).collect(),
     };
     network.policies.insert(id, policy);

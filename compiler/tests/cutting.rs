@@ -61,6 +61,7 @@ fn isolated(direction: Direction, allowed: bool) -> Network {
             ingress: direction == Direction::Ingress,
             egress: direction == Direction::Egress,
         },
+        audit: false,
         rules: if allowed { vec![rule] } else { vec![] },
     };
     network.policies.insert(id, policy);

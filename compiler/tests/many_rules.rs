@@ -71,6 +71,7 @@ fn twenty_thousand_rules_share_a_port() {
         priority: 0,
         subject,
         isolates: Isolation { ingress: true, egress: false },
+        audit: false,
         rules,
     };
     network.policies.insert(id, policy);

@@ -299,6 +299,7 @@ fn isolated(mut network: Network, k: u8) -> Network {
             priority: 0,
             subject,
             isolates,
+            audit: false,
             rules: vec![],
         },
     );
@@ -323,9 +324,10 @@ fn policy_judges_the_endpoint_and_an_unjudged_connection_opens_nothing() {
     let id = PolicyId { kind: PolicyKind::NetworkPolicy, namespace: "ns".into(), name: "closed".into() };
     let isolates = Isolation { ingress: true, egress: true };
     let (tier, rules) = (Tier::NetworkPolicy, vec![]);
-    closed
-        .policies
-        .insert(id.clone(), Policy { id, generation: 1, tier, priority: 0, subject, isolates, rules });
+    closed.policies.insert(
+        id.clone(),
+        Policy { id, generation: 1, tier, priority: 0, subject, isolates, audit: false, rules },
+    );
     let sites = compile_all(&closed);
     let mut fabric = fabric(&sites);
     assert!(!fabric.from_pod(&key(1), first(pod_ip(1), ip(VIP), 80)).unwrap().passed());

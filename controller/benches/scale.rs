@@ -270,6 +270,7 @@ fn named(namespace: &str, name: &str, subject: &Selector, rules: Vec<Rule>) -> P
         priority: 0,
         subject: subject.id(),
         isolates: Isolation { ingress: true, egress: false },
+        audit: false,
         rules,
     }
 }

@@ -72,6 +72,7 @@ fn shop() -> Network {
         priority: 0,
         subject,
         isolates: Isolation { ingress: true, egress: false },
+        audit: false,
         rules: vec![rule],
     };
     network.policies.insert(id, policy);

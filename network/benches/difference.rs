@@ -143,6 +143,7 @@ fn set_policy(
         priority: 0,
         subject,
         isolates: Isolation { ingress: true, egress: true },
+        audit: false,
         rules: vec![rule(Direction::Ingress), rule(Direction::Egress)],
     };
     network.policies.insert(id, policy);

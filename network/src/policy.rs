@@ -1,6 +1,6 @@
 //! Policies, normalised: what a NetworkPolicy or ClusterNetworkPolicy says, with selectors interned as sets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::address::Cidr;
 use crate::protocol::{PortRange, Protocol};
 use crate::selector::SetId;
+
+/// The annotation of a policy, and the label of a namespace for all its NetworkPolicies, that with the value `true` asks for
+/// an audit log.
+pub const AUDIT: &str = "ferrule.io/audit";
+
+/// Whether labels or annotations ask for an audit log.
+pub fn asks_for_audit(words: &BTreeMap<String, String>) -> bool {
+    words.get(AUDIT).is_some_and(|value| value == "true")
+}
 
 /// The kind of object a policy came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -176,6 +185,8 @@ pub struct Policy {
     pub subject: SetId,
     /// Where its subject is isolated.
     pub isolates: Isolation,
+    /// What it decides is to be logged: the object's annotation [`AUDIT`] says so.
+    pub audit: bool,
     /// The rules, ingress and egress, each direction in the object's order.
     pub rules: Vec<Rule>,
 }

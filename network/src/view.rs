@@ -14,6 +14,7 @@ use crate::name::{NamespacedName, NodeName};
 use crate::node::Node;
 use crate::policy::{
     Action, Direction, IpBlock, Isolation, Peers, Policy, PolicyId, PortMatch, Ports, Rule, Tier,
+    asks_for_audit,
 };
 use crate::protocol::{PortRange, Protocol};
 use crate::selector::{DeclaredPort, NamespaceSelector, Selector, SetId};
@@ -71,6 +72,8 @@ pub struct ViewPolicy {
     pub subject: SetId,
     /// Where its subject is isolated.
     pub isolates: Isolation,
+    /// What it decides is to be logged.
+    pub audit: bool,
     /// Its rules.
     pub rules: Vec<ViewRule>,
 }
@@ -178,6 +181,9 @@ pub trait Census {
         protocol: Protocol,
     ) -> BTreeSet<u16>;
 
+    /// Whether a namespace asks for an audit log of its policies.
+    fn is_audited(&self, namespace: &str) -> bool;
+
     /// The addresses and numbers of every policed pod that declares the port.
     fn declaring(&self, name: &str, protocol: Protocol) -> Vec<(Vec<IpAddr>, BTreeSet<u16>)>;
 }
@@ -195,6 +201,10 @@ impl Census for Network {
         protocol: Protocol,
     ) -> BTreeSet<u16> {
         self.select_pods(selector).flat_map(|pod| pod.port_numbers(name, protocol)).collect()
+    }
+
+    fn is_audited(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(asks_for_audit)
     }
 
     fn declaring(&self, name: &str, protocol: Protocol) -> Vec<(Vec<IpAddr>, BTreeSet<u16>)> {
@@ -250,6 +260,7 @@ impl<C: Census> Resolver<'_, C> {
             priority: policy.priority,
             subject: policy.subject,
             isolates: policy.isolates,
+            audit: policy.audit || self.census.is_audited(&policy.id.namespace),
             rules,
         }
     }

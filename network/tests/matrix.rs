@@ -59,6 +59,7 @@ fn network(pods: Vec<Pod>, blocks: &[&str]) -> Network {
             priority: 0,
             subject,
             isolates,
+            audit: false,
             rules: vec![rule],
         },
     );

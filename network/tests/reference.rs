@@ -241,9 +241,10 @@ fn add(
         (_, true) => Tier::Baseline,
         _ => Tier::Admin,
     };
-    network
-        .policies
-        .insert(id.clone(), Policy { id, generation: 0, tier, priority, subject, isolates, rules });
+    network.policies.insert(
+        id.clone(),
+        Policy { id, generation: 0, tier, priority, subject, isolates, audit: false, rules },
+    );
 }
 
 /// Two pods per node in namespace `shop`: client (a) and server (b), and one host-network pod per node.

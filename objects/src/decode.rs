@@ -115,11 +115,17 @@ pub(crate) fn prune(object: &mut Value) {
     let Value::Object(fields) = object else { return };
     metadata(fields);
     if matches!(fields.get("kind").and_then(Value::as_str), Some("NetworkPolicy" | "ClusterNetworkPolicy")) {
-        // Nothing that is wrong with its labels may keep a policy from being in force.
-        keep(fields.get_mut("metadata"), &["name", "namespace", "uid", "generation"]);
+        // Nothing that is wrong with its labels and annotations may keep a policy from being in force.
+        keep(fields.get_mut("metadata"), &["name", "namespace", "uid", "generation", "annotations"]);
         if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
-            metadata
-                .retain(|key, value| if key == "generation" { value.is_i64() } else { value.is_string() });
+            if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+                annotations.retain(|key, value| key == network::policy::AUDIT && value.is_string());
+            }
+            metadata.retain(|key, value| match key.as_str() {
+                "generation" => value.is_i64(),
+                "annotations" => value.is_object(),
+                _ => value.is_string(),
+            });
         }
     }
     let is = |kind: &str| fields.get("kind").and_then(Value::as_str) == Some(kind);

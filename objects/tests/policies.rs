@@ -423,3 +423,23 @@ fn a_policy_of_many_rules() {
     assert_eq!(problems, "");
     assert_eq!(network.policies.values().next().unwrap().rules.len(), 5_000);
 }
+
+#[test]
+fn a_policy_or_its_namespace_asks_for_an_audit_log() {
+    let audited = |annotation: &str, label: &str| {
+        let (network, problems) = translated(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{label}}}}}\n---\n\
+             apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: shop}}\nspec: {{containers: [{{name: c, image: i}}]}}\n---\n\
+             apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+             metadata: {{name: p, namespace: shop, annotations: {{other: [1], {annotation}}}}}\n"
+        ));
+        assert_eq!(problems, "");
+        let node = network.pods.values().next().unwrap().node.clone().unwrap();
+        network::NodeView::of(&network, &node).policies.values().next().unwrap().audit
+    };
+    let (yes, no) = ("ferrule.io/audit: 'true'", "ferrule.io/audit: 'false'");
+    assert_eq!(
+        [audited("", ""), audited(no, no), audited(yes, no), audited(no, yes)],
+        [false, false, true, true]
+    );
+}

@@ -194,9 +194,18 @@ pub enum Durability {
 /// Writes beside and renames, so that a reader sees the old content or the new one.
 pub fn replace_file(path: &Path, content: &[u8], durability: Durability) -> io::Result<()> {
     use std::io::Write;
+    replace_file_by(path, durability, |file| file.write_all(content))
+}
+
+/// The same with whatever `write` writes.
+pub fn replace_file_by(
+    path: &Path,
+    durability: Durability,
+    write: impl FnOnce(&mut std::fs::File) -> io::Result<()>,
+) -> io::Result<()> {
     let beside = path.with_extension("new");
     let written = std::fs::File::create(&beside).and_then(|mut file| {
-        file.write_all(content)?;
+        write(&mut file)?;
         if durability == Durability::Power { file.sync_all() } else { Ok(()) }
     });
     match written.and_then(|()| std::fs::rename(&beside, path)) {

@@ -74,6 +74,8 @@ pub struct Observed {
     pub version: String,
     /// What it holds.
     pub shadow: Shadow,
+    /// It limits what it copies to us, so that copies may be asked for.
+    pub copies: bool,
 }
 
 /// Which connection to a controller or to the switch: what was meant for an earlier one must not reach a later one.

@@ -28,7 +28,9 @@ pub mod plan;
 pub mod recipe;
 mod run;
 pub mod saved;
+pub mod seen;
 pub mod settings;
 pub mod shadow;
+pub mod time;
 
 pub use run::{StartError, run};

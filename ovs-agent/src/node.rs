@@ -222,7 +222,8 @@ impl Node {
                 }
             }
             Event::SwitchObserved(observed) => {
-                let crate::event::Observed { session, version, shadow } = *observed;
+                let crate::event::Observed { session, version, shadow, copies } = *observed;
+                self.config.copies = copies;
                 self.switch_version = version;
                 self.switch = Switch::Here { session, shadow, applying: None, problem: None };
                 self.confirmed = Confirmed::default();

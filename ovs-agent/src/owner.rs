@@ -17,7 +17,7 @@ use crate::ipam::BuiltIn;
 use crate::metrics::Metrics;
 use crate::node::{Node, Snapshot, Standing, Work};
 use crate::plan::FlowMods;
-use crate::saved::Saved;
+use crate::saved::Slot;
 
 /// What other tasks ask of the owner.
 #[derive(Debug)]
@@ -60,6 +60,10 @@ pub enum SwitchCommand {
     Observe(Session),
     /// Read flows with their counters.
     Dump(Dump),
+    /// Say what was dropped last.
+    Seen(oneshot::Sender<crate::seen::Seen>),
+    /// Read how many audited decisions were not copied, or say why not: denied, allowed.
+    Suppressed(oneshot::Sender<Result<[u64; 2], String>>),
 }
 
 /// A reading of flows. What is not wanted is never kept: a switch may hold very many.
@@ -101,7 +105,7 @@ pub struct Outputs {
     /// The controller.
     pub stream: mpsc::Sender<StreamCommand>,
     /// The disk.
-    pub save: watch::Sender<Option<Saved>>,
+    pub save: Arc<Slot>,
     /// The addresses.
     pub ipam: Arc<BuiltIn>,
     /// The counters.
@@ -315,7 +319,7 @@ impl Owner {
             let _ = stream.send(StreamCommand::Leave(session, reason)).await;
         }
         if let Some(saved) = work.save {
-            save.send_replace(Some(saved));
+            save.put(saved);
         }
         if work.in_sync {
             self.refusals = 0;

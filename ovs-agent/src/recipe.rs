@@ -45,11 +45,30 @@ impl Recipe {
         compiler::compile_input(self.input())
     }
 
+    /// Why the flows exist whose decisions are audited, by the end of their mark.
+    pub fn audited(&self) -> BTreeMap<u32, Reason> {
+        let mut found = Audited::default();
+        compiler::incremental::stream(self.input(), &mut found);
+        found.0
+    }
+
     /// Why one flow exists, by its mark.
     pub fn reason(&self, cookie: Cookie) -> Option<Reason> {
         let mut found = Wanted { wants: |each| each == cookie, reasons: BTreeMap::new() };
         compiler::incremental::stream(self.input(), &mut found);
         found.reasons.remove(&cookie)
+    }
+}
+
+/// Collects the reasons of flows whose decisions are audited.
+#[derive(Default)]
+struct Audited(BTreeMap<u32, Reason>);
+
+impl Sink for Audited {
+    fn flow(&mut self, _: FlowKey, flow: Flow, why: &dyn Fn() -> Reason) {
+        if compiler::copies::is_audited(&flow) {
+            self.0.insert(compiler::copies::short(flow.cookie), why());
+        }
     }
 }
 

@@ -14,13 +14,15 @@ use crate::attachment::{Store, StoreError};
 use crate::cni::attach::Attacher;
 use crate::cni::host::Host;
 use crate::cni::{collect, server};
-use crate::drivers::{clock, controller, database, discovery, host, switch};
+use crate::drivers::copies::Copies;
+use crate::drivers::{audit, clock, controller, database, discovery, host, switch};
 use crate::insight::{Insight, http};
 use crate::ipam::{BuiltIn, FileDisk, IpamError};
 use crate::metrics::Metrics;
 use crate::node::{Node, Start};
 use crate::owner::{self, Outputs};
-use crate::saved::Saved;
+use crate::saved::{Saved, Slot};
+use crate::seen::Seen;
 use crate::settings::{DatapathChoice, HostNetworkState, Services, Settings};
 
 /// Why the agent cannot start. What can be tried again later is not here.
@@ -113,13 +115,14 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     let (to_stream, stream_commands) = mpsc::channel(OUTBOX);
     let (to_database, database_wanted) = watch::channel(database::Wanted::default());
     let (to_host, host_wanted) = watch::channel(None);
-    let (to_disk, to_save) = watch::channel(None);
+    let to_disk = Arc::new(Slot::default());
+    let (decide, decisions) = mpsc::channel(audit::WAITING);
     let outputs = Outputs {
         database: to_database,
         host: to_host,
         switch: to_switch.clone(),
         stream: to_stream,
-        save: to_disk,
+        save: Arc::clone(&to_disk),
         ipam: Arc::clone(&ipam),
         metrics: Arc::clone(&metrics),
     };
@@ -161,7 +164,15 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     };
     part("owner", Box::pin(owner::run(node, event_inbox, ask_inbox, outputs)));
     let socket = settings.openflow_socket(&config.bridge);
-    part("switch driver", Box::pin(switch::run(socket, switch_commands, events.clone())));
+    let copies = Copies { seen: Seen::default(), audit: decide, clock: SystemTime::now };
+    part("switch driver", Box::pin(switch::run(socket, switch_commands, events.clone(), copies)));
+    let log = settings.audit_log.clone().unwrap_or_else(|| state_dir.join("audit.jsonl"));
+    let sources = audit::Sources {
+        asks: attacher.asks.clone(),
+        switch: insight.switch.clone(),
+        clock: SystemTime::now,
+    };
+    part("audit log", Box::pin(audit::run(log, config.node.clone(), decisions, sources)));
     let socket = settings.database_socket();
     let bridge = config.bridge.clone();
     part("database driver", Box::pin(database::run(socket, bridge, database_wanted, events.clone())));
@@ -184,7 +195,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     let streams =
         controller::run(credentials, addresses, stream_commands, events, insight.clone(), failed, random);
     part("controller streams", Box::pin(streams));
-    part("saver", Box::pin(save(saved_path, to_save)));
+    part("saver", Box::pin(save(saved_path, to_disk)));
     part("garbage collector", Box::pin(collect::run(attacher.clone(), clock)));
     part("CNI server", Box::pin(server::run(cni_listener, attacher, metrics, clock)));
     part("API server", Box::pin(http::run(api_listener, insight)));
@@ -248,21 +259,33 @@ fn random() -> f64 {
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Keeps the newest state on disk; one that cannot be kept is tried again.
-async fn save(path: PathBuf, mut to_save: watch::Receiver<Option<Saved>>) {
+/// Keeps the newest state on disk; one that cannot be kept is tried again, unless there is a newer one by then.
+async fn save(path: PathBuf, slot: Arc<Slot>) {
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
     const RETRY: std::time::Duration = std::time::Duration::from_secs(5);
-    while to_save.changed().await.is_ok() {
+    loop {
+        let mut saved = slot.take().await;
         loop {
-            let Some(saved) = to_save.borrow_and_update().clone() else { break };
             let path = path.clone();
-            let stored = tokio::task::spawn_blocking(move || saved.store(&path)).await;
-            match stored {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => tracing::error!(%error, "the state is not kept; the node works on"),
-                Err(error) => tracing::error!(%error, "the state is not kept; the node works on"),
+            let stored = tokio::task::spawn_blocking(move || {
+                let outcome = saved.store(&path);
+                (saved, outcome)
+            });
+            match stored.await {
+                Ok((_, Ok(()))) => break,
+                Ok((unsaved, Err(error))) => {
+                    tracing::error!(%error, "the state is not kept; the node works on");
+                    saved = unsaved;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the state is not kept; the node works on");
+                    break;
+                }
             }
             tokio::time::sleep(RETRY).await;
+            if let Some(newer) = slot.try_take() {
+                saved = newer;
+            }
         }
         // Changes come in bursts, and only the last state counts.
         tokio::time::sleep(PAUSE).await;

@@ -1,15 +1,14 @@
 //! The last state that a controller gave and the switch confirmed, on disk, so that an agent that starts without a
 //! controller enforces it. It must not know who writes it when.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use api::generated::ferrule::v1alpha1 as wire;
 use api::watermark::Watermark;
 use network::NodeView;
-use prost::Message;
 
-use crate::attachment::{Durability, replace_file};
+use crate::attachment::{Durability, replace_file_by};
 
 /// A state and how much it contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +47,37 @@ pub enum SavedError {
     },
 }
 
+/// Where the newest state waits for whoever keeps it. Only what waits is held: a state that somebody else holds has to be
+/// copied before it can change.
+#[derive(Debug, Default)]
+pub struct Slot {
+    waiting: Mutex<Option<Saved>>,
+    filled: tokio::sync::Notify,
+}
+
+impl Slot {
+    /// In place of what waits.
+    pub fn put(&self, saved: Saved) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+        self.filled.notify_one();
+    }
+
+    /// What waits, if anything does.
+    pub fn try_take(&self) -> Option<Saved> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What waits, once something does.
+    pub async fn take(&self) -> Saved {
+        loop {
+            if let Some(saved) = self.try_take() {
+                return saved;
+            }
+            self.filled.notified().await;
+        }
+    }
+}
+
 impl Saved {
     /// Where the state is kept below the folder of states.
     pub fn path(state_dir: &Path) -> PathBuf {
@@ -65,29 +95,24 @@ impl Saved {
         };
         let malformed = |why: String| SavedError::Malformed { path: path.display().to_string(), why };
         let body = bytes.strip_prefix(BEGINNING).ok_or_else(|| malformed("it begins otherwise".into()))?;
-        let delta = wire::Delta::decode(body).map_err(|error| malformed(error.to_string()))?;
-        let watermark = api::delta::watermark(&delta).map_err(|error| malformed(error.to_string()))?;
         let mut view = NodeView::default();
-        let applied = api::delta::apply(&mut view, &delta);
-        if let Some(rejection) = applied.rejected.first() {
-            return Err(malformed(rejection.reason.clone()));
-        }
-        Ok(Self { view: Arc::new(view), watermark })
+        let mut sums = api::delta::Sums::default();
+        let watermark = api::delta::read_parts(body, |part| {
+            let applied = api::delta::apply_with(&mut view, &mut sums, &part);
+            applied.rejected.first().map_or(Ok(()), |rejection| Err(rejection.reason.clone()))
+        });
+        Ok(Self { watermark: watermark.map_err(malformed)?, view: Arc::new(view) })
     }
 
     /// Keeps the state, whole or not at all.
     pub fn store(&self, path: &Path) -> Result<(), SavedError> {
-        let delta = wire::Delta {
-            watermark: Some(api::convert::encode_watermark(&self.watermark)),
-            changed: api::delta::whole(&self.view),
-            ..wire::Delta::default()
-        };
-        let content = [BEGINNING, &delta.encode_to_vec()].concat();
-        replace_file(path, &content, Durability::Power).map_err(|error| SavedError::Io {
-            action: "write",
-            path: path.display().to_string(),
-            error,
-        })
+        let written = replace_file_by(path, Durability::Power, |file| {
+            let mut file = std::io::BufWriter::new(file);
+            file.write_all(BEGINNING)?;
+            api::delta::write_parts(&self.view, &self.watermark, |part| file.write_all(part))?;
+            file.flush()
+        });
+        written.map_err(|error| SavedError::Io { action: "write", path: path.display().to_string(), error })
     }
 }
 

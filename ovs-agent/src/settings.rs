@@ -120,6 +120,11 @@ pub struct Settings {
     #[arg(long, env = "FERRULE_NODEPORT_ADDRESSES", value_name = "CIDR", value_delimiter = ',')]
     pub nodeport_addresses: Vec<Cidr>,
 
+    /// Where the decisions of audited policies are written, one JSON object a line [default: audit.jsonl in the state
+    /// directory].
+    #[arg(long, env = "FERRULE_AUDIT_LOG", value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+
     /// Whether addresses, routes, neighbours, sysctls and nftables of the node are the agent's to keep.
     #[arg(long, env = "FERRULE_HOST_NETWORK_STATE", value_enum, default_value_t = HostNetworkState::Manage)]
     pub host_network_state: HostNetworkState,

@@ -13,7 +13,70 @@ use openflow::{Cookie, FlowFlags, FlowMod, FlowStats, Instruction, Match, TableI
 pub struct FlowId {
     table: TableId,
     priority: u16,
-    match_: Box<[u8]>,
+    match_: MatchBytes,
+}
+
+/// The bytes of a match. Those of clauses, which most flows are, fit without an allocation.
+#[derive(Clone)]
+enum MatchBytes {
+    Short { length: u8, bytes: [u8; SHORT] },
+    Long(Box<[u8]>),
+}
+
+/// As long as the other variant lets be for nothing.
+const SHORT: usize = 22;
+
+impl MatchBytes {
+    fn new(bytes: &[u8]) -> Self {
+        let mut short = [0; SHORT];
+        match short.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                Self::Short { length: bytes.len() as u8, bytes: short }
+            }
+            None => Self::Long(bytes.into()),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            // The length is of what was copied.
+            Self::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for MatchBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_slice().fmt(f)
+    }
+}
+
+impl PartialEq for MatchBytes {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for MatchBytes {}
+
+impl PartialOrd for MatchBytes {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for MatchBytes {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
+
+impl Hash for MatchBytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
+    }
 }
 
 impl FlowId {
@@ -24,13 +87,13 @@ impl FlowId {
 
     /// The flow of a table with this priority and match.
     pub fn new(table: TableId, priority: u16, match_: &Match) -> Self {
-        Self { table, priority, match_: match_.canonical().to_bytes() }
+        Self { table, priority, match_: MatchBytes::new(&match_.canonical().to_bytes()) }
     }
 
     /// The message that deletes it and nothing else.
     pub fn deletion(&self) -> FlowMod {
         // The bytes are a match's own, so they are read back.
-        let match_ = Match::from_bytes(&self.match_).unwrap_or_default();
+        let match_ = Match::from_bytes(self.match_.as_slice()).unwrap_or_default();
         FlowMod::delete_strict(self.table, self.priority, match_)
     }
 }
@@ -160,5 +223,26 @@ impl Shadow {
     /// What nobody wanted in this round.
     pub(crate) fn unwanted(&self) -> impl Iterator<Item = &FlowId> {
         self.flows.iter().filter(|(_, entry)| entry.wanted != self.round).map(|(id, _)| id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_costs_few_bytes_and_a_long_match_is_read_back_too() {
+        assert_eq!((size_of::<MatchBytes>(), size_of::<FlowId>()), (24, 32));
+        for length in [0, 5, SHORT, SHORT + 1, 100] {
+            let bytes: Vec<u8> = (0..length as u8).collect();
+            assert_eq!(MatchBytes::new(&bytes).as_slice(), bytes);
+        }
+        let long = Match::new()
+            .with(openflow::Field::ETH_TYPE, 0x86ddu16)
+            .with(openflow::Field::IPV6_SRC, std::net::Ipv6Addr::LOCALHOST)
+            .with(openflow::Field::IPV6_DST, std::net::Ipv6Addr::LOCALHOST);
+        let id = FlowId::new(TableId(1), 2, &long);
+        assert!(matches!(id.match_, MatchBytes::Long(_)));
+        assert_eq!(id.deletion().match_.canonical(), long.canonical());
     }
 }

@@ -77,7 +77,8 @@ impl World {
             });
         }
         self.sessions += 1;
-        let observed = Observed { session: Session(self.sessions), version: "3.1.0".into(), shadow };
+        let observed =
+            Observed { session: Session(self.sessions), version: "3.1.0".into(), shadow, copies: true };
         self.node.handle(Event::SwitchObserved(Box::new(observed)));
     }
 

@@ -248,7 +248,8 @@ impl World {
         });
         node.handle(Event::StreamOpened(Session(1), "controller:1".into()));
         node.handle(Event::Database(Box::new(Database { ports, realized: true, ..Database::default() })));
-        let observed = Observed { session: Session(1), version: String::new(), shadow: Shadow::default() };
+        let observed =
+            Observed { session: Session(1), version: String::new(), shadow: Shadow::default(), copies: true };
         node.handle(Event::SwitchObserved(Box::new(observed)));
         Self { node, view, nonce: 0 }
     }

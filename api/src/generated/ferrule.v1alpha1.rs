@@ -316,6 +316,9 @@ pub struct Policy {
     pub isolates_egress: bool,
     #[prost(message, repeated, tag = "10")]
     pub rules: ::prost::alloc::vec::Vec<Rule>,
+    /// What it decides is to be logged.
+    #[prost(bool, tag = "11")]
+    pub audit: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Rule {

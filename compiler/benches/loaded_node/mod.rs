@@ -137,6 +137,7 @@ pub fn loaded_node(load: Load) -> (NodeView, NodeConfig, Vec<LocalPort>) {
             priority: 0,
             subject: subject((policy % u32::from(apps)) as u16),
             isolates,
+            audit: false,
             rules,
         };
         view.policies.insert(id, policy);

@@ -121,6 +121,9 @@ pub(crate) fn own(context: &Context<'_>, out: &mut Out<'_>) {
     routing::own(context, out);
     source::build(context, out);
     departure::build(out);
+    if context.config.copies {
+        crate::copies::build(out);
+    }
     // Tables that later stages fill pass packets on. They stand already, so that their numbers never shift.
     for (table, next) in [
         (Table::UnSnat, Table::Conntrack),

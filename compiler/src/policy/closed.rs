@@ -39,6 +39,7 @@ mod tests {
             priority: 0,
             subject: Default::default(),
             isolates: Isolation::default(),
+            audit: false,
             rules: actions.iter().enumerate().map(rule).collect(),
         };
         guarded(&policy).into_iter().collect()

@@ -20,7 +20,7 @@ use network::{Direction, Isolation, PolicyId, Tier, ViewPolicy};
 pub use cost::Cost;
 pub(crate) use parts::{Members, Narrow};
 pub(crate) use stage::{Stage, StageChanges, Why};
-pub(crate) use subjects::{Kept, Now, Subjects};
+pub(crate) use subjects::{Isolated, Kept, Now, Subjects};
 
 use crate::packet::{End, Family, address, ct_state, with_address, with_state};
 use crate::pipeline::Context;
@@ -167,11 +167,12 @@ pub(crate) fn not_pods(out: &mut Out<'_>) {
 }
 
 /// What stands for one address because policies isolate it.
-pub(crate) fn isolated(context: &Context<'_>, own: IpAddr, isolation: Isolation, out: &mut Out<'_>) {
+pub(crate) fn isolated(context: &Context<'_>, own: IpAddr, isolated: Isolated, out: &mut Out<'_>) {
+    let Isolated { isolation, audited } = isolated;
     for direction in [Direction::Egress, Direction::Ingress] {
         if isolation.of(direction) {
             own_node(context, own, direction, out);
-            default_deny(context, own, direction, out);
+            default_deny(context, own, direction, audited.of(direction), out);
         }
     }
     mid_stream(context, own, isolation, out);
@@ -200,9 +201,16 @@ fn own_node(context: &Context<'_>, own: IpAddr, direction: Direction, out: &mut 
     }
 }
 
-fn default_deny(context: &Context<'_>, own: IpAddr, direction: Direction, out: &mut Out<'_>) {
+fn default_deny(
+    context: &Context<'_>,
+    own: IpAddr,
+    direction: Direction,
+    is_audited: bool,
+    out: &mut Out<'_>,
+) {
     let table = tables(direction).0[1].1;
     let draft = flow(table, priority::ISOLATION, address(subject_end(direction), own)).goto(Table::Block);
+    let draft = draft.audited(direction, is_audited);
     out.add_for(draft, &|| Reason {
         owners: isolators(context, own, direction).collect(),
         what: format!(

@@ -182,14 +182,11 @@ pub(super) fn ports_count(ranges: &BTreeSet<PortRange>) -> usize {
 }
 
 fn each_port(ranges: &BTreeSet<PortRange>, mut take: impl FnMut(Narrow)) {
-    for range in ranges {
-        for family in Family::BOTH {
-            if range.is_all() {
-                take(Narrow::port(family, range.protocol, 0, 0));
-                continue;
-            }
-            for port in masked_ports(range.first, range.last) {
-                take(Narrow::port(family, range.protocol, port.port, port.mask));
+    for protocol in Protocol::ALL {
+        let own = ranges.iter().filter(|range| range.protocol == protocol);
+        for port in masked_ports(own.map(|range| (range.first, range.last))) {
+            for family in Family::BOTH {
+                take(Narrow::port(family, protocol, port.port, port.mask));
             }
         }
     }

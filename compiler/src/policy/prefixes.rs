@@ -1,4 +1,6 @@
-//! An address block with holes as prefixes, and a port range as masked ports: the cheapest exact covers.
+//! An address block with holes as prefixes, and port ranges as masked ports: exact covers, and the cheapest of their class,
+//! which is prefixes of which none lies above another. (Masks with holes could do with fewer, at most half as many for a
+//! range; but their matches would overlap, and a switch may then find either.)
 
 use network::{Cidr, IpBlock};
 
@@ -30,17 +32,30 @@ pub(crate) struct MaskedPort {
     pub(crate) mask: u16,
 }
 
-/// The masked ports that together mean exactly `first..=last`; at most 30.
-pub(crate) fn masked_ports(first: u16, last: u16) -> Vec<MaskedPort> {
+/// The masked ports that together mean exactly these ranges, of which any may overlap or touch: at most 30 for one range. A
+/// mask keeps the leading bits of a port, as a prefix does of an address; there is no smaller list of such.
+pub(crate) fn masked_ports(ranges: impl Iterator<Item = (u16, u16)>) -> Vec<MaskedPort> {
+    let mut ranges: Vec<(u16, u16)> = ranges.collect();
+    ranges.sort_unstable();
+    // What touches is one range: masks may span both.
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for (first, last) in ranges {
+        let (first, end) = (u32::from(first), u32::from(last) + 1);
+        match runs.last_mut() {
+            Some(run) if run.1 >= first => run.1 = run.1.max(end),
+            _ => runs.push((first, end)),
+        }
+    }
     let mut ports = Vec::new();
-    let (mut next, end) = (u32::from(first), u32::from(last) + 1);
-    while next < end {
-        // The largest aligned block that starts here and does not pass the end.
-        let aligned = if next == 0 { 16 } else { next.trailing_zeros() };
-        let fits = (end - next).ilog2();
-        let size = 1u32 << aligned.min(fits);
-        ports.push(MaskedPort { port: next as u16, mask: !(size - 1) as u16 });
-        next += size;
+    for (mut next, end) in runs {
+        while next < end {
+            // The largest aligned block that starts here and does not pass the end.
+            let aligned = if next == 0 { 16 } else { next.trailing_zeros() };
+            let fits = (end - next).ilog2();
+            let size = 1u32 << aligned.min(fits);
+            ports.push(MaskedPort { port: next as u16, mask: !(size - 1) as u16 });
+            next += size;
+        }
     }
     ports
 }
@@ -65,6 +80,53 @@ mod tests {
         assert_eq!(super::cover(&block("::/0", &["::1/128", "ff00::1/128", "8000::1/128"]), 100), None);
     }
 
+    /// The fewest prefixes of a universe of 16 that cover exactly the wanted ones: by going through all sets of covered
+    /// numbers, one prefix after the other. Knows nothing of tries and alignment.
+    fn fewest(wanted: u16) -> usize {
+        let prefixes: Vec<u16> = (0..=4)
+            .flat_map(|size| {
+                (0..16 >> size).map(move |place| (((1u32 << (1 << size)) - 1) << (place << size)) as u16)
+            })
+            .filter(|prefix| prefix & !wanted == 0)
+            .collect();
+        let (mut reached, mut seen) = (vec![0u16], std::collections::HashSet::from([0u16]));
+        for count in 0.. {
+            if reached.contains(&wanted) {
+                return count;
+            }
+            let further =
+                reached.iter().flat_map(|covered| prefixes.iter().map(move |prefix| covered | prefix));
+            reached = further.filter(|covered| seen.insert(*covered)).collect();
+        }
+        unreachable!("single numbers are prefixes")
+    }
+
+    #[test]
+    fn no_range_of_ports_has_a_smaller_cover() {
+        for first in 0..16u16 {
+            for last in first..16 {
+                let fewest = fewest((first..=last).fold(0, |set, number| set | 1 << number));
+                // Among the lowest bits of a port, and among the highest.
+                let low = masked_ports([(0x1230 + first, 0x1230 + last)].into_iter());
+                let high = masked_ports([(first << 12, last << 12 | 0xfff)].into_iter());
+                assert_eq!((low.len(), high.len()), (fewest, fewest), "{first} to {last}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_list_of_ranges_and_no_block_with_holes_has_a_smaller_cover(wanted: u16) {
+            let numbers: Vec<u16> = (0..16).filter(|number| wanted & 1 << number != 0).collect();
+            let singles = numbers.iter().map(|number| (0x1230 + number, 0x1230 + number));
+            prop_assert_eq!(masked_ports(singles).len(), fewest(wanted));
+            let holes = (0..16u8).filter(|number| wanted & 1 << number == 0);
+            let except = holes.map(|number| Cidr::host([10, 0, 0, 16 + number].into())).collect();
+            let block = IpBlock { cidr: "10.0.0.16/28".parse().unwrap(), except };
+            prop_assert_eq!(cover(&block, 100).unwrap().len(), fewest(wanted));
+        }
+    }
+
     proptest! {
         #[test]
         fn a_cover_holds_exactly_the_block(
@@ -86,7 +148,7 @@ mod tests {
         #[test]
         fn masked_ports_mean_exactly_the_range(a: u16, b: u16, probe: u16) {
             let (first, last) = (a.min(b), a.max(b));
-            let ports = masked_ports(first, last);
+            let ports = masked_ports([(first, last)].into_iter());
             prop_assert!(ports.len() <= 30);
             for port in [probe, first, last, first.wrapping_sub(1), last.wrapping_add(1)] {
                 let hits = ports.iter().filter(|m| port & m.mask == m.port).count();

@@ -1,7 +1,7 @@
 //! The rules of one tier in one direction, without an address in sight: which are the same conjunction, at which priority
 //! each stands, which cannot be expressed. Costs what there are of rules, whatever they select.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
 use network::{Action, Direction, PeerMatch, PolicyId, PortRange, SetId, Tier, ViewPolicy};
@@ -56,6 +56,8 @@ pub(super) struct Numbered<'v> {
     pub(super) id: u32,
     /// Where it stands, levels counted in.
     pub(super) priority: u16,
+    /// One of them is of an audited policy.
+    pub(super) audited: bool,
     /// The rules that it came from.
     pub(super) owners: Vec<(&'v PolicyId, u32)>,
 }
@@ -147,11 +149,16 @@ pub(super) fn number<'v>(
             keys.entry(key).or_default().push((&policy.id, rule.index));
         }
     }
+    let audited = policies.iter().filter(|(policy, _)| policy.audit).map(|(policy, _)| &policy.id).collect();
     let largest = counts.known.values().filter_map(|count| count.ok()).max().unwrap_or(0);
-    (numbered(keys, tier), largest)
+    (numbered(keys, &audited, tier), largest)
 }
 
-fn numbered<'v>(keys: BTreeMap<RuleKey<'v>, Vec<(&'v PolicyId, u32)>>, tier: Tier) -> Vec<Numbered<'v>> {
+fn numbered<'v>(
+    keys: BTreeMap<RuleKey<'v>, Vec<(&'v PolicyId, u32)>>,
+    audited: &HashSet<&PolicyId>,
+    tier: Tier,
+) -> Vec<Numbered<'v>> {
     let prints: Vec<u64> = keys.keys().map(conjunction::print).collect();
     let ids = conjunction::assign(prints.iter().copied(), 32);
     let mut all: Vec<Numbered<'v>> = keys
@@ -160,7 +167,8 @@ fn numbered<'v>(keys: BTreeMap<RuleKey<'v>, Vec<(&'v PolicyId, u32)>>, tier: Tie
         .map(|((key, mut owners), (print, id))| {
             owners.sort_unstable();
             owners.dedup();
-            Numbered { key, print, id, priority: key.priority, owners }
+            let audited = !audited.is_empty() && owners.iter().any(|(policy, _)| audited.contains(policy));
+            Numbered { key, print, id, priority: key.priority, audited, owners }
         })
         .collect();
     // In the ordered tiers every rule has a priority of its own.

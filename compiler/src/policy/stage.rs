@@ -33,6 +33,8 @@ struct Conjunction {
     id: u32,
     priority: u16,
     next: Table,
+    /// What it decides is to be told.
+    audited: bool,
     subject: PartId,
     peers: Option<Box<[PartId]>>,
     ports: Option<PartId>,
@@ -55,8 +57,8 @@ impl Conjunction {
     }
 
     /// What tells it from another version of itself.
-    fn identity(&self) -> (u64, u32, u16) {
-        (self.print, self.id, self.priority)
+    fn identity(&self) -> (u64, u32, u16, bool) {
+        (self.print, self.id, self.priority, self.audited)
     }
 }
 
@@ -92,11 +94,12 @@ impl Stage {
         let mut parts = Interner::default();
         let conjunctions = numbered
             .iter()
-            .map(|Numbered { key, print, id, priority, .. }| Conjunction {
+            .map(|Numbered { key, print, id, priority, audited, .. }| Conjunction {
                 print: *print,
                 id: *id,
                 priority: *priority,
                 next: key.next,
+                audited: *audited,
                 subject: parts.place(Part::Subject(key.subject)),
                 peers: key.peers.map(|peers| parts.peers(peers)),
                 ports: key.ports.map(|ports| parts.place(Part::Ports(ports.clone()))),
@@ -132,7 +135,7 @@ impl Stage {
 
     /// How it differs from what it was: the matches about which it may now say something else.
     pub(crate) fn changes(&self, before: &Self) -> StageChanges {
-        let versions = |stage: &Self| -> HashMap<(u64, u32, u16), usize> {
+        let versions = |stage: &Self| -> HashMap<(u64, u32, u16, bool), usize> {
             stage.conjunctions.iter().enumerate().map(|(place, one)| (one.identity(), place)).collect()
         };
         let (old, new) = (versions(before), versions(self));
@@ -195,7 +198,8 @@ impl Stage {
     }
 
     fn verdict_of(&self, one: &Conjunction) -> Draft {
-        flow(self.table, one.priority, Match::new().with(Field::CONJ_ID, one.id)).goto(one.next)
+        let draft = flow(self.table, one.priority, Match::new().with(Field::CONJ_ID, one.id)).goto(one.next);
+        draft.audited(self.direction, one.audited)
     }
 
     /// The flow that decides for one conjunction.
@@ -212,7 +216,8 @@ impl Stage {
         let match_ = group.narrow.to_match(subject_end(self.direction));
         let mut draft = flow(self.table, group.priority, match_.clone());
         if let Some(next) = group.next {
-            draft = draft.goto(next);
+            let is_audited = group.rules.iter().any(|place| self.conjunctions[*place].audited);
+            draft = draft.goto(next).audited(self.direction, is_audited);
         }
         for (id, clause, n_clauses) in &group.entries {
             draft =

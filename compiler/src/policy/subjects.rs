@@ -14,7 +14,23 @@ pub(crate) struct Subjects {
     /// Addresses of the local members of every subject set.
     pub(crate) addresses: BTreeMap<SetId, BTreeSet<IpAddr>>,
     /// The addresses that some policy isolates, and where.
-    pub(crate) isolated: BTreeMap<IpAddr, Isolation>,
+    pub(crate) isolated: BTreeMap<IpAddr, Isolated>,
+}
+
+/// Where somebody is isolated, and where by a policy that is audited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Isolated {
+    pub(crate) isolation: Isolation,
+    pub(crate) audited: Isolation,
+}
+
+impl Isolated {
+    fn add(&mut self, more: Self) {
+        for (to, more) in [(&mut self.isolation, more.isolation), (&mut self.audited, more.audited)] {
+            to.ingress |= more.ingress;
+            to.egress |= more.egress;
+        }
+    }
 }
 
 impl Subjects {
@@ -27,15 +43,17 @@ impl Subjects {
                 addresses.entry(*set).or_default().extend(port.addresses.iter().copied());
             }
         }
-        let mut isolates: BTreeMap<SetId, Isolation> = BTreeMap::new();
+        let mut isolates: BTreeMap<SetId, Isolated> = BTreeMap::new();
         for policy in view.policies.values() {
-            add(isolates.entry(policy.subject).or_default(), policy.isolates);
+            let audited = if policy.audit { policy.isolates } else { Isolation::default() };
+            let isolated = Isolated { isolation: policy.isolates, audited };
+            isolates.entry(policy.subject).or_default().add(isolated);
         }
-        let mut isolated: BTreeMap<IpAddr, Isolation> = BTreeMap::new();
-        for (set, isolation) in isolates {
-            if isolation.of(Direction::Ingress) || isolation.of(Direction::Egress) {
+        let mut isolated: BTreeMap<IpAddr, Isolated> = BTreeMap::new();
+        for (set, here) in isolates {
+            if here.isolation.of(Direction::Ingress) || here.isolation.of(Direction::Egress) {
                 for own in addresses.get(&set).into_iter().flatten() {
-                    add(isolated.entry(*own).or_default(), isolation);
+                    isolated.entry(*own).or_default().add(here);
                 }
             }
         }
@@ -46,11 +64,6 @@ impl Subjects {
         static NOBODY: BTreeSet<IpAddr> = BTreeSet::new();
         self.addresses.get(&set).unwrap_or(&NOBODY)
     }
-}
-
-fn add(to: &mut Isolation, more: Isolation) {
-    to.ingress |= more.ingress;
-    to.egress |= more.egress;
 }
 
 /// As it is now.

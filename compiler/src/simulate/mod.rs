@@ -225,6 +225,9 @@ impl State<'_, '_> {
             }
             Action::Ct(ct) => return self.track(ct),
             Action::Learn(learn) => self.learn(learn),
+            // Copies, and what copies: the packet goes on as it was.
+            Action::Controller(_) => {}
+            Action::Resubmit { table: Some(table), .. } if table.0 == Table::Audit.id() => {}
             Action::Resubmit { port: PortNo::IN_PORT, table: Some(table), ct: false } => {
                 return self.resubmit(*table);
             }

@@ -177,7 +177,7 @@ pub fn network() -> impl Strategy<Value = Network> {
                 Tier::Admin | Tier::Baseline => anywhere,
             });
             let mut counts = BTreeMap::new();
-            let rules = rules
+            let rules: Vec<Rule> = rules
                 .into_iter()
                 .map(|((towards, peers, ports), action)| {
                     let direction = if towards { Direction::Ingress } else { Direction::Egress };
@@ -211,6 +211,7 @@ pub fn network() -> impl Strategy<Value = Network> {
                 priority: if tier == Tier::NetworkPolicy { 0 } else { priority },
                 subject,
                 isolates,
+                audit: rules.len() % 2 == 1,
                 rules,
             };
             network.policies.insert(id, policy);

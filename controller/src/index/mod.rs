@@ -199,6 +199,7 @@ impl Index {
             Change::NodeGone(name) => self.drop_node(&name),
             Change::Namespace(name, labels) => {
                 if self.namespaces.get(&name) != Some(&labels) {
+                    self.audit_changes(&name, &labels);
                     self.shelves.put_namespace(&name, self.namespaces.get(&name), &labels);
                     self.namespaces.insert(name.clone(), labels);
                     self.reconsider(&name);
@@ -206,6 +207,8 @@ impl Index {
             }
             Change::NamespaceGone(name) => {
                 if let Some(labels) = self.namespaces.remove(&name) {
+                    // Without an entry it asks for nothing, so what it asked for is the difference.
+                    self.audit_changes(&name, &labels);
                     self.shelves.put_namespace(&name, Some(&labels), &Labels::new());
                     self.reconsider(&name);
                 }

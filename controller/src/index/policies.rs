@@ -127,6 +127,14 @@ impl Index {
         }
     }
 
+    /// Whether the policies of a namespace are audited may differ between what it is and these labels.
+    pub(super) fn audit_changes(&mut self, namespace: &str, labels: &network::Labels) {
+        if self.is_audited(namespace) != network::policy::asks_for_audit(labels) {
+            let own = self.policy_of.iter().filter(|(id, _)| id.namespace == namespace);
+            self.stale.policies.extend(own.map(|(_, place)| *place));
+        }
+    }
+
     fn acquire_all(&mut self, sets: BTreeMap<SetId, Option<Selector>>) -> Vec<SetPlace> {
         // What the object names itself is there already.
         sets.into_iter().filter_map(|(id, selector)| self.acquire(id, || selector)).collect()
@@ -228,6 +236,10 @@ impl Census for Index {
                 selected.flat_map(|pod| pod.port_numbers(name, protocol)).collect()
             }
         }
+    }
+
+    fn is_audited(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(network::policy::asks_for_audit)
     }
 
     fn declaring(&self, name: &str, protocol: Protocol) -> Vec<(Vec<IpAddr>, BTreeSet<u16>)> {

@@ -172,8 +172,18 @@ impl RawPolicy {
             })
             .collect();
         let priority = if ordered { self.priority } else { 0 };
-        let policy =
-            Policy { id: id.clone(), generation: 1, tier: self.tier, priority, subject, isolates, rules };
+        let rules: Vec<Rule> = rules;
+        let audit = rules.len() % 2 == 1;
+        let policy = Policy {
+            id: id.clone(),
+            generation: 1,
+            tier: self.tier,
+            priority,
+            subject,
+            isolates,
+            audit,
+            rules,
+        };
         network.policies.insert(id.clone(), policy);
         id
     }

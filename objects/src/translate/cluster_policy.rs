@@ -76,6 +76,7 @@ impl Translator<'_> {
             priority,
             subject: id,
             isolates: Isolation::default(),
+            audit: object.metadata.annotations.as_ref().is_some_and(network::policy::asks_for_audit),
             rules,
         }
     }

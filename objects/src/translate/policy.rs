@@ -83,6 +83,7 @@ impl Translator<'_> {
             priority: 0,
             subject: id,
             isolates,
+            audit: object.metadata.annotations.as_ref().is_some_and(network::policy::asks_for_audit),
             rules,
         }
     }

@@ -1,8 +1,10 @@
 //! The drivers: the only places that touch the world. Each owns one connection or one part of the host, is told what should
 //! be, and reports what is as events; none of them decides what should be.
 
+pub mod audit;
 pub mod clock;
 pub mod controller;
+pub mod copies;
 pub mod cutter;
 pub mod database;
 pub mod discovery;

@@ -15,6 +15,7 @@ use openflow::{Cookie, FlowStats};
 use ovsdb::Backoff;
 use tokio::sync::mpsc;
 
+use super::copies::{self, Copies};
 use super::cutter::{self, CutError};
 use super::monitor;
 use crate::cut::{Order, Outcome};
@@ -27,11 +28,16 @@ use crate::shadow::{FlowChange, Shadow};
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs until the owner is gone.
-pub async fn run(socket: PathBuf, mut commands: mpsc::Receiver<SwitchCommand>, events: mpsc::Sender<Event>) {
+pub async fn run(
+    socket: PathBuf,
+    mut commands: mpsc::Receiver<SwitchCommand>,
+    events: mpsc::Sender<Event>,
+    mut copies: Copies,
+) {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut told = String::new();
     for number in 1.. {
-        let mut link = Link { session: Session(number), events: &events };
+        let mut link = Link { session: Session(number), events: &events, copies: &mut copies };
         let problem = match link.serve(&socket, &mut commands).await {
             End::Agent => return,
             End::Lost { problem, was_up } => {
@@ -48,14 +54,19 @@ pub async fn run(socket: PathBuf, mut commands: mpsc::Receiver<SwitchCommand>, e
                 return;
             }
         }
-        if !idle(backoff.failed(), &mut commands, &told).await {
+        if !idle(backoff.failed(), &mut commands, &told, &copies).await {
             return;
         }
     }
 }
 
 /// Waits; meanwhile what the owner asks has no answer.
-async fn idle(wait: Duration, commands: &mut mpsc::Receiver<SwitchCommand>, problem: &str) -> bool {
+async fn idle(
+    wait: Duration,
+    commands: &mut mpsc::Receiver<SwitchCommand>,
+    problem: &str,
+    copies: &Copies,
+) -> bool {
     let until = tokio::time::Instant::now() + wait;
     loop {
         tokio::select! {
@@ -64,6 +75,8 @@ async fn idle(wait: Duration, commands: &mut mpsc::Receiver<SwitchCommand>, prob
                 Some(SwitchCommand::Dump(dump)) => {
                     drop(dump.reply.send(Err(format!("the switch is out of reach ({problem}); check ovs-vswitchd"))));
                 }
+                Some(SwitchCommand::Seen(reply)) => drop(reply.send(copies.seen.clone())),
+                Some(SwitchCommand::Suppressed(reply)) => drop(reply.send(Err(problem.to_owned()))),
                 // It belongs to a connection that is over.
                 Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Observe(_)) => {}
                 None => return false,
@@ -80,6 +93,7 @@ enum End {
 struct Link<'a> {
     session: Session,
     events: &'a mpsc::Sender<Event>,
+    copies: &'a mut Copies,
 }
 
 type Applying = Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>;
@@ -87,8 +101,9 @@ type Cutting = Pin<Box<dyn Future<Output = Result<Outcome, CutError>> + Send>>;
 
 impl Link<'_> {
     /// False when nobody listens any more.
-    async fn tell_observed(&self, version: &str, shadow: Shadow, early: Vec<FlowChange>) -> bool {
-        let observed = Observed { session: self.session, version: version.to_owned(), shadow };
+    async fn tell_observed(&self, what: &What, shadow: Shadow, early: Vec<FlowChange>) -> bool {
+        let What { version, copies } = what.clone();
+        let observed = Observed { session: self.session, version, shadow, copies };
         let told = self.events.send(Event::SwitchObserved(Box::new(observed))).await;
         told.is_ok()
             && (early.is_empty() || self.events.send(Event::FlowsChanged(self.session, early)).await.is_ok())
@@ -109,11 +124,14 @@ impl Link<'_> {
             Ok(observed) => observed,
             Err(error) => return lost(false)(error),
         };
-        let version = match Client::within(ANSWER_LIMIT, version(&client)).await {
-            Ok(version) => version,
+        let what = match Client::within(ANSWER_LIMIT, what(&client)).await {
+            Ok(what) => what,
             Err(error) => return lost(false)(error),
         };
-        if !self.tell_observed(&version, shadow, early).await {
+        if !what.copies {
+            tracing::warn!("the switch has no meters: no tuples of dropped packets, and no audit log");
+        }
+        if !self.tell_observed(&what, shadow, early).await {
             return End::Agent;
         }
         let mut applying: Option<Applying> = None;
@@ -125,6 +143,7 @@ impl Link<'_> {
                     Some(ClientEvent::Error { xid, error }) => {
                         tracing::warn!(xid = xid.0, error = %error.code, "the switch refused a message");
                     }
+                    Some(ClientEvent::Async(message @ Message::Nicira(_))) => self.copies.take(&message),
                     Some(ClientEvent::Async(message)) => match monitor::word(message) {
                         monitor::Word::Changes(changes) => {
                             if self.events.send(Event::FlowsChanged(self.session, changes)).await.is_err() {
@@ -182,12 +201,18 @@ impl Link<'_> {
                             Ok(observed) => observed,
                             Err(error) => return lost(true)(error),
                         };
-                        if !self.tell_observed(&version, shadow, early).await {
+                        if !self.tell_observed(&what, shadow, early).await {
                             return End::Agent;
                         }
                     }
                     Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Observe(_)) => {}
                     Some(SwitchCommand::Dump(wanted)) => drop(tokio::spawn(dump(client.clone(), wanted))),
+                    Some(SwitchCommand::Seen(reply)) => drop(reply.send(self.copies.seen.clone())),
+                    Some(SwitchCommand::Suppressed(reply)) => {
+                        let client = client.clone();
+                        let count = async move { Client::within(ANSWER_LIMIT, copies::suppressed(&client)).await };
+                        tokio::spawn(async move { reply.send(count.await.map_err(|error| error.to_string())) });
+                    }
                     None => return End::Agent,
                 },
             }
@@ -252,6 +277,17 @@ async fn observe(
     }
     drop(reading);
     Ok((shadow, early))
+}
+
+/// What the switch is.
+#[derive(Clone)]
+struct What {
+    version: String,
+    copies: bool,
+}
+
+async fn what(client: &Client) -> Result<What, ClientError> {
+    Ok(What { version: version(client).await?, copies: copies::prepare(client).await? })
 }
 
 /// What the switch says that it is: Open vSwitch's version. The database may not say, where nobody wrote it there.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::insight::{DropItem, RuleItem};
+use api::insight::{DropItem, RuleItem, SightingItem, TupleItem};
 use compiler::drops::DropClass;
 use compiler::{Owner, Reason, Table};
 use network::{Direction, PolicyId};
@@ -11,9 +11,12 @@ use openflow::FlowStats;
 
 use super::flows::{shown, word};
 use crate::node::Snapshot;
+use crate::seen::{Seen, Sighting, Tuple};
+use crate::time::rfc3339;
 
 /// Reasons for which packets were dropped, the most frequent first.
-pub(super) fn drops(node: &Snapshot, flows: &[FlowStats]) -> Vec<DropItem> {
+pub(super) fn drops(node: &Snapshot, flows: &[FlowStats], seen: &Seen) -> Vec<DropItem> {
+    let sighting = |seen: &Sighting| SightingItem { time: rfc3339(seen.at), tuple: tuple_item(&seen.tuple) };
     let mut items: Vec<_> = flows
         .iter()
         .filter_map(|flow| {
@@ -27,11 +30,25 @@ pub(super) fn drops(node: &Snapshot, flows: &[FlowStats]) -> Vec<DropItem> {
                 table: table.name().into(),
                 owners: reason.into_iter().flat_map(|reason| &reason.owners).map(shown).collect(),
                 what: reason.map_or_else(String::new, |reason| reason.what.clone()),
+                last: seen.of(flow.cookie).iter().map(sighting).collect(),
             })
         })
         .collect();
     items.sort_by(|a, b| (b.packets, &a.what).cmp(&(a.packets, &b.what)));
     items
+}
+
+/// Who spoke to whom, as tools read it.
+pub(crate) fn tuple_item(tuple: &Tuple) -> TupleItem {
+    TupleItem {
+        protocol: tuple.protocol.clone(),
+        source: tuple.source,
+        source_port: tuple.ports.map(|(source, _)| source),
+        destination: tuple.destination,
+        destination_port: tuple.ports.map(|(_, destination)| destination),
+        icmp_type: tuple.icmp.map(|(kind, _)| kind),
+        icmp_code: tuple.icmp.map(|(_, code)| code),
+    }
 }
 
 /// One rule's place in a policy; `None` is what the policy does not allow.

@@ -165,7 +165,7 @@ fn actions(flow: &FlowStats) -> String {
     flow.to_string().split_once("actions=").map_or_else(String::new, |(_, actions)| actions.to_owned())
 }
 
-pub(super) fn shown(owner: &Owner) -> ShownOwner {
+pub(crate) fn shown(owner: &Owner) -> ShownOwner {
     let plain = |kind: &str, name: String| ShownOwner { kind: kind.into(), name, rule: String::new() };
     match owner {
         Owner::Pipeline => plain("Pipeline", String::new()),

@@ -7,6 +7,9 @@ mod flows;
 pub mod http;
 mod items;
 
+pub(crate) use counters::tuple_item;
+pub(crate) use flows::shown as owner_item;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -147,7 +150,10 @@ impl Insight {
                 };
                 let dump = self.dump(None, true, Box::new(wanted)).await;
                 let dump = dump.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error))?;
-                json(StatusCode::OK, &List::new(counters::drops(&node, &dump)))
+                let (reply, answer) = oneshot::channel();
+                let _ = self.switch.send(SwitchCommand::Seen(reply)).await;
+                let seen = answer.await.unwrap_or_default();
+                json(StatusCode::OK, &List::new(counters::drops(&node, &dump, &seen)))
             }
             "/v1alpha1/drops" => list(true, Vec::<api::insight::DropItem>::new),
             "/v1alpha1/rules" if !elsewhere => {

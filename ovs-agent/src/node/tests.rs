@@ -56,7 +56,12 @@ fn database(interfaces: &[&str]) -> Event {
 }
 
 fn observed(session: u64, shadow: Shadow) -> Event {
-    Event::SwitchObserved(Box::new(Observed { session: Session(session), version: "3.1.0".into(), shadow }))
+    Event::SwitchObserved(Box::new(Observed {
+        session: Session(session),
+        version: "3.1.0".into(),
+        shadow,
+        copies: true,
+    }))
 }
 
 /// What a switch holds that has confirmed everything it was sent.

@@ -289,6 +289,7 @@ impl Machine {
             session: Session(self.sessions),
             version: "3.1.0".into(),
             shadow: self.switch.report(),
+            copies: true,
         };
         self.event(Event::SwitchObserved(Box::new(observed)))
     }
