@@ -46,14 +46,14 @@ impl Builder {
             let path = directory.join(format!("{name}.tar"));
             if !path.is_file() {
                 interrupt.check()?;
-                step(progress, &format!("image {name}"), || self.build_image(name, &path))?;
+                step(progress, &format!("image {name}"), || self.build_image(name, &path, interrupt))?;
             }
             Ok(path)
         };
         names.iter().map(make).collect()
     }
 
-    fn build_image(&self, name: &str, path: &Path) -> Result<()> {
+    fn build_image(&self, name: &str, path: &Path, interrupt: &Interrupt) -> Result<()> {
         let own = |program: &str| self.binaries().join(program);
         let mut layer = Layer::default();
         match name {
@@ -89,6 +89,14 @@ impl Builder {
                 layer.folder("uploads", 0o777)?;
                 layer.program(&own("agnhost"), "agnhost")?;
                 layer.link("agnhost-2", "agnhost")?;
+                // The certificate that its TLS server shows.
+                let arguments = ["list", "-mod=mod", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"];
+                let sources = self.go(&self.source("kubernetes"), &arguments, interrupt)?;
+                for file in ["localhost.crt", "localhost.key"] {
+                    let from = Path::new(sources.trim()).join("test/images/agnhost/porter").join(file);
+                    let content = std::fs::read(&from).context(|| format!("read {}", from.display()))?;
+                    layer.file(file, &content, 0o644)?;
+                }
                 save(
                     path,
                     &Image {

@@ -218,7 +218,7 @@ impl Builder {
         Ok(())
     }
 
-    fn source(&self, module: &str) -> PathBuf {
+    pub(crate) fn source(&self, module: &str) -> PathBuf {
         self.directory.join("source").join(module)
     }
 
@@ -315,7 +315,7 @@ impl Builder {
         Ok(())
     }
 
-    fn go(&self, directory: &Path, arguments: &[&str], interrupt: &Interrupt) -> Result<String> {
+    pub(crate) fn go(&self, directory: &Path, arguments: &[&str], interrupt: &Interrupt) -> Result<String> {
         self.run(directory, arguments, interrupt, &mut |_| {})
     }
 

@@ -120,6 +120,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_metric_is_documented() {
+        let page = include_str!("../../docs/metrics.md");
+        let text = Metrics::default().text();
+        let types: Vec<_> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        assert!(!types.is_empty());
+        for (name, kind) in &types {
+            let total = if *kind == "counter" { "_total" } else { "" };
+            let line = format!("| `{name}{total}` | {kind} |");
+            assert!(page.contains(&line), "docs/metrics.md lacks a line `{line} labels | meaning |`");
+        }
+        assert_eq!(
+            page.matches("| `ferrule_controller_").count(),
+            types.len(),
+            "a documented metric is gone"
+        );
+    }
+
+    #[test]
     fn every_name_begins_with_the_component() {
         let metrics = Metrics::default();
         metrics.deltas_sent.inc();

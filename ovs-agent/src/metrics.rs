@@ -149,3 +149,29 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_documented() {
+        let page = include_str!("../../docs/metrics.md");
+        let metrics = Metrics::default();
+        // Families show when they have a member.
+        metrics.cni_requests.get_or_create(&CniLabels { command: "ADD", code: 0 }).inc();
+        metrics.cni_seconds.get_or_create(&CommandLabel { command: "ADD" }).observe(0.1);
+        metrics.dropped.get_or_create(&ReasonLabel { reason: "default-deny" }).inc();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &metrics.registry).unwrap();
+        let types: Vec<_> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        assert!(!types.is_empty());
+        for (name, kind) in &types {
+            let total = if *kind == "counter" { "_total" } else { "" };
+            let line = format!("| `{name}{total}` | {kind} |");
+            assert!(page.contains(&line), "docs/metrics.md lacks a line `{line} labels | meaning |`");
+        }
+        assert_eq!(page.matches("| `ferrule_agent_").count(), types.len(), "a documented metric is gone");
+    }
+}

@@ -13,3 +13,4 @@ pub mod simulation;
 pub mod skip;
 pub mod steady;
 pub mod traffic;
+pub mod whole;

@@ -86,8 +86,21 @@ fn state(arguments: &[String]) -> Vec<String> {
     pair.map(<[String]>::to_vec).or_else(|| joined.map(|word| vec![word.clone()])).unwrap_or_default()
 }
 
-/// What the tests run.
+/// What the benchmarks run.
 pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver"];
+
+/// What the tests run.
+pub const TESTED: &[&str] = &[
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kubectl",
+    "pause",
+    "coredns",
+    "helm",
+];
 
 /// Builds programs of Kubernetes ahead of who needs them, with progress; a machine without Go is no failure here, as each test says
 /// for itself what it misses.

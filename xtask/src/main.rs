@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod cluster;
 mod codegen;
+mod conformance;
 mod distribution;
 mod images;
 mod lab;
@@ -44,6 +45,11 @@ enum Task {
         /// quick (tidy and unit: no root, no Open vSwitch), tidy, unit, switch, simulation, dataplane, cluster
         tiers: Vec<String>,
     },
+    /// Upstream's own suites against Ferrule on whole nodes; what passed is not run again (minutes to hours)
+    Conformance {
+        /// conformance, networkpolicy
+        suites: Vec<String>,
+    },
     /// The benchmarks and their ratios
     Bench {
         /// openflow, ovsdb, network, compiler, controller, agent, lab, cluster
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         Task::Cluster { arguments } => cluster::run(&arguments),
         Task::Images => images::run(),
         Task::Test { tiers } => test::run(&tiers),
+        Task::Conformance { suites } => conformance::run(&suites),
         Task::Bench { names } => bench::run(&names),
         Task::Tidy => tidy::run(),
         Task::Codegen { check } => codegen::run(check),

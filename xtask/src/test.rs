@@ -110,7 +110,8 @@ fn prepare(tiers: &[&Tier]) -> Result<()> {
         lab::build()?;
     }
     if needed(|tier| tier.name == CLUSTER) && distribution::is_root() {
-        cluster::build(cluster::CONTROL_PLANE)?;
+        distribution::ensure(distribution::NODES)?;
+        cluster::build(cluster::TESTED)?;
     }
     Ok(())
 }

@@ -1,0 +1,154 @@
+//! Ferrule on whole nodes: installed by the real helm, driven by real kubelets and containerd. Pods reach each other across nodes,
+//! Services work by name, policies bite, an agent is replaced under traffic, the chart is upgraded and removed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use tests::whole::{CHART, NAMESPACE, Whole};
+
+const PODS: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations: [{operator: Exists}]
+      containers:
+        - name: web
+          image: registry.k8s.io/e2e-test-images/busybox:1.37.0-1
+          command: [sh, -c, "mkdir -p /www; hostname > /www/index.html; exec httpd -f -p 8080 -h /www"]
+          ports: [{containerPort: 8080, name: http}]
+          # From the node itself, which policies never keep out.
+          readinessProbe: {httpGet: {port: http, path: /}, periodSeconds: 2}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http}]
+"#;
+
+const DENY: &str = r#"
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+"#;
+
+/// What a pod of `shop` gets from a URL.
+fn get(whole: &Whole, pod: &str, url: &str) -> Result<String, String> {
+    let words =
+        ["--namespace", "shop", "exec", pod, "--", "wget", "-q", "-T", "2", "-t", "1", "-O", "-", url];
+    whole.try_run("kubectl", &words).map(|text| text.trim().to_owned())
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    eprintln!("{:>8.2?}  {what}", began.elapsed());
+}
+
+/// Which containers run, and how often they were started: the same as long as nobody touched them.
+fn containers(whole: &Whole, component: &str) -> String {
+    let selector = format!("app.kubernetes.io/component={component}");
+    let field = "{range .items[*]}{.metadata.uid} {.status.containerStatuses[*].restartCount}{\"\\n\"}{end}";
+    whole.kubectl(&[
+        "--namespace",
+        NAMESPACE,
+        "get",
+        "pods",
+        "--selector",
+        &selector,
+        &format!("--output=jsonpath={field}"),
+    ])
+}
+
+#[test]
+fn the_chart_makes_a_network_for_whole_nodes() {
+    let Some(whole) = Whole::new("the_chart_makes_a_network_for_whole_nodes", 2) else { return };
+    whole.helm(&["lint", CHART]);
+    let plain = include_str!("../../deploy/manifests/ferrule.yaml");
+    let words = [
+        "template",
+        "ferrule",
+        CHART,
+        "--namespace",
+        NAMESPACE,
+        "--include-crds",
+        "--kube-version",
+        "1.30.0",
+    ];
+    let made = whole.run("helm", &[&words[..], &["--set", "apiServer=https://API-SERVER:6443"]].concat());
+    assert_eq!(
+        made,
+        plain,
+        "stale: `helm {} --set apiServer=https://API-SERVER:6443 > deploy/manifests/ferrule.yaml`",
+        words.join(" ")
+    );
+    // What is wrong is said before anything is there.
+    let bad = ["install", "ferrule", CHART, "--namespace", NAMESPACE, "--set", "apiServer=10.96.0.1"];
+    let error = whole.try_run("helm", &bad).unwrap_err();
+    assert!(error.contains("apiServer"), "{error}");
+
+    let began = Instant::now();
+    whole.helm(&["install", "ferrule", CHART, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"]);
+    whole.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
+    eprintln!("{:>8.2?}  installed, nodes ready", began.elapsed());
+    whole.apply("pods.yaml", PODS);
+    whole.kubectl(&["--namespace", "shop", "rollout", "status", "daemonset/web", "--timeout=60s"]);
+    let pod = |node: &str, field: &str| whole.pod("shop", "app=web", node, field);
+    let (here, there) = (pod("node-1", "metadata.name"), pod("node-2", "metadata.name"));
+    let far = pod("node-2", "status.podIP");
+    let url = format!("http://{far}:8080/");
+    assert_eq!(get(&whole, &here, &url), Ok(there.clone()));
+
+    // By name: CoreDNS, a ClusterIP, an endpoint on either node.
+    whole.kubectl(&["--namespace", NAMESPACE, "rollout", "status", "deployment/coredns", "--timeout=60s"]);
+    until("the Service answers by its name", || get(&whole, &here, "http://web/").is_ok());
+    let answers: std::collections::BTreeSet<_> =
+        (0..30).filter_map(|_| get(&whole, &here, "http://web.shop.svc.cluster.local/").ok()).collect();
+    assert_eq!(answers, [here.clone(), there.clone()].into(), "both endpoints answer");
+
+    whole.apply("deny.yaml", DENY);
+    until("the policy closes the pods", || get(&whole, &here, &url).is_err());
+    whole.kubectl(&["--namespace", "shop", "delete", "networkpolicy", "closed"]);
+    until("and opens them again", || get(&whole, &here, &url) == Ok(there.clone()));
+
+    // A new agent, a new version of the chart: not a packet, and the switch is not touched.
+    let switches = containers(&whole, "ovs");
+    assert_eq!(switches.lines().count(), 2);
+    let ping = whole.ping("shop", &here, &far, 200);
+    let agent = whole.pod(NAMESPACE, "app.kubernetes.io/component=agent", "node-2", "metadata.name");
+    whole.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &agent]);
+    let upgrade = ["upgrade", "ferrule", CHART, "--namespace", NAMESPACE, "--set", "agent.logLevel=debug"];
+    whole.helm(&upgrade);
+    let status = ["--namespace", NAMESPACE, "rollout", "status", "daemonset/ferrule-agent", "--timeout=90s"];
+    whole.kubectl(&status);
+    assert!(ping.result().contains(" 0% packet loss"), "an agent was replaced");
+    assert_eq!(containers(&whole, "ovs"), switches, "an upgrade of the agent restarted a switch");
+
+    // The next switch takes over what the last one held, and the node's address.
+    let switch = whole.pod(NAMESPACE, "app.kubernetes.io/component=ovs", "node-2", "metadata.name");
+    whole.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &switch]);
+    until("pods speak over the new switch", || get(&whole, &here, &url) == Ok(there.clone()));
+    let mode = whole.on_node(2, "ovs-vsctl", &["get-fail-mode", "br-int"]);
+    assert_eq!(mode.trim(), "secure");
+
+    whole.run("helm", &["uninstall", "ferrule", "--namespace", NAMESPACE, "--wait", "--timeout", "60s"]);
+    until("nothing of Ferrule runs", || {
+        containers(&whole, "agent").is_empty() && containers(&whole, "ovs").is_empty()
+    });
+}
