@@ -236,3 +236,89 @@ fn what_cannot_be_read_is_not_planned() {
     assert_eq!(code, 1);
     assert!(error.contains("odd.yaml:7") && out.contains("NEWLY DENIED"), "{error}{out}");
 }
+
+const EGRESS: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: quiet, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{podSelector: {matchLabels: {app: db}}}]
+    ports: [{port: 5432}]
+";
+
+const DNS: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: coredns, namespace: kube-system, labels: {k8s-app: kube-dns}}
+spec: {containers: [{name: c, image: i}]}
+";
+
+#[test]
+fn pods_that_lose_what_they_need_are_told() {
+    let case = Case::new(&[("quiet.yaml", EGRESS), ("now/dns.yaml", DNS)]);
+    let (code, plan) = case.json(&["-f", "quiet.yaml"]);
+    assert_eq!(code, 2);
+    let kinds: Vec<&str> =
+        plan["warnings"].as_array().unwrap().iter().map(|it| it["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["losesDns", "losesApiServer"], "{plan:#}");
+    let (_, out, _) = case.plan(&["-f", "quiet.yaml"]);
+    let said = "shop/web-* (2) cannot ask the cluster's DNS any more (TCP/53, UDP/53)";
+    assert!(out.contains(said), "{out}");
+    assert!(out.contains("FLOWS BEFORE") && out.contains("node-1"), "{out}");
+    // A rule of the Admin tier keeps even the own node's probes out; this one because it is not understood.
+    case.write(
+        "admin.yaml",
+        "apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: shut}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {namespaces: {matchLabels: {team: shop}}}
+  ingress: [{name: none, action: Deny, from: [{nodes: {}}, {namespaces: {}}]}]
+",
+    );
+    let (_, out, error) = case.plan(&["-f", "admin.yaml"]);
+    assert!(out.contains("cannot be probed by their own node any more"), "{out}{error}");
+}
+
+#[test]
+fn rules_without_effect_and_open_doors_are_told_with_their_line() {
+    let odd = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: odd, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: db}}
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: web}}}]
+    ports: [{port: 5432}]
+  - from: [{podSelector: {matchLabels: {app: web, tier: x}}}]
+    ports: [{port: 5432}]
+  - ports: [{port: nothing}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: nobody, namespace: shop}
+spec: {podSelector: {matchLabels: {app: typo}}}
+";
+    let case = Case::new(&[("odd.yaml", odd)]);
+    let (_, plan) = case.json(&["-f", "odd.yaml"]);
+    let told: Vec<(&str, &str)> = plan["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["kind"].as_str().unwrap(), it["source"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("selectsNobody", "odd.yaml:16:"),
+        ("nobodyMeant", "odd.yaml:9:"),
+        ("shadowed", "odd.yaml:9:"),
+        ("undeclaredPort", "odd.yaml:11:"),
+        ("wideOpen", "odd.yaml:11:"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{plan:#}");
+    for ((kind, source), (wanted, place)) in told.iter().zip(expected) {
+        assert!(*kind == wanted && source.starts_with(place), "{kind} {source}: {plan:#}");
+    }
+}

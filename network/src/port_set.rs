@@ -48,6 +48,12 @@ impl PortSet {
         self.ranges[protocol as usize].iter().any(|(first, last)| (*first..=*last).contains(&port))
     }
 
+    /// Whether a whole range is in it.
+    pub fn contains_all(&self, range: PortRange) -> bool {
+        let mut ranges = self.ranges[range.protocol as usize].iter();
+        ranges.any(|(first, last)| *first <= range.first && range.last <= *last)
+    }
+
     /// Whether it holds what has no ports.
     pub fn has_other(&self) -> bool {
         self.other

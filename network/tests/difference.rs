@@ -6,6 +6,7 @@ mod arbitrary;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use network::difference::warnings::{Warning, warnings};
 use network::difference::{Connectivity, Relation, Who, connectivity};
 use network::reference::{Endpoint, verdict};
 use network::{Cidr, Labels, Network, Peers, PortMatch, Ports, Protocol, Tier};
@@ -203,6 +204,29 @@ proptest! {
     ) {
         check(&before, &one_thing(&before, &other, which))?;
         prop_assert_eq!(connectivity(&before, &before).shifts, vec![]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// A rule of which a warning says that it has no effect has none: without it nothing differs.
+    #[test]
+    fn what_is_said_to_have_no_effect_has_none(after in arbitrary::network(TIERS)) {
+        let mut before = after.clone();
+        before.policies.clear();
+        for warning in warnings(&before, &after, &Connectivity::default()) {
+            let mut without = after.clone();
+            match &warning {
+                Warning::SelectsNobody(id) => drop(without.policies.remove(id)),
+                Warning::NobodyMeant(rule) | Warning::Shadowed { rule, .. } => {
+                    let rules = &mut without.policies.get_mut(&rule.policy).unwrap().rules;
+                    rules.retain(|it| (it.direction, it.index) != (rule.direction, rule.index));
+                }
+                _ => continue,
+            }
+            prop_assert_eq!(connectivity(&after, &without).shifts, vec![], "{:?}", warning);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use network::{PolicyId, PortSet, Protocol};
 use serde::Serialize;
 
 use super::expect::Expectation;
+use super::note::Note;
 
 /// The whole answer.
 #[derive(Debug, Serialize)]
@@ -20,9 +21,24 @@ pub struct Plan {
     pub appeared: Vec<String>,
     /// Pods that are there only before it.
     pub vanished: Vec<String>,
+    /// Flows of policies on every node where they change; none where the network is too large to count them in passing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Vec<Cost>>,
+    pub warnings: Vec<Note>,
     /// What was expected, when that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expectations: Option<Vec<Expectation>>,
+}
+
+/// What the policies of a node take in flows.
+#[derive(Debug, Serialize)]
+pub struct Cost {
+    pub node: String,
+    pub before: usize,
+    pub after: usize,
+    pub budget: usize,
+    /// Policies that do not fit after the change: the agent refuses them and closes their subjects.
+    pub refused: Vec<String>,
 }
 
 /// One change for every pair of two groups.
@@ -91,7 +107,12 @@ pub struct Cause {
 pub type Sources<'a> = dyn Fn(usize, &PolicyId, &str) -> Option<String> + 'a;
 
 impl Plan {
-    pub fn of(found: &Connectivity, sources: &Sources<'_>, expectations: Option<Vec<Expectation>>) -> Self {
+    pub fn of(
+        found: &Connectivity,
+        sources: &Sources<'_>,
+        (costs, warnings): (Option<Vec<Cost>>, Vec<Note>),
+        expectations: Option<Vec<Expectation>>,
+    ) -> Self {
         let side = |allowed: bool| {
             let changes = found
                 .shifts
@@ -108,6 +129,8 @@ impl Plan {
             newly_denied: side(false),
             appeared: names(&found.appeared),
             vanished: names(&found.vanished),
+            costs,
+            warnings,
             expectations,
         }
     }
@@ -146,7 +169,7 @@ fn change(shift: &Shift, ports: &PortSet, allowed: bool, sources: &Sources<'_>) 
     }
 }
 
-fn members(group: &Group) -> Members {
+pub fn members(group: &Group) -> Members {
     Members {
         count: group.count,
         all_but: group.all_but,

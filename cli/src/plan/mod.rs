@@ -1,7 +1,9 @@
 //! `ferrule plan`: what a change would do to who reaches whom, before it is made.
 
+mod cost;
 mod document;
 mod expect;
+mod note;
 mod options;
 mod text;
 mod verify;
@@ -10,6 +12,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use network::difference::connectivity;
+use network::difference::warnings::warnings;
 use network::{Network, PolicyId, PolicyKind};
 use objects::{ObjectSet, Problem, SourceText};
 
@@ -19,6 +22,7 @@ use crate::get::json;
 use crate::model::{self, Model};
 use crate::paint::Paint;
 use document::Plan;
+use note::Note;
 pub use options::Options;
 
 pub fn run(options: &Options) -> Result<Outcome, Fail> {
@@ -34,10 +38,14 @@ pub fn run(options: &Options) -> Result<Outcome, Fail> {
     let sources = |time: usize, policy: &PolicyId, field: &str| {
         source([&before.objects, &after.objects][time], policy, field)
     };
-    let plan = Plan::of(&found, &sources, checked);
+    let census = census(&after.network);
+    let notes = warnings(&before.network, &after.network, &found);
+    let notes = notes.iter().map(|warning| Note::of(warning, &sources, &census)).collect();
+    let costs = cost::count(&before.network, &after.network, options.costs);
+    let plan = Plan::of(&found, &sources, (costs, notes), checked);
     let text = match options.output {
         Output::Json => json(&plan)?,
-        Output::Table => text::render(&plan, &census(&after.network), Paint::stdout()),
+        Output::Table => text::render(&plan, &census, Paint::stdout()),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     // What could not be used is not planned: the answer is not the one that was asked for.

@@ -30,6 +30,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
 
+    /// Count flows per node whatever the size of the network
+    #[arg(long)]
+    pub costs: bool,
+
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,

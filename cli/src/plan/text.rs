@@ -5,9 +5,11 @@ use std::fmt::Write;
 
 use network::difference::{Relation, Who};
 
-use super::document::{Cause, Change, Members, Plan};
+use super::document::{Cause, Change, Cost, Members, Plan};
 use super::expect::Expectation;
+use super::note::Note;
 use crate::paint::Paint;
+use crate::table::{columns, list};
 
 /// Names of one group in a line.
 const NAMES: usize = 6;
@@ -34,6 +36,24 @@ pub fn render(plan: &Plan, census: &Census, paint: Paint) -> String {
     }
     if plan.is_empty() {
         out.push_str("Nothing changes in who reaches whom.\n\n");
+    }
+    if !plan.warnings.is_empty() {
+        let _ = writeln!(out, "{}", paint.bold("WARNINGS"));
+        plan.warnings.iter().for_each(|it| note(&mut out, it, paint));
+        out.push('\n');
+    }
+    match &plan.costs {
+        None => out.push_str("Flows are not counted in passing for a network of this size: say --costs.\n\n"),
+        Some(costs) if costs.is_empty() => {}
+        Some(costs) => {
+            let row = |cost: &Cost| {
+                let numbers = [cost.before, cost.after, cost.budget].map(|number| number.to_string());
+                let refused = list(&cost.refused);
+                std::iter::once(cost.node.clone()).chain(numbers).chain([refused]).collect()
+            };
+            let headings = ["NODE", "FLOWS BEFORE", "AFTER", "BUDGET", "REFUSED"];
+            let _ = writeln!(out, "{}\n", columns(&headings, costs.iter().map(row).collect()));
+        }
     }
     if let Some(expectations) = &plan.expectations {
         let _ = writeln!(out, "{}", paint.bold("EXPECTATIONS"));
@@ -67,6 +87,14 @@ fn change(out: &mut String, change: &Change, allowed: bool, census: &Census, pai
     let _ = writeln!(out, "      {} {is} by {}", paint.dim("after: "), causes(&change.after, !allowed));
 }
 
+fn note(out: &mut String, note: &Note, paint: Paint) {
+    let words = [note.policy.as_deref(), note.rule.as_deref()].into_iter().flatten();
+    let place = note.source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
+    let subject: Vec<&str> = words.collect();
+    let subject = if subject.is_empty() { String::new() } else { format!("{}{place}: ", subject.join(" ")) };
+    let _ = writeln!(out, "  {} {subject}{}", paint.warning("!"), note.text);
+}
+
 /// Those who decide; a pass needs none.
 fn causes(causes: &[Cause], denies: bool) -> String {
     let one = |cause: &Cause| {
@@ -81,7 +109,7 @@ fn causes(causes: &[Cause], denies: bool) -> String {
 }
 
 /// Who is in a group, in few words.
-fn summary(members: &Members, census: &Census) -> String {
+pub fn summary(members: &Members, census: &Census) -> String {
     let listed = &members.group.listed;
     let mut by_namespace: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut words = Vec::new();

@@ -12,6 +12,7 @@ mod ends;
 mod groups;
 mod judge;
 mod outside;
+pub mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
