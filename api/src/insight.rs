@@ -13,6 +13,7 @@
 //! | `/v1alpha1/drops` | `node`, `pod` | [`DropItem`] | agents, relayed |
 //! | `/v1alpha1/rules` | `node`, `policy` | [`RuleItem`] | agents, relayed |
 //! | `/v1alpha1/costs` | `node`, `policy` | [`CostItem`] | agents, relayed |
+//! | `/v1alpha1/network` | | [`NetworkItem`], one | controller |
 //! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
 //! | `/v1alpha1/manifests` | | [`ManifestItem`] | controller |
 //!
@@ -21,7 +22,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use network::{Cidr, Direction, Mac, NamespacedName, NodeName};
+use network::{
+    Cidr, Direction, Labels, Mac, NamespacedName, Network, Node, NodeName, Pod, Policy, Selector, Service,
+    SetId,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -448,6 +452,50 @@ pub struct ManifestItem {
     pub sha256: String,
 }
 
+/// The whole logical network, as the controller believes it: what explanations are made from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkItem {
+    /// Nodes.
+    pub nodes: Vec<Node>,
+    /// Labels of namespaces.
+    pub namespaces: BTreeMap<String, Labels>,
+    /// Pods, those without an address too.
+    pub pods: Vec<Pod>,
+    /// Policies.
+    pub policies: Vec<Policy>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// What the sets that policies name select.
+    pub selectors: BTreeMap<SetId, Selector>,
+}
+
+impl From<Network> for NetworkItem {
+    fn from(network: Network) -> Self {
+        Self {
+            nodes: network.nodes.into_values().collect(),
+            namespaces: network.namespaces,
+            pods: network.pods.into_values().collect(),
+            policies: network.policies.into_values().collect(),
+            services: network.services.into_values().collect(),
+            selectors: network.selectors,
+        }
+    }
+}
+
+impl From<NetworkItem> for Network {
+    fn from(item: NetworkItem) -> Self {
+        Self {
+            nodes: item.nodes.into_iter().map(|node| (node.name.clone(), node)).collect(),
+            namespaces: item.namespaces,
+            pods: item.pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect(),
+            policies: item.policies.into_iter().map(|policy| (policy.id.clone(), policy)).collect(),
+            services: item.services.into_iter().map(|service| (service.key.clone(), service)).collect(),
+            selectors: item.selectors,
+        }
+    }
+}
+
 /// [`ManifestItem::sha256`] of a text.
 pub fn sha256(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -460,4 +508,5 @@ macro_rules! kinds {
 kinds! {
     NodeItem => "Node", SwitchItem => "Switch", PortItem => "Port", PodItem => "Pod", PolicyItem => "Policy",
     TunnelItem => "Tunnel", FlowItem => "Flow", DropItem => "Drop", RuleItem => "Rule", CostItem => "Cost", ProblemItem => "Problem", ManifestItem => "Manifest",
+    NetworkItem => "Network",
 }

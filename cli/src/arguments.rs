@@ -26,6 +26,8 @@ pub enum Command {
     Matrix(Matrix),
     /// Show what a change would do to who reaches whom, before it is made
     Plan(crate::plan::Options),
+    /// Keep what a controller and its agents say in one file, for other commands to work on later
+    Bundle(crate::bundle::Options),
     /// Read and write OpenFlow messages
     #[command(subcommand)]
     Openflow(Openflow),
@@ -147,6 +149,10 @@ pub struct EndpointArguments {
     /// Ask a node's agent itself: unix:PATH
     #[arg(long, value_name = "ADDRESS", conflicts_with = "controller")]
     pub agent: Option<Endpoint>,
+
+    /// Ask a bundle that `ferrule bundle` made
+    #[arg(long, value_name = "FILE", conflicts_with = "agent")]
+    pub bundle: Option<PathBuf>,
 }
 
 /// Why a packet passes or does not. Exit code 0: it passes; 2: it does not; 1: nobody can tell.

@@ -107,6 +107,9 @@ pub fn ask<T: DeserializeOwned>(get: &Get, resource: &str) -> Result<List<T>, Fa
 
 /// Whom to ask: who was named, else the lab's controller when a lab is up, else the installed one.
 pub fn endpoint(arguments: &EndpointArguments) -> Endpoint {
+    if let Some(bundle) = &arguments.bundle {
+        return Endpoint::Bundle(bundle.clone());
+    }
     if let Some(named) = arguments.agent.as_ref().or(arguments.controller.as_ref()) {
         return named.clone();
     }

@@ -2,6 +2,7 @@
 //! daemon itself.
 
 mod arguments;
+mod bundle;
 mod cost;
 mod explain;
 mod fail;
@@ -62,6 +63,7 @@ fn dispatch(command: Command) -> Result<Outcome, Fail> {
         Command::Explain(explain) => explain::run(&explain),
         Command::Matrix(matrix) => matrix::run(&matrix),
         Command::Plan(plan) => plan::run(&plan),
+        Command::Bundle(bundle) => bundle::run(&bundle),
         Command::Openflow(command) => openflow::run(&command),
         Command::Lab(command) => lab::run(command),
         Command::Version => {

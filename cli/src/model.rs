@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use api::insight::{List, NetworkItem};
+use lab::http::Endpoint;
 use network::{Network, Node};
 use objects::offline::nodes_for;
 use objects::{ObjectSet, Problem};
@@ -37,6 +39,15 @@ pub fn load(directory: &Path, nodes: u8) -> Result<Model, Fail> {
     problems.extend(more);
     let is_clean = report(&problems) && unreadable.is_empty();
     Ok(Model { objects, nodes, network, problems, is_clean })
+}
+
+/// What a controller knows, or a bundle of it; its objects are not at hand.
+pub fn of_controller(endpoint: &Endpoint) -> Result<Model, Fail> {
+    let list: List<NetworkItem> = endpoint.list("network", &[])?;
+    let network = list.items.into_iter().next().map(Network::from);
+    let network = network.ok_or_else(|| Fail::Said(format!("{endpoint} knows no network")))?;
+    let nodes = network.nodes.values().cloned().collect();
+    Ok(Model { objects: ObjectSet::default(), nodes, network, problems: Vec::new(), is_clean: true })
 }
 
 /// Says which files could not be read.

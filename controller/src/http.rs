@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::insight::{
-    self, CostItem, DropItem, FlowItem, Item, List, PortItem, RuleItem, SwitchItem, TunnelItem,
+    self, CostItem, DropItem, FlowItem, Item, List, NetworkItem, PortItem, RuleItem, SwitchItem, TunnelItem,
 };
 use axum::Router;
 use axum::extract::{Query, State as Shared};
@@ -40,6 +40,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1alpha1/policies", get(policies))
         .route("/v1alpha1/problems", get(problems))
         .route("/v1alpha1/manifests", get(manifests))
+        .route("/v1alpha1/network", get(network))
         .route("/v1alpha1/switches", get(relayed::<SwitchItem>))
         .route("/v1alpha1/ports", get(relayed::<PortItem>))
         .route("/v1alpha1/tunnels", get(relayed::<TunnelItem>))
@@ -135,6 +136,13 @@ async fn problems(Shared(api): Shared<Api>, Query(parameters): Parameters) -> An
 async fn manifests(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
     known(&parameters, &[])?;
     list(api.owner.read(status::manifests).await?)
+}
+
+/// Everything at once: whoever explains or plans needs it whole.
+async fn network(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &[])?;
+    let network = api.owner.read(|state| state.index().network()).await?;
+    list(vec![NetworkItem::from(network)])
 }
 
 async fn pods(Shared(api): Shared<Api>, Query(parameters): Parameters) -> Answer {

@@ -134,6 +134,9 @@ pub enum Error {
         /// What went wrong.
         what: String,
     },
+    /// A bundle that cannot be used.
+    #[error("{0}")]
+    Bundle(String),
     /// Ctrl-C or a termination signal.
     #[error("interrupted")]
     Interrupted,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use api::insight::{self, List};
 use serde::de::DeserializeOwned;
 
+use crate::bundle::Bundle;
 use crate::error::{Error, Result};
 
 /// How long an answer may take; an agent is asked through its controller, which waits less.
@@ -27,6 +28,8 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// `HOST:PORT` over TCP.
     Tcp(String),
+    /// A bundle, which answers in their place.
+    Bundle(PathBuf),
 }
 
 impl FromStr for Endpoint {
@@ -52,6 +55,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(host) => write!(f, "http://{host}"),
+            Self::Bundle(path) => write!(f, "bundle {}", path.display()),
         }
     }
 }
@@ -67,12 +71,17 @@ impl Endpoint {
             path.push(if index == 0 { '?' } else { '&' });
             path.push_str(&format!("{key}={}", encoded(value)));
         }
-        let body = self.get(&path)?;
-        serde_json::from_slice(&body).map_err(|error| {
+        let unexpected = |error: serde_json::Error| {
             self.error(format!(
                 "answered {path} with something unexpected ({error}): is it a Ferrule of this version?"
             ))
-        })
+        };
+        if let Self::Bundle(file) = self {
+            let bundle = Bundle::read(file).map_err(Error::Bundle)?;
+            let answer = bundle.answer(resource, query).map_err(|what| self.error(what))?;
+            return serde_json::from_value(answer).map_err(unexpected);
+        }
+        serde_json::from_slice(&self.get(&path)?).map_err(unexpected)
     }
 
     /// The body of a successful answer.
@@ -81,6 +90,7 @@ impl Endpoint {
         let host = match self {
             Self::Unix(_) => "ferrule",
             Self::Tcp(host) => host,
+            Self::Bundle(_) => "",
         };
         let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
         let mut answer = Vec::new();
@@ -116,6 +126,7 @@ impl Endpoint {
                 stream.set_read_timeout(Some(LIMIT)).map_err(failed)?;
                 Ok(Box::new(stream))
             }
+            Self::Bundle(_) => Err(self.error("answers lists only".to_owned())),
         }
     }
 

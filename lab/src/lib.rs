@@ -5,6 +5,7 @@
 //! answer). It never touches br-int, a flow, or an address of a pod: those are the agent's.
 
 pub mod bench;
+pub mod bundle;
 pub mod cni;
 pub mod command;
 pub mod control;

@@ -103,11 +103,11 @@ mod tests {
     #[test]
     fn applied_objects_replace_those_of_their_name() {
         let mut objects = set(&(pod("a", "one", "x") + &pod("a", "two", "x")));
-        objects.apply(set(&(pod("a", "two", "y") + &pod("b", "one", "z"))));
+        objects.apply(set(&(pod("a", "two", "w") + &pod("b", "one", "z"))));
         let app = |object: &Object<k8s_openapi::api::core::v1::Pod>| {
             object.value.metadata.labels.clone().unwrap().remove("app").unwrap()
         };
-        assert_eq!(objects.pods.values().map(app).collect::<Vec<_>>(), ["x", "y", "z"]);
+        assert_eq!(objects.pods.values().map(app).collect::<Vec<_>>(), ["x", "w", "z"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! object at a time.
 
 mod amend;
+mod amend_network;
 pub mod cluster_policy;
 mod decode;
 pub mod defaulting;
@@ -26,6 +27,7 @@ mod syntax;
 pub mod translate;
 mod yaml;
 
+pub use amend_network::{Amended, amend};
 pub use cluster_policy::ClusterNetworkPolicy;
 pub use place::{Placement, place, place_beside};
 pub use problem::{Fault, ObjectRef, Problem, RuleFault, RulePart, Severity, Source};

@@ -14,11 +14,11 @@ use std::path::Path;
 use network::difference::connectivity;
 use network::difference::warnings::warnings;
 use network::{Network, PolicyId, PolicyKind};
-use objects::{ObjectSet, Problem, SourceText};
+use objects::{ObjectRef, ObjectSet, Problem, SourceText};
 
 use crate::arguments::Output;
 use crate::fail::{Fail, Outcome};
-use crate::get::json;
+use crate::get::{self, json};
 use crate::model::{self, Model};
 use crate::paint::Paint;
 use document::Plan;
@@ -28,8 +28,18 @@ pub use options::Options;
 pub fn run(options: &Options) -> Result<Outcome, Fail> {
     let expected = options.expect.as_deref().map(expect::read).transpose()?;
     let change = change(options)?;
-    let before = model::load(&options.manifests, options.nodes)?;
-    let after = amended(&before, change, options.delete)?;
+    let (before, after) = match &options.manifests {
+        Some(directory) => {
+            let before = model::load(directory, options.nodes)?;
+            let after = amended(&before, change, options.delete)?;
+            (before, after)
+        }
+        None => {
+            let before = model::of_controller(&get::endpoint(&options.endpoint))?;
+            let after = amended_network(&before, change, options.delete)?;
+            (before, after)
+        }
+    };
     let found = connectivity(&before.network, &after.network);
     verify::verify(&before.network, &after.network, &found.shifts)?;
     let checked =
@@ -84,11 +94,7 @@ fn change(options: &Options) -> Result<ObjectSet, Fail> {
 fn amended(before: &Model, change: ObjectSet, delete: bool) -> Result<Model, Fail> {
     let mut objects = before.objects.clone();
     if delete {
-        let missing = objects.delete(&change);
-        if !missing.is_empty() {
-            let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
-            return Err(Fail::Said(format!("there is no {} to delete", names.join(", no "))));
-        }
+        refuse_missing(&objects.delete(&change))?;
     } else {
         objects.apply(change);
     }
@@ -99,6 +105,28 @@ fn amended(before: &Model, change: ObjectSet, delete: bool) -> Result<Model, Fai
     let new: Vec<Problem> = problems.iter().filter(|it| !before.problems.contains(it)).cloned().collect();
     let is_clean = model::report(&new);
     Ok(Model { objects, nodes, network, problems, is_clean })
+}
+
+/// The same of a network whose objects are not at hand.
+fn amended_network(before: &Model, change: ObjectSet, delete: bool) -> Result<Model, Fail> {
+    let amended = objects::amend(&before.network, &change, delete);
+    refuse_missing(&amended.missing)?;
+    let is_clean = model::report(&amended.problems) && amended.untold.is_empty();
+    let paint = Paint::stderr();
+    for object in &amended.untold {
+        let why = "its effect cannot be told without the objects of the cluster, and is not in the plan";
+        eprintln!("{} {object}: {why}; use --manifests, or apply it apart", paint.error("error:"));
+    }
+    let nodes = amended.network.nodes.values().cloned().collect();
+    Ok(Model { objects: change, nodes, network: amended.network, problems: amended.problems, is_clean })
+}
+
+fn refuse_missing(missing: &[ObjectRef]) -> Result<(), Fail> {
+    let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    match names.as_slice() {
+        [] => Ok(()),
+        names => Err(Fail::Said(format!("there is no {} to delete", names.join(", no ")))),
+    }
 }
 
 /// Where a field of a policy stands.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::arguments::Output;
+use crate::arguments::{EndpointArguments, Output};
 
 /// Show what a change would do to who reaches whom, before it is made
 #[derive(Debug, Args)]
@@ -18,9 +18,9 @@ pub struct Options {
     #[arg(long)]
     pub delete: bool,
 
-    /// What is there before: a directory of Kubernetes manifests
-    #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    /// What is there before: a directory of Kubernetes manifests [default: what a controller knows]
+    #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
+    pub manifests: Option<PathBuf>,
 
     /// Nodes to place the pods on, when the manifests have none
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -37,4 +37,7 @@ pub struct Options {
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub endpoint: EndpointArguments,
 }
