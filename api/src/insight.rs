@@ -9,7 +9,8 @@
 //! | `/v1alpha1/pods` | `node`, `namespace` | [`PodItem`] | controller |
 //! | `/v1alpha1/policies` | `node`, `namespace`, `rules` | [`PolicyItem`] | controller; with `rules=true` what agents count |
 //! | `/v1alpha1/tunnels` | `node` | [`TunnelItem`] | agents, relayed |
-//! | `/v1alpha1/flows` | `node`, `pod`, `policy`, `table` | [`FlowItem`] | agents, relayed |
+//! | `/v1alpha1/services` | `node`, `namespace`, `service` | [`ServiceItem`] | agents, relayed |
+//! | `/v1alpha1/flows` | `node`, `pod`, `policy`, `service`, `table` | [`FlowItem`] | agents, relayed |
 //! | `/v1alpha1/drops` | `node`, `pod` | [`DropItem`] | agents, relayed |
 //! | `/v1alpha1/rules` | `node`, `policy` | [`RuleItem`] | agents, relayed |
 //! | `/v1alpha1/costs` | `node`, `policy` | [`CostItem`] | agents, relayed |
@@ -17,7 +18,7 @@
 //! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
 //! | `/v1alpha1/manifests` | | [`ManifestItem`] | controller |
 //!
-//! An agent answers switches, ports, tunnels, flows, drops, rules and costs for itself. `/healthz` and `/metrics` exist on both.
+//! An agent answers switches, ports, tunnels, services, flows, drops, rules and costs for itself. `/healthz` and `/metrics` exist on both.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -402,6 +403,70 @@ pub struct Owner {
     pub rule: String,
 }
 
+/// A Service as a node balances it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceItem {
+    /// Where.
+    pub node: NodeName,
+    /// `namespace/name`.
+    pub service: NamespacedName,
+    /// `ClusterIP`, `NodePort`, `LoadBalancer`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Addresses for clients in the cluster.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Addresses for clients outside: `externalIPs` and the load balancer's.
+    pub outside_ips: Vec<IpAddr>,
+    /// How long a client keeps its endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_seconds: Option<u32>,
+    /// Its ports.
+    pub ports: Vec<ServicePortItem>,
+}
+
+/// A port of a [`ServiceItem`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePortItem {
+    /// Its name, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `TCP`, `UDP`, `SCTP`.
+    pub protocol: String,
+    /// At the Service's addresses.
+    pub port: u16,
+    /// At every node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<u16>,
+    /// Who serves it.
+    pub endpoints: Vec<ServiceEndpointItem>,
+}
+
+/// One that serves a [`ServicePortItem`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceEndpointItem {
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// Where it listens.
+    pub port: u16,
+    /// The pod behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<NamespacedName>,
+    /// The node that it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<NodeName>,
+    /// `ready`, `not ready`, `terminating, serving`, `terminating`.
+    pub state: String,
+    /// Clients of this node may get it.
+    pub used: bool,
+    /// Connections that clients of this node were given to it, since its flow stands: their first packets.
+    pub connections: u64,
+    /// Its part of the connections of the port, from 0 to 1.
+    pub share: f64,
+}
+
 /// One OpenFlow entry with its reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -507,6 +572,6 @@ macro_rules! kinds {
 
 kinds! {
     NodeItem => "Node", SwitchItem => "Switch", PortItem => "Port", PodItem => "Pod", PolicyItem => "Policy",
-    TunnelItem => "Tunnel", FlowItem => "Flow", DropItem => "Drop", RuleItem => "Rule", CostItem => "Cost", ProblemItem => "Problem", ManifestItem => "Manifest",
+    TunnelItem => "Tunnel", FlowItem => "Flow", DropItem => "Drop", RuleItem => "Rule", ServiceItem => "Service", CostItem => "Cost", ProblemItem => "Problem", ManifestItem => "Manifest",
     NetworkItem => "Network",
 }

@@ -58,6 +58,9 @@ pub enum Resource {
     /// Tunnels between the nodes
     #[value(alias = "tunnel")]
     Tunnels,
+    /// Services as each node balances them, their endpoints and the connections that these were given
+    #[value(alias = "service")]
+    Services,
     /// Flows, each with the object and rule that made it
     #[value(alias = "flow")]
     Flows,
@@ -114,6 +117,10 @@ pub struct Get {
     /// Flows that a policy made, or what it costs
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub policy: Option<String>,
+
+    /// One Service, or the flows that it made
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub service: Option<String>,
 
     /// Flows of one table, by name or number
     #[arg(long, value_name = "TABLE")]

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use api::insight::{
-    DropItem, FlowItem, Item, List, NodeItem, PodItem, PolicyItem, PortItem, ProblemItem, SwitchItem,
-    TunnelItem,
+    DropItem, FlowItem, Item, List, NodeItem, PodItem, PolicyItem, PortItem, ProblemItem, ServiceItem,
+    SwitchItem, TunnelItem,
 };
 use lab::http::Endpoint;
 use serde::Serialize;
@@ -33,6 +33,10 @@ pub fn run(get: &Get) -> Result<Outcome, Fail> {
             print(get, &list, |list| policies(list, get.output == Format::Wide))
         }
         Resource::Tunnels => show::<TunnelItem>(get, "tunnels"),
+        Resource::Services => {
+            let list: List<ServiceItem> = ask(get, "services")?;
+            print(get, &list, |list| services(list, get.output == Format::Wide))
+        }
         Resource::Drops => show::<DropItem>(get, "drops"),
         Resource::Problems => show::<ProblemItem>(get, "problems"),
         Resource::Flows => {
@@ -44,12 +48,13 @@ pub fn run(get: &Get) -> Result<Outcome, Fail> {
 
 /// Options that a resource does not know would be ignored silently: say so instead.
 fn check(get: &Get) -> Result<(), Fail> {
-    use Resource::{Drops, Flows, Nodes, Pods, Policies, Problems};
+    use Resource::{Drops, Flows, Nodes, Pods, Policies, Problems, Services};
     let unfit: &[(&str, bool, bool)] = &[
         ("--node", get.node.is_some(), !matches!(get.resource, Nodes | Problems)),
-        ("--namespace", get.namespace.is_some(), matches!(get.resource, Pods | Policies)),
+        ("--namespace", get.namespace.is_some(), matches!(get.resource, Pods | Policies | Services)),
         ("--pod", get.pod.is_some(), matches!(get.resource, Flows | Drops)),
         ("--policy", get.policy.is_some(), get.resource == Flows || get.cost),
+        ("--service", get.service.is_some(), matches!(get.resource, Flows | Services)),
         ("--cost", get.cost, get.resource == Policies),
         ("--table", get.table.is_some(), get.resource == Flows),
     ];
@@ -87,6 +92,16 @@ fn policies(list: &List<PolicyItem>, wide: bool) -> String {
     said
 }
 
+/// The Services, and below them who serves each of their ports.
+fn services(list: &List<ServiceItem>, wide: bool) -> String {
+    let mut said = text(list, "services", wide);
+    let rows: Vec<_> = list.items.iter().flat_map(resource::endpoints).collect();
+    if !rows.is_empty() {
+        said = said + "\n" + &table::columns(&resource::ENDPOINT_HEADINGS, rows) + "\n";
+    }
+    said
+}
+
 pub fn ask<T: DeserializeOwned>(get: &Get, resource: &str) -> Result<List<T>, Fail> {
     let query: Vec<(&str, &str)> = [
         ("node", &get.node),
@@ -94,6 +109,7 @@ pub fn ask<T: DeserializeOwned>(get: &Get, resource: &str) -> Result<List<T>, Fa
         ("namespace", if get.cost { &None } else { &get.namespace }),
         ("pod", &get.pod),
         ("policy", &get.policy),
+        ("service", &get.service),
         ("table", &get.table),
     ]
     .into_iter()

@@ -1,8 +1,8 @@
 //! What `ferrule get` shows of each resource: its columns. Knows items, not where they come from.
 
 use api::insight::{
-    DropItem, NodeItem, Owner, PodItem, PolicyItem, PolicyRule, PortItem, PortRole, ProblemItem,
-    SightingItem, SwitchItem, TunnelItem,
+    DropItem, NodeItem, Owner, PodItem, PolicyItem, PolicyRule, PortItem, PortRole, ProblemItem, ServiceItem,
+    ServicePortItem, SightingItem, SwitchItem, TunnelItem,
 };
 
 use crate::table::{list, or_dash, yes};
@@ -156,6 +156,55 @@ pub fn rule(policy: &PolicyItem, rule: &PolicyRule) -> Vec<String> {
         rule.flows.to_string(),
         list(rule.nodes.iter().map(|(node, generation)| format!("{node} ({generation})"))),
     ]
+}
+
+impl Row for ServiceItem {
+    fn headings(wide: bool) -> Vec<&'static str> {
+        with_wide(wide, vec!["NODE", "SERVICE", "TYPE", "CLUSTER ADDRESSES", "OUTSIDE", "PORTS"], || {
+            vec!["AFFINITY"]
+        })
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let port = |port: &ServicePortItem| match port.node_port {
+            Some(number) => format!("{}/{}:{number}", port.protocol, port.port),
+            None => format!("{}/{}", port.protocol, port.port),
+        };
+        let narrow = vec![
+            self.node.to_string(),
+            self.service.to_string(),
+            self.kind.clone(),
+            list(&self.cluster_ips),
+            list(&self.outside_ips),
+            list(self.ports.iter().map(port)),
+        ];
+        with_wide(wide, narrow, || vec![or_dash(self.affinity_seconds.map(|seconds| format!("{seconds} s")))])
+    }
+}
+
+/// Headings of who serves.
+pub const ENDPOINT_HEADINGS: [&str; 8] =
+    ["NODE", "SERVICE", "PORT", "ENDPOINT", "POD", "STATE", "CONNECTIONS", "SHARE"];
+
+/// Who serves a Service's ports.
+pub fn endpoints(service: &ServiceItem) -> Vec<Vec<String>> {
+    let of_port = |port: &ServicePortItem| -> Vec<Vec<String>> {
+        let row = |endpoint: &api::insight::ServiceEndpointItem| {
+            let at = endpoint.address.map(|address| std::net::SocketAddr::new(address, endpoint.port));
+            vec![
+                service.node.to_string(),
+                service.service.to_string(),
+                format!("{}/{}", port.protocol, port.port),
+                or_dash(at),
+                or_dash(endpoint.pod.as_ref()),
+                if endpoint.used { endpoint.state.clone() } else { format!("{}, not used", endpoint.state) },
+                endpoint.connections.to_string(),
+                if endpoint.used { format!("{:.1} %", endpoint.share * 100.0) } else { "-".into() },
+            ]
+        };
+        port.endpoints.iter().map(row).collect()
+    };
+    service.ports.iter().flat_map(of_port).collect()
 }
 
 impl Row for DropItem {

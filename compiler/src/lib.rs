@@ -26,6 +26,7 @@ pub mod table;
 pub use input::{Datapath, LocalPort, NodeConfig, PortRef};
 pub use page::pipeline_page;
 pub use pipeline::look_again;
+pub use pipeline::service::Translation;
 pub use policy::Cost;
 pub use program::{Flow, FlowAction, FlowKey, Program};
 pub use provenance::{COOKIE_MARK, COOKIE_MASK, Owner, Reason};
@@ -58,6 +59,11 @@ pub fn surroundings(input: Input<'_>) -> (switch::SwitchRows, host::HostState) {
     let context = Context::new(input);
     let mtu = mtu(context.nodes.values().copied(), input.config);
     (rows::build(&context, mtu), stack::build(&context, mtu))
+}
+
+/// The endpoints that a node gives to clients of Services.
+pub fn translations(input: Input<'_>) -> Vec<Translation> {
+    pipeline::service::translations(&Context::new(input))
 }
 
 /// What the policies of a node cost in flows.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::insight::{
-    self, CostItem, DropItem, FlowItem, Item, List, NetworkItem, PortItem, RuleItem, SwitchItem, TunnelItem,
+    self, CostItem, DropItem, FlowItem, Item, List, NetworkItem, PortItem, RuleItem, ServiceItem, SwitchItem,
+    TunnelItem,
 };
 use axum::Router;
 use axum::extract::{Query, State as Shared};
@@ -44,6 +45,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1alpha1/switches", get(relayed::<SwitchItem>))
         .route("/v1alpha1/ports", get(relayed::<PortItem>))
         .route("/v1alpha1/tunnels", get(relayed::<TunnelItem>))
+        .route("/v1alpha1/services", get(services))
         .route("/v1alpha1/flows", get(flows))
         .route("/v1alpha1/drops", get(drops))
         .route("/v1alpha1/rules", get(about_policy::<RuleItem>))
@@ -177,8 +179,13 @@ async fn relayed<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(parameters):
 }
 
 async fn flows(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
-    known(&parameters, &["node", "pod", "policy", "table"])?;
+    known(&parameters, &["node", "pod", "policy", "service", "table"])?;
     concerning(&api, &uri, &parameters, FlowItem::KIND).await
+}
+
+async fn services(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &["node", "namespace", "service"])?;
+    concerning(&api, &uri, &parameters, ServiceItem::KIND).await
 }
 
 async fn drops(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
@@ -191,7 +198,7 @@ async fn about_policy<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(paramet
     concerning(&api, &uri, &parameters, T::KIND).await
 }
 
-/// What agents know about a pod or a policy.
+/// What agents know about a pod, a policy or a Service.
 async fn concerning(api: &Api, uri: &Uri, parameters: &BTreeMap<String, String>, kind: &str) -> Answer {
     let mut node = parameters.get("node").map(NodeName::new);
     if let Some(pod) = parameters.get("pod") {
@@ -216,6 +223,13 @@ async fn concerning(api: &Api, uri: &Uri, parameters: &BTreeMap<String, String>,
         let wanted = policy.clone();
         if !api.owner.read(move |state| status::has_policy(state, &wanted)).await? {
             let error = format!("there is no policy {policy}; see `ferrule get policies`");
+            return Err(Failure::new(StatusCode::NOT_FOUND, error));
+        }
+    }
+    if let Some(service) = parameters.get("service") {
+        let wanted = service.clone();
+        if !api.owner.read(move |state| state.index().has_service(&wanted)).await? {
+            let error = format!("there is no Service {service} to be balanced; see `ferrule get services`");
             return Err(Failure::new(StatusCode::NOT_FOUND, error));
         }
     }

@@ -15,6 +15,7 @@ use network::{NamespacedName, NodeView, PolicyId};
 use openflow::PortNo;
 
 use crate::attachment::Attachment;
+use crate::cut::stale::Served;
 use crate::cut::{Cuts, Order, Threat};
 use crate::event::{AttachmentIds, Database, Event, Session};
 use crate::plan::{Confirmation, FlowMods, Planner};
@@ -59,6 +60,8 @@ pub struct Node {
     generation: u64,
     confirmed: Confirmed,
     cuts: Cuts,
+    /// What is served over UDP is to be told once this generation is confirmed.
+    unserved: Option<u64>,
     /// Addresses whose owner is gone, and the generation in which it was.
     departed: Vec<(u64, Vec<std::net::IpAddr>)>,
     work: Work,
@@ -140,6 +143,8 @@ pub struct Work {
     pub forget: Option<(Session, Vec<std::net::IpAddr>)>,
     /// The switch is to be asked about connections; the answer comes as an event.
     pub cut: Option<(Session, Order)>,
+    /// What Services are served by over UDP, when that changed or the switch is another.
+    pub served: Option<(Session, Arc<Served>)>,
     /// To be kept on disk.
     pub save: Option<Saved>,
     /// What could not be done is to be tried again after a while.
@@ -193,6 +198,7 @@ impl Node {
             generation: 1,
             confirmed: Confirmed::default(),
             cuts: Cuts::default(),
+            unserved: None,
             departed: Vec::new(),
             work: Work { ranges: Some(Vec::new()), ..Work::default() },
             flow_mods_sent: 0,
@@ -231,6 +237,7 @@ impl Node {
                 self.rejected = Rejected::default();
                 self.planner.forget();
                 self.generation += 1;
+                self.unserved = Some(self.generation);
             }
             Event::ConnectionsCut(session, outcome) => self.connections_cut(session, outcome),
             Event::FlowsChanged(session, changes) => self.flows_changed(session, changes),
@@ -268,6 +275,7 @@ impl Node {
         self.cut();
         self.pay();
         self.forget();
+        self.served();
         let mut work = std::mem::take(&mut self.work);
         work.in_sync = self.in_sync();
         work
@@ -432,6 +440,15 @@ impl Node {
         if !due.is_empty() {
             self.work.forget =
                 Some((*session, due.into_iter().flat_map(|(_, addresses)| addresses).collect()));
+        }
+    }
+
+    /// Once no new connection goes to an endpoint that is gone, the old ones over UDP can be forgotten.
+    fn served(&mut self) {
+        let Switch::Here { session, .. } = &self.switch else { return };
+        if self.config.services && self.unserved.is_some_and(|since| since <= self.confirmed.generation) {
+            self.unserved = None;
+            self.work.served = Some((*session, Arc::new(Served::of(&self.view))));
         }
     }
 

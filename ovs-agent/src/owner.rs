@@ -56,6 +56,8 @@ pub enum SwitchCommand {
     Forget(Session, Vec<std::net::IpAddr>),
     /// Ask the switch about connections, and say what came of it; if this is still the connection.
     Cut(Session, Box<crate::cut::Order>),
+    /// This is served over UDP from now on; what the switch translates elsewhere is to be forgotten.
+    Served(Session, std::sync::Arc<crate::cut::stale::Served>),
     /// Read everything that it holds again, and tell; if this is still the connection.
     Observe(Session),
     /// Read flows with their counters.
@@ -302,6 +304,9 @@ impl Owner {
             metrics.flow_mods_sent.inc_by(flows.len() as u64);
             self.applying_since = Some(Instant::now());
             let _ = switch.send(SwitchCommand::Apply(session, flows)).await;
+        }
+        if let Some((session, served)) = work.served {
+            let _ = switch.send(SwitchCommand::Served(session, served)).await;
         }
         if let Some((session, order)) = work.cut {
             let _ = switch.send(SwitchCommand::Cut(session, Box::new(order))).await;

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use api::insight::{FlowItem, List, ServiceItem};
+use lab::http::Endpoint;
 use lab::{Family, Place};
 use tests::lab_up::{LabUp, write};
 
@@ -100,6 +102,85 @@ fn until_in_force(up: &LabUp) {
     }
 }
 
+const NAMES: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: dns-1, namespace: t, labels: {app: dns}}
+spec: {nodeName: node-1, containers: [{name: c, image: i, ports: [{containerPort: 5353, protocol: UDP}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: dns-2, namespace: t, labels: {app: dns}}
+spec: {nodeName: node-2, containers: [{name: c, image: i, ports: [{containerPort: 5353, protocol: UDP}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: t, labels: {app: client}}
+spec: {nodeName: node-1, containers: [{name: c, image: i}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns, namespace: t}
+spec: {clusterIP: 10.96.0.10, selector: {app: dns}, ports: [{port: 53, targetPort: 5353, protocol: UDP}]}
+"#;
+
+/// Who answers a client that keeps its socket.
+fn answerer(socket: &UdpSocket) -> Result<String, ErrorKind> {
+    let mut answer = [0; 200];
+    socket.send(b"hi").map_err(|error| error.kind())?;
+    let length = socket.recv(&mut answer).map_err(|error| error.kind())?;
+    Ok(String::from_utf8_lossy(&answer[..length]).lines().next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_client_over_udp_is_not_left_with_an_endpoint_that_is_gone() {
+    let Some(up) = LabUp::new("udp", Family::Ipv4, Some(&[("names.yaml", NAMES)])) else { return };
+    let client = up.lab.place("t/client").unwrap();
+    let socket = client
+        .run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect((ip("10.96.0.10"), 53)).unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            socket
+        })
+        .unwrap();
+    // The first packet to another node may be lost while its way is found.
+    let mut first = answerer(&socket);
+    if first.is_err() {
+        first = answerer(&socket);
+    }
+    let first = first.unwrap();
+    assert_eq!(answerer(&socket).as_ref(), Ok(&first), "a connection stays where it is");
+    let (gone, stays) = if first == "t/dns-1" { ("dns-1", "t/dns-2") } else { ("dns-2", "t/dns-1") };
+    let before = format!("{{name: {gone}, namespace: t, labels: {{app: dns}}}}");
+    let after = format!("{{name: {gone}, namespace: t, labels: {{app: gone}}}}");
+    assert!(NAMES.contains(&before));
+    write(&up.manifests, &[("names.yaml", &NAMES.replace(&before, &after))]);
+    until_in_force(&up);
+    let began = Instant::now();
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    while answerer(&socket).as_deref() != Ok(stays) {
+        assert!(began.elapsed() < LIMIT, "still not answered by {stays}");
+    }
+}
+
+/// What the node says of its Services, after clients asked.
+fn counted(up: &LabUp) {
+    let controller = Endpoint::Unix(up.lab.layout().controller_socket());
+    let only = [("node", "node-1"), ("service", "t/web")];
+    let services: List<ServiceItem> = controller.list("services", &only).unwrap();
+    assert!(services.warnings.is_empty(), "{:?}", services.warnings);
+    let [web] = &services.items[..] else { panic!("{services:#?}") };
+    assert_eq!((web.kind.as_str(), web.ports[0].node_port), ("NodePort", Some(30080)));
+    let endpoints = &web.ports[0].endpoints;
+    assert_eq!(endpoints.len(), 2);
+    assert!(endpoints.iter().all(|e| e.used && e.state == "ready" && e.connections > 0), "{endpoints:#?}");
+    assert!((endpoints.iter().map(|e| e.share).sum::<f64>() - 1.0).abs() < 1e-9);
+    let flows: List<FlowItem> = controller.list("flows", &only).unwrap();
+    assert!(!flows.items.is_empty());
+    assert!(flows.items.iter().all(|flow| flow.owners.iter().any(|owner| owner.name == "t/web")));
+}
+
 #[test]
 fn services_from_pods_nodes_and_outside() {
     let files = [("pods.yaml", PODS), ("services.yaml", SERVICES)];
@@ -127,6 +208,8 @@ fn services_from_pods_nodes_and_outside() {
     always(&outside, two, 30081);
     assert_eq!(ask(&outside, one, 30081, SILENCE), Err(ErrorKind::TimedOut));
     always(&client, one, 30081);
+
+    counted(&up);
 
     // Nobody serves: refused at once, for pods and for the node.
     for from in [&client, &nodes[1]] {

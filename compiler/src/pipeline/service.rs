@@ -352,6 +352,11 @@ impl Writer<'_, '_> {
         endpoints
     }
 
+    fn targets(&self, backend: &BackendKey, port: &ServicePort) -> Vec<(IpAddr, u16)> {
+        let endpoints = self.endpoints(port, backend);
+        endpoints.iter().filter_map(|e| Some((e.address(backend.ipv4)?, e.port))).collect()
+    }
+
     fn name(&self, port: &ServicePort) -> String {
         format!("{} {}/{}", self.service.key, port.protocol, port.port)
     }
@@ -360,8 +365,7 @@ impl Writer<'_, '_> {
     fn choose(&self, backend: &BackendKey, port: &ServicePort, out: &mut Out<'_>) {
         let Some(id) = self.services.ids.get(backend).copied() else { return };
         let endpoints = self.endpoints(port, backend);
-        let targets: Vec<(IpAddr, u16)> =
-            endpoints.iter().filter_map(|e| Some((e.address(backend.ipv4)?, e.port))).collect();
+        let targets = self.targets(backend, port);
         // Unique inside the backend, so that an id depends on the backend's endpoints alone.
         let ids = ids(targets.iter().copied());
         let family = if backend.ipv4 { Family::V4 } else { Family::V6 };
@@ -423,6 +427,47 @@ pub(crate) fn refused<'a>(
 /// The Services that this node balances.
 pub(crate) fn balanced<'a>(context: &'a Context<'_>) -> impl Iterator<Item = &'a Service> + 'a {
     context.input.view.services.values().filter(|_| context.config.services).map(|service| &**service)
+}
+
+/// An endpoint that this node gives to clients, and how to find the flow that counts them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The Service.
+    pub service: NamespacedName,
+    /// Protocol and number of its port.
+    pub port: (Protocol, u16),
+    /// Address and number of the endpoint.
+    pub endpoint: (IpAddr, u16),
+    /// It is chosen among this node's endpoints only.
+    pub local: bool,
+    /// What the flow in `EndpointDnat` matches: the values of [`SERVICE`] and [`ENDPOINT`].
+    pub marks: (u32, u32),
+}
+
+/// Every endpoint of every Service that this node gives to clients.
+pub(crate) fn translations(context: &Context<'_>) -> Vec<Translation> {
+    let Some(own) = context.own else { return Vec::new() };
+    let services = Services::of(context);
+    let mut all = Vec::new();
+    for service in balanced(context) {
+        let writer = Writer { context, services: &services, service, own };
+        let mut backends: BTreeMap<BackendKey, &ServicePort> = BTreeMap::new();
+        for (frontend, port) in services.frontends(service) {
+            let policies = writer.ways(frontend).into_iter().filter_map(|(.., policy)| policy);
+            backends.extend(policies.map(|policy| (writer.backend(port, frontend.is_ipv4(), policy), port)));
+        }
+        for (backend, port) in &backends {
+            let Some(id) = services.ids.get(backend).copied() else { continue };
+            all.extend(ids(writer.targets(backend, port)).into_iter().map(|(endpoint, mark)| Translation {
+                service: service.key.clone(),
+                port: (port.protocol, port.port),
+                endpoint,
+                local: backend.local,
+                marks: (id, mark),
+            }));
+        }
+    }
+    all
 }
 
 /// The translation. It stands before any policy was asked, so the entry says that: replies on it do not pass until `Commit`

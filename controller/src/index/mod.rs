@@ -286,6 +286,12 @@ impl Index {
         Some(self.pods[*self.pod_of.get(key)?].pod.node.as_ref())
     }
 
+    /// Whether there is such a Service in the data path, by `namespace/name` or by name.
+    pub fn has_service(&self, name: &str) -> bool {
+        let balanced = self.services.iter().filter(|(_, held)| held.service.is_in_data_path());
+        balanced.into_iter().any(|(key, _)| key.to_string() == name || key.name == name)
+    }
+
     /// How many nodes, pods and policies there are.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.node_names().count(), self.pods.len(), self.policies.len())

@@ -15,6 +15,8 @@ pub struct Connection {
     pub discriminator: Discriminator,
     /// Who answers: differs from `destination` where that was translated.
     pub answerer: IpAddr,
+    /// The port that it answers from, where the protocol has ports.
+    pub answerer_port: Option<u16>,
     /// The zone.
     pub zone: u16,
     /// `ct_mark`.
@@ -76,6 +78,7 @@ impl Connection {
             destination: value(original, "dst")?.parse().ok()?,
             discriminator,
             answerer: value(reply, "src")?.parse().ok()?,
+            answerer_port: value(reply, "sport").and_then(|port| port.parse().ok()),
             zone: value(rest, "zone").unwrap_or("0").parse().ok()?,
             mark: value(rest, "mark").map_or(Some(0), number)?,
             is_over: rest.contains("state=TIME_WAIT") || rest.contains("state=CLOSE"),

@@ -4,6 +4,7 @@
 pub mod connection;
 pub mod question;
 pub mod schedule;
+pub mod stale;
 pub mod threat;
 
 use network::NodeView;

@@ -158,6 +158,7 @@ mod tests {
             destination: [10, 244, 1, 3].into(),
             discriminator,
             answerer: [10, 244, 1, 3].into(),
+            answerer_port: None,
             zone: 1,
             mark: 0,
             is_over: false,

@@ -169,6 +169,7 @@ fn association(reply: &FlowStats) -> Option<Connection> {
             destination: port(Field::SCTP_SRC)?,
         },
         answerer,
+        answerer_port: port(Field::SCTP_SRC),
         zone: ZONE,
         mark: 0,
         is_over: false,

@@ -14,6 +14,7 @@ pub mod https;
 mod monitor;
 pub mod netlink;
 pub mod nftables;
+pub mod sweeper;
 pub mod switch;
 pub mod sysctl;
 pub mod unixctl;

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openflow::connection::BundleError;
@@ -17,7 +18,8 @@ use tokio::sync::mpsc;
 
 use super::copies::{self, Copies};
 use super::cutter::{self, CutError};
-use super::monitor;
+use super::{monitor, sweeper};
+use crate::cut::stale::Served;
 use crate::cut::{Order, Outcome};
 use crate::event::{Event, Observed, Session};
 use crate::owner::{Dump, SwitchCommand};
@@ -78,7 +80,7 @@ async fn idle(
                 Some(SwitchCommand::Seen(reply)) => drop(reply.send(copies.seen.clone())),
                 Some(SwitchCommand::Suppressed(reply)) => drop(reply.send(Err(problem.to_owned()))),
                 // It belongs to a connection that is over.
-                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Observe(_)) => {}
+                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Served(..) | SwitchCommand::Observe(_)) => {}
                 None => return false,
             },
         }
@@ -97,6 +99,7 @@ struct Link<'a> {
 }
 
 type Applying = Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>;
+type Sweeping = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Cutting = Pin<Box<dyn Future<Output = Result<Outcome, CutError>> + Send>>;
 
 impl Link<'_> {
@@ -136,7 +139,15 @@ impl Link<'_> {
         }
         let mut applying: Option<Applying> = None;
         let mut cutting: Option<Cutting> = None;
+        let mut sweeping: Option<Sweeping> = None;
+        // What is served changed while a sweep was under way: one more behind it.
+        let (mut served, mut due) = (None::<Arc<Served>>, false);
+        let mut again = tokio::time::interval(sweeper::AGAIN);
         loop {
+            if let Some(served) = served.as_ref().filter(|_| due && sweeping.is_none()) {
+                due = false;
+                sweeping = Some(Box::pin(sweep(client.clone(), socket.to_owned(), Arc::clone(served))));
+            }
             tokio::select! {
                 event = unasked.recv() => match event {
                     Some(ClientEvent::Disconnected(error)) => return lost(true)(error.into()),
@@ -183,7 +194,12 @@ impl Link<'_> {
                         return End::Agent;
                     }
                 }
+                () = finished(&mut sweeping) => sweeping = None,
+                _ = again.tick() => due = true,
                 command = commands.recv() => match command {
+                    Some(SwitchCommand::Served(session, now)) if session == self.session => {
+                        (served, due) = (Some(now), true);
+                    }
                     Some(SwitchCommand::Cut(session, order)) if session == self.session => {
                         cutting = Some(Box::pin(cut(client.clone(), socket.to_owned(), order)));
                     }
@@ -205,7 +221,7 @@ impl Link<'_> {
                             return End::Agent;
                         }
                     }
-                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Observe(_)) => {}
+                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Served(..) | SwitchCommand::Observe(_)) => {}
                     Some(SwitchCommand::Dump(wanted)) => drop(tokio::spawn(dump(client.clone(), wanted))),
                     Some(SwitchCommand::Seen(reply)) => drop(reply.send(self.copies.seen.clone())),
                     Some(SwitchCommand::Suppressed(reply)) => {
@@ -236,6 +252,17 @@ async fn cut(client: Client, socket: PathBuf, order: Box<Order>) -> Result<Outco
         tracing::debug!(listed, asked, elapsed_ms, "connections that a policy may deny");
     }
     outcome
+}
+
+async fn sweep(client: Client, socket: PathBuf, served: Arc<Served>) {
+    let rundir = socket.parent().unwrap_or(&socket);
+    match sweeper::sweep(&client, rundir, &served).await {
+        Ok(0) => {}
+        Ok(connections) => tracing::info!(connections, "forgot UDP connections to endpoints that are gone"),
+        Err(error) => {
+            tracing::warn!(error = %error, "UDP connections to endpoints that are gone may stand; looking again in a while");
+        }
+    }
 }
 
 /// Asks to be told of every change that others make.

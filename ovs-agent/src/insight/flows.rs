@@ -16,6 +16,7 @@ pub(super) struct Filter {
     /// Of which table alone.
     pub(super) table: Option<u8>,
     policy: Option<String>,
+    service: Option<String>,
     pod: Option<PodFilter>,
 }
 
@@ -39,7 +40,8 @@ impl Filter {
                 Some(PodFilter::new(name, node))
             }
         };
-        Ok(Self { table, policy: parameters.policy.clone(), pod })
+        let (policy, service) = (parameters.policy.clone(), parameters.service.clone());
+        Ok(Self { table, policy, service, pod })
     }
 
     /// Whether a flow is asked for.
@@ -49,6 +51,10 @@ impl Filter {
                 reason.is_some_and(|reason| {
                     reason.owners.iter().filter_map(policy_of).any(|id| names(id, text))
                 })
+            })
+            && self.service.as_ref().is_none_or(|text| {
+                let is = |owner: &Owner| matches!(owner, Owner::Service(key) if key.to_string() == *text || key.name == *text);
+                reason.is_some_and(|reason| reason.owners.iter().any(is))
             })
             && self.pod.as_ref().is_none_or(|pod| pod.concerns(flow, reason))
     }

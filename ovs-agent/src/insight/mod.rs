@@ -6,6 +6,7 @@ mod counters;
 mod flows;
 pub mod http;
 mod items;
+mod services;
 
 pub(crate) use counters::tuple_item;
 pub(crate) use flows::shown as owner_item;
@@ -58,6 +59,8 @@ struct Parameters {
     node: Option<String>,
     pod: Option<String>,
     policy: Option<String>,
+    namespace: Option<String>,
+    service: Option<String>,
     table: Option<String>,
 }
 
@@ -92,8 +95,9 @@ impl Insight {
     async fn try_answer(&self, path: &str) -> Result<Answer, (StatusCode, String)> {
         let wrong = |error: String| (StatusCode::BAD_REQUEST, error);
         let uri: Uri = path.parse().map_err(|error| wrong(format!("`{path}` is no path: {error}")))?;
-        let Query(parameters) = Query::<Parameters>::try_from_uri(&uri)
-            .map_err(|error| wrong(format!("{error}; an agent knows node, pod, policy and table")))?;
+        let Query(parameters) = Query::<Parameters>::try_from_uri(&uri).map_err(|error| {
+            wrong(format!("{error}; an agent knows node, pod, policy, namespace, service and table"))
+        })?;
         let node = ask(&self.asks, Ask::Snapshot)
             .await
             .ok_or((StatusCode::SERVICE_UNAVAILABLE, "the agent is ending".to_owned()))?;
@@ -129,6 +133,16 @@ impl Insight {
                 list.warnings = warnings;
                 json(StatusCode::OK, &list)
             }
+            "/v1alpha1/services" if !elsewhere => {
+                let table = Some(openflow::TableId(compiler::Table::EndpointDnat.id()));
+                let dump = self.dump(table, false, Box::new(|_| true)).await;
+                let warnings = dump.as_ref().err().cloned().into_iter().collect();
+                let services = services::wanted(&node, &parameters);
+                let mut list = List::new(services::items(&node, services, &dump.unwrap_or_default()));
+                list.warnings = warnings;
+                json(StatusCode::OK, &list)
+            }
+            "/v1alpha1/services" => list(true, Vec::<api::insight::ServiceItem>::new),
             "/v1alpha1/flows" => {
                 let filter = flows::Filter::new(&parameters, &node).map_err(wrong)?;
                 if elsewhere {
@@ -179,7 +193,7 @@ impl Insight {
             "/v1alpha1/costs" => list(elsewhere, || costs::items(&node, parameters.policy.as_deref())),
             other => {
                 let error = format!(
-                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels, flows, drops, rules and costs, \
+                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels, services, flows, drops, rules and costs, \
                      /healthz and /metrics"
                 );
                 return Err((StatusCode::NOT_FOUND, error));

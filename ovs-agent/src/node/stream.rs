@@ -266,7 +266,11 @@ impl Node {
         for id in &applied.changed {
             match id {
                 ResourceId::Policy(id) => drop(self.rejected.policies.remove(id)),
-                ResourceId::Service(key) => drop(self.rejected.services.remove(key)),
+                ResourceId::Service(key) => {
+                    self.rejected.services.remove(key);
+                    // The generation of this delta.
+                    self.unserved = Some(self.generation + 1);
+                }
                 _ => {}
             }
         }
