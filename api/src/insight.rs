@@ -15,6 +15,7 @@
 //! | `/v1alpha1/rules` | `node`, `policy` | [`RuleItem`] | agents, relayed |
 //! | `/v1alpha1/costs` | `node`, `policy` | [`CostItem`] | agents, relayed |
 //! | `/v1alpha1/network` | | [`NetworkItem`], one | controller |
+//! | `/v1alpha1/audit` | `node` | [`AuditItem`] | agents, relayed |
 //! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
 //! | `/v1alpha1/manifests` | | [`ManifestItem`] | controller |
 //!
@@ -29,6 +30,8 @@ use network::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use crate::audit::{AuditItem, Difference};
 
 /// The `apiVersion` of everything here.
 pub const API_VERSION: &str = "ferrule.io/v1alpha1";
@@ -573,5 +576,5 @@ macro_rules! kinds {
 kinds! {
     NodeItem => "Node", SwitchItem => "Switch", PortItem => "Port", PodItem => "Pod", PolicyItem => "Policy",
     TunnelItem => "Tunnel", FlowItem => "Flow", DropItem => "Drop", RuleItem => "Rule", ServiceItem => "Service", CostItem => "Cost", ProblemItem => "Problem", ManifestItem => "Manifest",
-    NetworkItem => "Network",
+    NetworkItem => "Network", AuditItem => "Audit",
 }

@@ -1,6 +1,7 @@
 //! The wire contracts: protobuf between controller and agent, JSON between CNI binary and agent, HTTP/JSON for the CLI.
 //! Shapes only: no sockets, no state.
 
+pub mod audit;
 pub mod client;
 pub mod cni;
 pub mod convert;

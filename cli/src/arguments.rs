@@ -22,6 +22,8 @@ pub enum Command {
     Get(Get),
     /// Why a packet passes or does not: the rules and flows that decide
     Explain(Explain),
+    /// What nodes hold that they should not, or do not hold that they should
+    Audit(Audit),
     /// Predict who reaches whom, without a cluster
     Matrix(Matrix),
     /// Show what a change would do to who reaches whom, before it is made
@@ -187,8 +189,8 @@ pub struct Explain {
     #[arg(long, value_name = "NODE")]
     pub via: Option<String>,
 
-    /// A directory of Kubernetes manifests, without a cluster
-    #[arg(long, value_name = "DIR")]
+    /// A directory of Kubernetes manifests, without a cluster [default: what a controller knows]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["controller", "agent"])]
     pub manifests: Option<PathBuf>,
 
     /// Nodes to place the manifests' pods on, where they have no Node objects
@@ -202,6 +204,25 @@ pub struct Explain {
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub endpoint: EndpointArguments,
+}
+
+/// What is not as it should be on the nodes: flows, the bridge and its ports, routes, nftables. Changes nothing. Exit code
+/// 0: all is; 2: something is not; 1: something could not be looked at.
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Only this node
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+
+    #[command(flatten)]
+    pub endpoint: EndpointArguments,
 }
 
 impl Explain {

@@ -2,6 +2,7 @@
 //! daemon itself.
 
 mod arguments;
+mod audit;
 mod bundle;
 mod cost;
 mod explain;
@@ -60,6 +61,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command) -> Result<Outcome, Fail> {
     match command {
         Command::Get(get) => get::run(&get),
+        Command::Audit(audit) => audit::run(&audit),
         Command::Explain(explain) => explain::run(&explain),
         Command::Matrix(matrix) => matrix::run(&matrix),
         Command::Plan(plan) => plan::run(&plan),

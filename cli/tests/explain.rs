@@ -129,3 +129,94 @@ fn bad_input_is_a_sentence_and_exit_code_one() {
     assert_eq!(code, Some(1));
     assert!(err.contains("bad.yaml:2:"), "line and column: {err}");
 }
+
+const SERVICES: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, namespace: t, labels: {app: web}}
+spec: {nodeName: node-1, containers: [{name: c, image: i, ports: [{name: http, containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-2, namespace: t, labels: {app: web}}
+spec: {nodeName: node-2, containers: [{name: c, image: i, ports: [{name: http, containerPort: 8081}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: t, labels: {app: client}}
+spec: {nodeName: node-1, containers: [{name: c, image: i, ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger, namespace: t}
+spec: {nodeName: node-2, containers: [{name: c, image: i}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: t}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.80
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http, nodePort: 30080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: itself, namespace: t}
+spec: {clusterIP: 10.96.0.82, selector: {app: client}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: nobody, namespace: t}
+spec: {clusterIP: 10.96.0.83, selector: {app: nobody}, ports: [{port: 80}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web, namespace: t}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress:
+  - from:
+    - podSelector: {matchLabels: {app: client}}
+    - ipBlock: {cidr: 192.0.2.0/24}
+    - ipBlock: {cidr: 172.30.0.0/16}
+"#;
+
+#[test]
+fn services_are_translated_before_policy_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("services.yaml"), SERVICES).unwrap();
+    let ask = |words: &[&str]| {
+        let (code, out, err) = explain(folder.path(), &[words, &["-o", "json"]].concat());
+        let told: Value =
+            serde_json::from_str(&out).unwrap_or_else(|error| panic!("{words:?} {error}: {err}"));
+        (code, told["packets"][0].clone())
+    };
+    let (code, packet) = ask(&["t/client", "service:t/web"]);
+    assert_eq!(code, Some(0), "{packet:#}");
+    assert!(packet["outcome"]["pod"].as_str().unwrap().starts_with("t/web-"));
+    assert!(packet["translations"][0].as_str().unwrap().contains(":808"), "{packet:#}");
+    let entries = packet["hops"][0]["entries"].as_array().unwrap();
+    let owners = entries.iter().flat_map(|entry| entry["owners"].as_array().unwrap());
+    assert!(owners.into_iter().any(|owner| owner == "Service t/web"), "{packet:#}");
+    let (code, packet) = ask(&["t/stranger", "service:t/web"]);
+    assert_eq!(code, Some(2));
+    let rule = &packet["rules"][0];
+    assert_eq!(
+        (&rule["policy"], &rule["missing"]),
+        (&"NetworkPolicy t/web".into(), &serde_json::json!(["peer"]))
+    );
+    for (words, code, says) in [
+        (&["outside", "node:node-1", "-p", "30080"][..], 0, "node port of Service t/web"),
+        (&["node:node-1", "node:node-2", "-p", "30080"], 0, "node port of Service t/web"),
+        (&["t/client", "node:node-2", "-p", "30080"], 0, "NetworkPolicy t/web ingress[0]"),
+        (&["t/client", "service:t/itself"], 0, ""),
+        (&["t/client", "service:t/web", "--established"], 0, "NetworkPolicy t/web ingress[0]"),
+        (&["t/client", "service:t/web", "--reply"], 0, "a reply"),
+        (&["service:t/itself", "service:t/web"], 0, "NetworkPolicy t/web ingress[0]"),
+    ] {
+        let (got, packet) = ask(words);
+        assert_eq!(got, Some(code), "{words:?} {packet:#}");
+        assert!(packet["reason"].as_str().unwrap().contains(says), "{words:?}: {}", packet["reason"]);
+    }
+}

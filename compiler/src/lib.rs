@@ -30,6 +30,7 @@ pub use pipeline::service::Translation;
 pub use policy::Cost;
 pub use program::{Flow, FlowAction, FlowKey, Program};
 pub use provenance::{COOKIE_MARK, COOKIE_MASK, Owner, Reason};
+pub use stack::node_port_address;
 pub use stream::{Input, Sink};
 pub use table::Table;
 

@@ -18,7 +18,7 @@ pub const NEXT_HOP_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 254, 1);
 pub const NEXT_HOP_IPV6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// The name by which the host knows all of its node ports.
-pub(crate) fn node_port_address(ipv4: bool) -> IpAddr {
+pub fn node_port_address(ipv4: bool) -> IpAddr {
     stand_in(ipv4, 2)
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::insight::{
-    self, CostItem, DropItem, FlowItem, Item, List, NetworkItem, PortItem, RuleItem, ServiceItem, SwitchItem,
-    TunnelItem,
+    self, AuditItem, CostItem, DropItem, FlowItem, Item, List, NetworkItem, PortItem, RuleItem, ServiceItem,
+    SwitchItem, TunnelItem,
 };
 use axum::Router;
 use axum::extract::{Query, State as Shared};
@@ -42,6 +42,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1alpha1/problems", get(problems))
         .route("/v1alpha1/manifests", get(manifests))
         .route("/v1alpha1/network", get(network))
+        .route("/v1alpha1/audit", get(relayed::<AuditItem>))
         .route("/v1alpha1/switches", get(relayed::<SwitchItem>))
         .route("/v1alpha1/ports", get(relayed::<PortItem>))
         .route("/v1alpha1/tunnels", get(relayed::<TunnelItem>))

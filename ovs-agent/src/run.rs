@@ -132,6 +132,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         switch: to_switch,
         ipam: Arc::clone(&ipam),
         metrics: Arc::clone(&metrics),
+        keeps_host: settings.host_network_state == HostNetworkState::Manage,
         clock,
     };
     let attacher = Attacher {

@@ -52,6 +52,8 @@ pub struct Packet {
     /// One sentence.
     pub reason: String,
     pub outcome: End,
+    /// What its headers became on the way.
+    pub translations: Vec<String>,
     pub decisions: Vec<Judgement>,
     pub rules: Vec<Rule>,
     pub hops: Vec<Hop>,
@@ -187,27 +189,46 @@ pub type Places<'a> = &'a dyn Fn(&PolicyId, Option<(Direction, u32)>) -> Option<
 /// What the switch of a node counts, by cookie.
 pub type Counters = BTreeMap<NodeName, BTreeMap<String, u64>>;
 
+impl Document {
+    /// The nodes whose switches the packets meet.
+    pub fn nodes(&self) -> std::collections::BTreeSet<NodeName> {
+        self.packets.iter().flat_map(|packet| packet.hops.iter().map(|hop| hop.node.clone())).collect()
+    }
+
+    /// Fills in what switches count. What a switch was asked for and does not have is marked; gives how many those are.
+    pub fn count(&mut self, counters: &Counters) -> BTreeMap<NodeName, usize> {
+        let mut absent: BTreeMap<NodeName, usize> = BTreeMap::new();
+        for hop in self.packets.iter_mut().flat_map(|packet| &mut packet.hops) {
+            let Some(counters) = counters.get(&hop.node) else { continue };
+            for flow in hop.entries.iter_mut().filter(|flow| flow.priority.is_some()) {
+                flow.packets = counters.get(&flow.cookie).copied();
+                flow.absent = flow.packets.is_none();
+                *absent.entry(hop.node.clone()).or_default() += usize::from(flow.absent);
+            }
+        }
+        absent.retain(|_, count| *count > 0);
+        absent
+    }
+}
+
 /// Puts an explanation into the document's form.
-pub fn packet(
-    told: &Explanation,
-    (from, to): (Place, Place),
-    sent: String,
-    places: Places<'_>,
-    counters: &Counters,
-) -> Packet {
+pub fn packet(told: &Explanation, (from, to): (Place, Place), sent: String, places: Places<'_>) -> Packet {
     let passes = !matches!(told.outcome, Outcome::Dropped { .. });
     let outcome = outcome(told);
+    let hop = |hop: &compiler::explain::Met| Hop { node: hop.node.clone(), entries: flows(&hop.entries) };
+    let hops: Vec<Hop> = told.hops.iter().map(hop).collect();
     let decisions: Vec<Judgement> = told.decisions.iter().map(|one| judgement(one, places)).collect();
     Packet {
         verdict: Verdict::of(passes),
         reason: reason(told, &decisions, passes),
         outcome,
         rules: told.rules.iter().map(|rule| considered(rule, places)).collect(),
-        hops: told
-            .hops
+        translations: hops
             .iter()
-            .map(|hop| Hop { node: hop.node.clone(), entries: flows(&hop.entries, counters.get(&hop.node)) })
+            .flat_map(|hop| &hop.entries)
+            .filter_map(|flow| flow.packet.clone())
             .collect(),
+        hops,
         decisions,
         from,
         to,
@@ -325,13 +346,11 @@ fn considered(rule: &Considered, places: Places<'_>) -> Rule {
     }
 }
 
-fn flows(entries: &[Entry], counters: Option<&BTreeMap<String, u64>>) -> Vec<Flow> {
+fn flows(entries: &[Entry]) -> Vec<Flow> {
     let mut before = entries.first().map(|entry| headers(&entry.packet));
     let mut flow = |entry: &Entry| {
         let now = headers(&entry.packet);
         let changed = before.replace(now.clone()).is_some_and(|before| before != now);
-        let cookie = format!("{:#x}", entry.cookie.0);
-        let packets = counters.map(|counters| counters.get(&cookie).copied());
         Flow {
             table: entry.table.name(),
             table_id: entry.table.id(),
@@ -341,9 +360,9 @@ fn flows(entries: &[Entry], counters: Option<&BTreeMap<String, u64>>) -> Vec<Flo
             owners: entry.reason.owners.iter().map(ToString::to_string).collect(),
             packet: changed.then_some(now),
             clauses: entry.clauses.clone(),
-            packets: packets.flatten(),
-            absent: entry.priority.is_some() && packets == Some(None),
-            cookie,
+            packets: None,
+            absent: false,
+            cookie: format!("{:#x}", entry.cookie.0),
         }
     };
     entries.iter().map(&mut flow).collect()

@@ -3,6 +3,7 @@
 
 mod document;
 mod names;
+mod online;
 mod people;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::net::IpAddr;
 use compiler::explain::{Cluster, Phase, Probe, Question, Start, headers};
 use network::{Direction, Network, NodeName};
 
-use self::document::{Counters, Document, Packet, Place, Places, Verdict};
+use self::document::{Document, Packet, Place, Places, Verdict};
 pub use self::names::Wanted;
 use self::names::{End, EndKind, Party};
 use crate::arguments::{self, Output};
@@ -26,9 +27,7 @@ use crate::plan;
 const MOST_PACKETS: usize = 200;
 
 pub fn run(explain: &arguments::Explain) -> Result<Outcome, Fail> {
-    let Some(directory) = &explain.manifests else {
-        return Err(Fail::Said("say --manifests DIR".into()));
-    };
+    let Some(directory) = &explain.manifests else { return online::run(explain) };
     let offline = model::load(directory, explain.nodes)?;
     let places = |policy: &_, rule: Option<_>| plan::source(&offline.objects, policy, &field_of(rule));
     let mut cluster = Cluster::new(&offline.network, BTreeMap::new());
@@ -36,15 +35,8 @@ pub fn run(explain: &arguments::Explain) -> Result<Outcome, Fail> {
     if !offline.is_clean {
         warnings.push("not all of the manifests could be used: the answer is about the rest".to_owned());
     }
-    let told = Asker {
-        network: &offline.network,
-        cluster: &mut cluster,
-        places: &places,
-        counters: &Counters::new(),
-        explain,
-    };
-    let document = told.document(warnings)?;
-    print(&document, explain)
+    let asker = Asker { network: &offline.network, cluster: &mut cluster, places: &places, explain };
+    print(&asker.document(warnings)?, explain)
 }
 
 /// The field that holds a rule; all of the object where none is meant.
@@ -79,7 +71,6 @@ struct Asker<'a, 'n> {
     network: &'n Network,
     cluster: &'a mut Cluster<'n>,
     places: Places<'a>,
-    counters: &'a Counters,
     explain: &'a arguments::Explain,
 }
 
@@ -184,16 +175,26 @@ impl Asker<'_, '_> {
             verdict: Verdict::Allowed,
             reason: reason.to_owned(),
             outcome: document::End::apart(kind),
+            translations: Vec::new(),
             decisions: Vec::new(),
             rules: Vec::new(),
             hops: Vec::new(),
         };
+        let node_port = self.node_port(to, probe).cloned();
+        let mut asked = destination;
         let start = match (&from.kind, &to.kind) {
             (EndKind::Pod(a), EndKind::Pod(b)) if a == b => {
                 return Ok(apart(
                     "itself",
                     "a pod's packets to itself never leave it: no policy can keep it from itself",
                 ));
+            }
+            // The host's nftables hands it to the switch, of the node itself whichever node it asks.
+            (EndKind::Node(here), EndKind::Node(_)) | (EndKind::Outside, EndKind::Node(here))
+                if node_port.is_some() =>
+            {
+                asked = compiler::node_port_address(destination.is_ipv4());
+                Start::Node(here.clone())
             }
             (EndKind::Node(_) | EndKind::Outside, EndKind::Node(_) | EndKind::Outside) => {
                 return Ok(apart(
@@ -206,21 +207,37 @@ impl Asker<'_, '_> {
                 None => Start::Node(self.entrance(to)?),
             },
         };
-        let question = Question { start, source, destination, probe, phase: self.explain.phase() };
+        let question = Question { start, source, destination: asked, probe, phase: self.explain.phase() };
         let told = self.cluster.explain(&question).map_err(|error| Fail::Said(error.to_string()))?;
         if let Some(unknown) = told.unknown.first() {
             return Err(Fail::Said(format!(
                 "the simulator does not know what the switch would do: {unknown}"
             )));
         }
-        let mut packet = document::packet(&told, ends, sent, self.places, self.counters);
+        let mut packet = document::packet(&told, ends, sent, self.places);
         if let EndKind::Service(key) = &to.kind
             && packet.verdict == Verdict::Allowed
             && told.packet.destination() == Some(destination)
         {
             packet.reason.push_str(&format!("; no flow translates the address of Service {key}"));
         }
+        if asked != destination
+            && let Some(service) = node_port
+        {
+            let why =
+                format!("; a node port of Service {service}, which nftables hands to the switch as {asked}");
+            packet.reason.push_str(&why);
+        }
         Ok(packet)
+    }
+
+    /// The Service whose node port is asked for.
+    fn node_port(&self, to: &End, probe: Probe) -> Option<&network::NamespacedName> {
+        let (EndKind::Node(_), Probe::Port(protocol, number)) = (&to.kind, probe) else { return None };
+        let has = |service: &&network::Service| {
+            service.ports.iter().any(|port| port.protocol == protocol && port.node_port == Some(number))
+        };
+        self.network.services.values().find(has).map(|service| &service.key)
     }
 
     fn place(&self, end: &End, address: IpAddr) -> Place {

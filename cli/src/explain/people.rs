@@ -82,6 +82,9 @@ impl Page {
         let verdict = self.word(packet.verdict);
         self.line(0, &verdict);
         self.wrapped(2, &packet.reason, |_, part| part.to_owned());
+        for translation in &packet.translations {
+            self.line(2, &paint.dim(format!("on the way it becomes {translation}")));
+        }
         let end = &packet.outcome;
         if let (Some(node), "host") = (&end.node, end.kind) {
             self.line(

@@ -86,7 +86,9 @@ fn send(question: &Question, fabric: &mut Fabric<'_>, open: &mut Fabric<'_>) -> 
         return enter(&question.start, fabric, first.later());
     }
     // A deny is in force when the agent of every node on the way has asked about the connection.
-    for (number, hop) in before.hops.iter().enumerate() {
+    // Where a Service's address was translated none can ask: there the client cuts it when it speaks next.
+    let translated = before.packet.destination() != first.destination();
+    for (number, hop) in before.hops.iter().enumerate().skip(usize::from(translated)) {
         let there = if number == 0 { &first } else { &before.packet };
         fabric.ask(&hop.node, there.question());
     }

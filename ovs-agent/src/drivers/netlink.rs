@@ -182,6 +182,16 @@ impl Netlink {
         Ok(observed)
     }
 
+    /// What is to be changed for links, addresses, routes and neighbours to be as desired; nothing is.
+    pub async fn difference(&self, desired: &HostState) -> Result<Vec<Change>, NetlinkError> {
+        let devices: BTreeSet<_> = desired.links.iter().map(|link| link.device.clone()).collect();
+        let observed = self.observe(&devices).await?;
+        match missing(desired, &observed).into_iter().next() {
+            Some(device) => Err(NetlinkError::NoDevice(device)),
+            None => Ok(plan(desired, &observed)),
+        }
+    }
+
     /// Makes links, addresses, routes and neighbours as desired. One refusal does not keep the rest from being done. Fails
     /// only when the state cannot be read.
     pub async fn realize(&self, desired: &HostState) -> Result<Report, NetlinkError> {

@@ -69,21 +69,25 @@ impl Nftables {
         Self { program: program.into(), ..self }
     }
 
-    /// Makes the table hold `body`, which is what stands between its braces; an empty body means no table. Says whether
-    /// anything had to be done.
-    pub async fn realize(&self, body: &str) -> Result<bool, NftablesError> {
+    /// Whether the table holds `body`, as it was applied.
+    pub async fn is_as_wanted(&self, body: &str) -> Result<bool, NftablesError> {
         let listed = self.list().await?;
-        let wanted = hash(body);
-        let unchanged = match &listed {
+        Ok(match &listed {
             None => body.trim().is_empty(),
             Some(text) => {
                 let (bare, seal) = unseal(text);
-                !body.trim().is_empty() && seal == Some(seal_name(wanted, hash(&bare)))
+                !body.trim().is_empty() && seal == Some(seal_name(hash(body), hash(&bare)))
             }
-        };
-        if unchanged {
+        })
+    }
+
+    /// Makes the table hold `body`, which is what stands between its braces; an empty body means no table. Says whether
+    /// anything had to be done.
+    pub async fn realize(&self, body: &str) -> Result<bool, NftablesError> {
+        if self.is_as_wanted(body).await? {
             return Ok(false);
         }
+        let wanted = hash(body);
         let table = &self.table;
         // `add` first: deleting what is not there would fail the transaction.
         let mut text = format!("add table inet {table}\ndelete table inet {table}\n");

@@ -167,7 +167,7 @@ fn item(node: &Snapshot, flow: &FlowStats, reason: Option<&Reason>) -> FlowItem 
 }
 
 /// What the flow does, as ovs-ofctl writes it.
-fn actions(flow: &FlowStats) -> String {
+pub(super) fn actions(flow: &FlowStats) -> String {
     flow.to_string().split_once("actions=").map_or_else(String::new, |(_, actions)| actions.to_owned())
 }
 

@@ -1,6 +1,7 @@
 //! What people and tools ask of this node: `GET /v1alpha1/…`, `/healthz`, `/metrics`; over the agent's own socket, and
 //! relayed by a controller over its stream. Reads only.
 
+mod audit;
 mod costs;
 mod counters;
 mod flows;
@@ -37,6 +38,8 @@ pub struct Insight {
     pub ipam: Arc<BuiltIn>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The host's network is kept by this agent.
+    pub keeps_host: bool,
     /// The time, for what rests.
     pub clock: fn() -> SystemTime,
 }
@@ -189,6 +192,8 @@ impl Insight {
                 dump.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error))?;
                 json(StatusCode::OK, &List::new(counters::rules(&node, &tally)))
             }
+            "/v1alpha1/audit" if !elsewhere => json(StatusCode::OK, &self.audit(&node).await),
+            "/v1alpha1/audit" => list(true, Vec::<api::insight::AuditItem>::new),
             "/v1alpha1/rules" => list(true, Vec::<api::insight::RuleItem>::new),
             "/v1alpha1/costs" => list(elsewhere, || costs::items(&node, parameters.policy.as_deref())),
             other => {
@@ -199,6 +204,26 @@ impl Insight {
                 return Err((StatusCode::NOT_FOUND, error));
             }
         })
+    }
+
+    /// Everything that is not as it should be; a warning for what could not be looked at.
+    async fn audit(&self, node: &Snapshot) -> List<api::insight::AuditItem> {
+        let name = &node.config.node;
+        let recipe = node.reasons.recipe();
+        let (rows, host) = compiler::surroundings(recipe.input());
+        let mut list = List::new(audit::database(name, &rows, node.database.as_ref()));
+        match self.dump(None, false, Box::new(|_| true)).await {
+            Ok(held) => list.items.extend(audit::flows(recipe, &held)),
+            Err(error) => list.warnings.push(format!("the flows could not be read: {error}")),
+        }
+        if self.keeps_host {
+            let (items, warnings) = audit::host(name, &host).await;
+            list.items.extend(items);
+            list.warnings.extend(warnings);
+        } else {
+            list.warnings.push("the host's network is not kept by this agent (--host-network-state)".into());
+        }
+        list
     }
 
     /// Flows of the switch with their counters.
