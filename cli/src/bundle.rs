@@ -17,7 +17,7 @@ use crate::get::endpoint;
 use crate::paint::Paint;
 
 /// What is asked, each with its query. Whatever answers with a list belongs here.
-const RESOURCES: [(&str, &[(&str, &str)]); 12] = [
+const RESOURCES: [(&str, &[(&str, &str)]); 15] = [
     ("network", &[]),
     ("nodes", &[]),
     ("pods", &[]),
@@ -30,6 +30,9 @@ const RESOURCES: [(&str, &[(&str, &str)]); 12] = [
     ("flows", &[]),
     ("drops", &[]),
     ("rules", &[]),
+    ("services", &[]),
+    ("costs", &[]),
+    ("audit", &[]),
 ];
 
 /// Resources that can be asked for one pod.

@@ -128,11 +128,16 @@ fn fits(item: &Value, key: &str, wanted: &str) -> bool {
         "node" => text("node") == Some(wanted) || lists(item, "nodes", wanted),
         "namespace" => text("pod")
             .or(text("policy"))
+            .or(text("service"))
             .is_some_and(|name| bare(name).split_once('/').is_some_and(|(namespace, _)| namespace == wanted)),
         "policy" => {
-            let owners = item.get("owners").and_then(Value::as_array);
-            let name = |owner: &Value| owner.get("name").and_then(Value::as_str).is_some_and(is_named);
-            text("policy").is_some_and(is_named) || owners.is_some_and(|owners| owners.iter().any(name))
+            text("policy").is_some_and(is_named)
+                || is_owned(item, |kind| kind.ends_with("NetworkPolicy"), is_named)
+        }
+        "service" => {
+            let is_named =
+                |name: &str| name == wanted || name.split_once('/').is_some_and(|(_, name)| name == wanted);
+            text("service").is_some_and(is_named) || is_owned(item, |kind| kind == "Service", is_named)
         }
         "table" => {
             let number = item.get("tableId").and_then(Value::as_u64);
@@ -141,6 +146,16 @@ fn fits(item: &Value, key: &str, wanted: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether an object of that kind and name made a flow: a pod and a policy may have the same name.
+fn is_owned(item: &Value, of_kind: impl Fn(&str) -> bool, is_named: impl Fn(&str) -> bool) -> bool {
+    let text =
+        |owner: &Value, field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let owners = item.get("owners").and_then(Value::as_array);
+    owners.is_some_and(|owners| {
+        owners.iter().any(|owner| of_kind(&text(owner, "kind")) && is_named(&text(owner, "name")))
+    })
 }
 
 fn lists(item: &Value, field: &str, wanted: &str) -> bool {
@@ -195,8 +210,9 @@ mod tests {
     fn bundle() -> Bundle {
         let mut bundle = Bundle::new(BTreeMap::new());
         let flows = serde_json::json!({"kind": "FlowList", "items": [
-            {"node": "node-1", "table": "Ingress", "tableId": 100, "owners": [{"name": "shop/cart"}]},
-            {"node": "node-2", "table": "Output", "tableId": 120, "owners": []},
+            {"node": "node-1", "table": "Ingress", "tableId": 100, "owners": [
+                {"kind": "NetworkPolicy", "name": "shop/cart"}, {"kind": "Service", "name": "shop/web"}]},
+            {"node": "node-2", "table": "Output", "tableId": 120, "owners": [{"kind": "Pod", "name": "shop/cart"}]},
         ]});
         bundle.answers.insert("flows".into(), flows);
         bundle.about_pods.insert("flows".into(), [("shop/a".to_owned(), vec![1])].into());
@@ -213,6 +229,8 @@ mod tests {
         for query in [
             ("node", "node-1"),
             ("policy", "shop/cart"),
+            ("service", "shop/web"),
+            ("service", "web"),
             ("table", "output"),
             ("table", "100"),
             ("pod", "shop/a"),

@@ -1,0 +1,112 @@
+//! `ferrule explain` and `ferrule audit` of a running lab: what is explained is what packets meet, and what is found is what
+//! somebody changed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Command, Output};
+
+use lab::control::Component;
+use lab::{Family, Lab, NodeIndex};
+use serde_json::Value;
+use tests::lab_up::{LabUp, binaries};
+
+fn ferrule(lab: &Lab, words: &[&str]) -> (Option<i32>, Value, String) {
+    let controller = format!("unix:{}", lab.layout().controller_socket().display());
+    let Output { status, stdout, stderr } = Command::new(binaries().join("ferrule"))
+        .args(words)
+        .args(["-o", "json", "--controller", &controller])
+        .output()
+        .unwrap();
+    let document = serde_json::from_slice(&stdout).unwrap_or(Value::Null);
+    (status.code(), document, String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// Every pair that real packets were tried on, with what they did.
+fn observed(lab: &Lab, state: &str) -> Vec<(String, String, String, bool)> {
+    let output = Command::new(binaries().join("ferrule"))
+        .args(["lab", "matrix", "-o", "json", "--state", state])
+        .output()
+        .unwrap();
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let matrix = &all["observed"];
+    let order: Vec<&str> =
+        matrix["order"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let mut pairs = Vec::new();
+    for (port, grids) in matrix["table"].as_object().unwrap() {
+        for (from, row) in grids["combined"].as_object().unwrap() {
+            for (to, cell) in order.iter().zip(row.as_str().unwrap().chars()) {
+                if from != to && cell != '-' && from != "outside" && *to != "outside" {
+                    pairs.push((from.clone(), (*to).to_owned(), port.clone(), cell == '.'));
+                }
+            }
+        }
+    }
+    assert!(!lab.record().pods.is_empty());
+    pairs
+}
+
+#[test]
+fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
+    let Some(up) = LabUp::new("insight", Family::Ipv4, None) else { return };
+    let state = up.folder().join("state").display().to_string();
+    let pairs = observed(&up.lab, &state);
+    assert!(pairs.len() > 50, "{} pairs", pairs.len());
+    let mut wrong = Vec::new();
+    for (from, to, port, passes) in &pairs {
+        let (code, told, said) = ferrule(&up.lab, &["explain", from, to, "--port", port]);
+        let expected = if *passes { Some(0) } else { Some(2) };
+        if code != expected || told["warnings"] != serde_json::json!([]) {
+            wrong.push(format!(
+                "{from} → {to} {port}: packets {passes}, explained {code:?}: {said} {}",
+                told["warnings"]
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "of {} pairs:\n{}", pairs.len(), wrong.join("\n"));
+
+    // What was probed was counted, by the flows that the explanation names, in the files that the controller reads.
+    let denied = pairs.iter().find(|pair| !pair.3 && pair.1.starts_with("shop/")).unwrap();
+    let (_, told, _) = ferrule(&up.lab, &["explain", &denied.0, &denied.1, "--port", &denied.2]);
+    let packet = &told["packets"][0];
+    let by = &packet["decisions"].as_array().unwrap().last().unwrap()["by"][0];
+    assert!(by["source"].as_str().is_some_and(|source| source.contains(".yaml:")), "{by}");
+    let entries =
+        packet["hops"].as_array().unwrap().iter().flat_map(|hop| hop["entries"].as_array().unwrap());
+    let counted: Vec<&Value> =
+        entries.filter(|entry| entry["packets"].as_u64().is_some_and(|n| n > 0)).collect();
+    assert!(counted.len() > 5, "{packet:#}");
+
+    let (code, found, said) = ferrule(&up.lab, &["audit"]);
+    assert_eq!((code, &found["items"]), (Some(0), &serde_json::json!([])), "{said}{found:#}");
+    // A port that nobody asked for stays where it is, and is told.
+    let first = NodeIndex(1);
+    let by_hand = ["add-port", "br-int", "by-hand", "--", "set", "interface", "by-hand", "type=internal"];
+    up.lab.ovs(first, "ovs-vsctl", by_hand).unwrap();
+    let (code, found, _) = ferrule(&up.lab, &["audit"]);
+    let items = found["items"].as_array().unwrap();
+    assert_eq!(code, Some(2), "{found:#}");
+    assert_eq!(items.len(), 1, "{found:#}");
+    assert_eq!((&items[0]["node"], &items[0]["object"]), (&"node-1".into(), &"port by-hand".into()));
+    assert_eq!(items[0]["difference"], "extra");
+    up.lab.ovs(first, "ovs-vsctl", ["del-port", "br-int", "by-hand"]).unwrap();
+
+    // An agent that is away: the model still answers, and says what it does not know.
+    up.lab.stop(first, Component::Agent, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let began = std::time::Instant::now();
+    let is_away = || {
+        let (_, nodes, _) = ferrule(&up.lab, &["get", "nodes"]);
+        let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
+        nodes.iter().any(|node| node["name"] == "node-1" && node["connected"] == false)
+    };
+    while !is_away() {
+        assert!(began.elapsed().as_secs() < 15, "the controller does not see that the agent is gone");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let (from, to, port, passes) =
+        pairs.iter().find(|pair| pair.0 == "node:node-1" && pair.1.starts_with("shop/")).unwrap();
+    let (code, told, said) = ferrule(&up.lab, &["explain", from, to, "--port", port]);
+    assert_eq!(code, if *passes { Some(0) } else { Some(2) }, "{said}");
+    assert!(told["warnings"].to_string().contains("node node-1: its agent is away"), "{told:#}");
+    let (code, found, _) = ferrule(&up.lab, &["audit"]);
+    assert_eq!(code, Some(1), "what was not looked at is not known to be well: {found:#}");
+}
