@@ -33,6 +33,15 @@ pub fn flow_mods_sent(lab: &Lab) -> Vec<u64> {
     lab.record().node_indexes().map(of).collect()
 }
 
+/// Whether the switch of every node holds what its agent says that it should.
+pub fn is_in_sync(lab: &Lab) -> bool {
+    lab.record().node_indexes().all(|node| {
+        let agent = Endpoint::Unix(lab.layout().agent_socket(node));
+        let list = agent.list::<SwitchItem>("switches", &[]);
+        list.is_ok_and(|list| !list.items.is_empty() && list.items.iter().all(|switch| switch.in_sync))
+    })
+}
+
 /// A lab, and what holds others off.
 #[derive(Debug)]
 pub struct LabUp {

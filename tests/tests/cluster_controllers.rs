@@ -1,5 +1,5 @@
 //! Two controllers on one API server: either, both, and the API server are killed in any order. A connection does not notice, and
-//! what the API says is in force whoever is left. Every datagram beside it is counted: none is lost, and no flow-mod is sent while
+//! what the API says is in force whoever is left; nor do agents that start when nobody is. Every datagram beside it is counted: none is lost, and no flow-mod is sent while
 //! nothing changes.
 
 #![allow(clippy::unwrap_used)]
@@ -11,7 +11,7 @@ use lab::{Component, NodeIndex};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tests::cluster::{Settings, Stage, only};
-use tests::lab_up::flow_mods_sent;
+use tests::lab_up::{flow_mods_sent, is_in_sync};
 use tests::steady::{StopOnDrop, echo_within, until};
 use tests::traffic::{Conversation, Direction};
 
@@ -63,6 +63,21 @@ fn either_both_and_the_api_server_are_killed_in_any_order() {
         stage.lab.stop(anywhere, Component::Controller, Signal::SIGKILL).unwrap();
         let so_far = echoes.load(Ordering::Relaxed);
         until("the connection goes on", SOON, || echoes.load(Ordering::Relaxed) > so_far + 100);
+        assert_eq!(
+            flow_mods_sent(&stage.lab),
+            before,
+            "flow-mods were sent although nobody knew anything new"
+        );
+        // Agents that start now have nothing but what they saved.
+        let nodes: Vec<_> = stage.lab.record().node_indexes().collect();
+        for node in &nodes {
+            stage.lab.restart(*node, Component::Agent, Signal::SIGKILL).unwrap();
+        }
+        until("the agents know what their switches hold", SOON, || is_in_sync(&stage.lab));
+        let so_far = echoes.load(Ordering::Relaxed);
+        until("the connection goes on", SOON, || echoes.load(Ordering::Relaxed) > so_far + 100);
+        let before = vec![0; nodes.len()];
+        assert_eq!(flow_mods_sent(&stage.lab), before, "an agent that started changed its switch");
         // Controllers that start without an API server know nothing, and take nothing away.
         stage.lab.start(anywhere, Component::SecondController).unwrap();
         let so_far = echoes.load(Ordering::Relaxed);
