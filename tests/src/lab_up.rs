@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 
-use api::insight::SwitchItem;
+use api::insight::{List, SwitchItem};
 use lab::http::Endpoint;
 use lab::progress::Event;
-use lab::{Family, Interrupt, Lab, Options};
+use lab::{Family, Interrupt, Lab, NodeIndex, Options};
 
 use crate::{binaries, skip};
 
@@ -23,9 +24,8 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
 /// # Panics
 /// When an agent does not answer.
 pub fn flow_mods_sent(lab: &Lab) -> Vec<u64> {
-    let of = |node| {
-        let agent = Endpoint::Unix(lab.layout().agent_socket(node));
-        let list = agent.list::<SwitchItem>("switches", &[]);
+    let of = |node: NodeIndex| {
+        let list = switches(lab, node);
         let list =
             list.unwrap_or_else(|error| panic!("the agent of {} does not answer: {error}", node.name()));
         list.items.iter().map(|switch| switch.flow_mods_sent).sum()
@@ -35,11 +35,14 @@ pub fn flow_mods_sent(lab: &Lab) -> Vec<u64> {
 
 /// Whether the switch of every node holds what its agent says that it should.
 pub fn is_in_sync(lab: &Lab) -> bool {
-    lab.record().node_indexes().all(|node| {
-        let agent = Endpoint::Unix(lab.layout().agent_socket(node));
-        let list = agent.list::<SwitchItem>("switches", &[]);
-        list.is_ok_and(|list| !list.items.is_empty() && list.items.iter().all(|switch| switch.in_sync))
-    })
+    let in_sync =
+        |list: List<SwitchItem>| !list.items.is_empty() && list.items.iter().all(|switch| switch.in_sync);
+    lab.record().node_indexes().all(|node| switches(lab, node).is_ok_and(in_sync))
+}
+
+/// What a node's own agent says of its switch.
+fn switches(lab: &Lab, node: NodeIndex) -> Result<List<SwitchItem>, lab::Error> {
+    Endpoint::Unix(lab.layout().agent_socket(node)).list("switches", &[])
 }
 
 /// A lab, and what holds others off.
@@ -95,6 +98,22 @@ impl LabUp {
         };
         let manifests = lab.record().manifests.clone();
         Some(Self { lab, manifests, folder, _turn: turn })
+    }
+
+    /// Waits until an edit of the manifests is in force on every node; how long that took.
+    ///
+    /// # Panics
+    /// When it is not in time, or the lab cannot tell.
+    pub fn in_force(&self, limit: Duration) -> Duration {
+        let began = Instant::now();
+        let is_in_force = || {
+            let said = self.lab.is_in_force();
+            said.unwrap_or_else(|error| panic!("what is in force cannot be told: {error}"))
+        };
+        while !is_in_force() {
+            assert!(began.elapsed() < limit, "the edit does not come into force in {limit:?}");
+        }
+        began.elapsed()
     }
 
     /// The directory above the lab's state; it is the test's.

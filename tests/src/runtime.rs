@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::process::Process;
 use lab::{Component, Lab, NodeIndex, netns};
@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::namespace::Namespace;
+use crate::steady;
 
 /// The node of a lab on which containers are made.
 #[derive(Debug)]
@@ -171,12 +172,8 @@ impl<'a> Runtime<'a> {
     ///
     /// # Panics
     /// When it does not become true in half a minute.
-    pub fn until(&self, what: &str, mut ready: impl FnMut() -> bool) {
-        let began = Instant::now();
-        while !ready() {
-            assert!(began.elapsed() < Duration::from_secs(30), "not in 30 s: {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    pub fn until(&self, what: &str, ready: impl FnMut() -> bool) {
+        steady::until(what, Duration::from_secs(30), ready);
     }
 
     /// What stands there for attachments now.

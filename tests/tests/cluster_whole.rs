@@ -52,12 +52,9 @@ fn get(whole: &Whole, pod: &str, url: &str) -> Result<String, String> {
     whole.try_run("kubectl", &words).map(|text| text.trim().to_owned())
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+fn until(what: &str, holds: impl FnMut() -> bool) {
     let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    tests::steady::until(what, Duration::from_secs(60), holds);
     eprintln!("{:>8.2?}  {what}", began.elapsed());
 }
 

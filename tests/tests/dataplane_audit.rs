@@ -60,10 +60,7 @@ fn audited_policies_write_what_they_decide() {
     send(&stage.mallory, (4000, 4999));
     let policy = POLICY.replace("metadata: {", "metadata: {annotations: {ferrule.io/audit: \"true\"}, ");
     write(&stage.up.manifests, &[("policy.yaml", &policy)]);
-    let began = Instant::now();
-    while !stage.up.lab.is_in_force().unwrap() {
-        assert!(began.elapsed() < Duration::from_secs(30));
-    }
+    stage.up.in_force(Duration::from_secs(30));
 
     // Three connections that are allowed, of five packets each, from this node and from the other; and seven packets that are not.
     // (Packets of one connection that come in one batch are all new to the userspace datapath.)

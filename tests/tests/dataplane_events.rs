@@ -109,11 +109,7 @@ impl Stage {
     }
 
     fn in_force(&self) -> Duration {
-        let began = Instant::now();
-        while !self.up.lab.is_in_force().unwrap() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the edit does not come into force");
-        }
-        began.elapsed()
+        self.up.in_force(Duration::from_secs(60))
     }
 
     /// Something happens, and none of these packets may pass from its beginning until a while after its end.

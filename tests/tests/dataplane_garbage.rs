@@ -7,13 +7,14 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use api::insight::{ProblemItem, SwitchItem};
 use lab::http::Endpoint;
 use lab::{Component, Interrupt, Lab, NodeIndex, Options};
 use network::NamespacedName;
 use nix::sys::signal::Signal;
+use tests::steady::until;
 use tests::{binaries, skip};
 
 const PODS: &str = r#"
@@ -107,14 +108,6 @@ fn built() -> PathBuf {
         ("cli", "ferrule"),
     ];
     all.map(|(package, binary)| binaries::build(package, binary))[0].parent().unwrap().to_owned()
-}
-
-fn until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !ready() {
-        assert!(began.elapsed() < limit, "not in {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

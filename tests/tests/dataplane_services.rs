@@ -94,14 +94,6 @@ fn always(from: &Place, to: IpAddr, port: u16) {
     }
 }
 
-/// Waits until an edit of the manifests is in force on every node.
-fn until_in_force(up: &LabUp) {
-    let began = Instant::now();
-    while !up.lab.is_in_force().unwrap() {
-        assert!(began.elapsed() < LIMIT, "not in force after {LIMIT:?}");
-    }
-}
-
 const NAMES: &str = r#"
 apiVersion: v1
 kind: Pod
@@ -156,7 +148,7 @@ fn a_client_over_udp_is_not_left_with_an_endpoint_that_is_gone() {
     let after = format!("{{name: {gone}, namespace: t, labels: {{app: gone}}}}");
     assert!(NAMES.contains(&before));
     write(&up.manifests, &[("names.yaml", &NAMES.replace(&before, &after))]);
-    until_in_force(&up);
+    up.in_force(LIMIT);
     let began = Instant::now();
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     while answerer(&socket).as_deref() != Ok(stays) {
@@ -220,11 +212,11 @@ fn services_from_pods_nodes_and_outside() {
 
     // Policy sees the endpoint.
     write(&up.manifests, &[("closed.yaml", CLOSED)]);
-    until_in_force(&up);
+    up.in_force(LIMIT);
     let denied = Err(ErrorKind::TimedOut);
     assert_eq!(ask(&client, ip("10.96.0.81"), 80, SILENCE), denied);
     always(&nodes[1], ip("10.96.0.81"), 80);
     std::fs::remove_file(up.manifests.join("closed.yaml")).unwrap();
-    until_in_force(&up);
+    up.in_force(LIMIT);
     always(&client, ip("10.96.0.81"), 80);
 }

@@ -4,13 +4,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::{Family, NodeIndex, Place};
 use network::Mac;
 
 use super::{Ear, Mark, UDP, Wire, geneve, ip, ip_frame, udp};
 use crate::lab_up::LabUp;
+use crate::steady;
 
 /// Two nodes with a pod of each kind: `shut` hears alice alone, and on UDP 5000 and TCP 80 alone; `open` hears everybody.
 pub const PODS: &str = r#"
@@ -279,12 +280,8 @@ pub fn forged(src: IpAddr, dst: IpAddr, port: u16, mark: &Mark) -> Vec<u8> {
     geneve(VNI, &inner)
 }
 
-pub fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !ready() {
-        assert!(began.elapsed() < Duration::from_secs(15), "not after 15 s: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub fn until(what: &str, ready: impl FnMut() -> bool) {
+    steady::until(what, Duration::from_secs(15), ready);
 }
 
 pub fn family(ipv4: bool) -> &'static str {
