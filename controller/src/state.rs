@@ -249,7 +249,10 @@ impl State {
                 }
                 self.metrics.rejections.inc_by(rejected.len() as u64);
                 match agent.answer(nonce, rejected, now).elapsed {
-                    Some(elapsed) => self.metrics.acknowledge_seconds.observe(elapsed.as_secs_f64()),
+                    Some(elapsed) => {
+                        tracing::debug!(%node, nonce, elapsed_ms = elapsed.as_millis(), "delta acknowledged");
+                        self.metrics.acknowledge_seconds.observe(elapsed.as_secs_f64());
+                    }
                     None => tracing::debug!(%node, nonce, "an answer to a delta that is not pending"),
                 }
             }

@@ -185,6 +185,14 @@ pub async fn run(
 impl Owner {
     fn happened(&mut self, event: Event) {
         match &event {
+            Event::Delta(_, delta) => {
+                tracing::debug!(
+                    nonce = delta.nonce,
+                    changed = delta.changed.len(),
+                    removed = delta.removed.len(),
+                    "delta received"
+                );
+            }
             Event::SwitchConfirmed => {
                 self.reach("agent.add.flows", "agent.del.flows");
                 self.applied("confirmed");
@@ -302,6 +310,7 @@ impl Owner {
         if let Some((session, flows)) = work.flows {
             self.reach("agent.add.port", "agent.del.port");
             metrics.flow_mods_sent.inc_by(flows.len() as u64);
+            tracing::debug!(flow_mods = flows.len(), "flow-mods");
             self.applying_since = Some(Instant::now());
             let _ = switch.send(SwitchCommand::Apply(session, flows)).await;
         }

@@ -124,6 +124,7 @@ async fn listen(
             reflector.ended(opened.elapsed());
             return true;
         };
+        tracing::debug!(resource = WATCHED[kind].plural, "watch event");
         let (learnt, goes_on) = reflector.event(event);
         if !tell(told, kind, stamp, learnt).await {
             return false;
