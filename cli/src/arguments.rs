@@ -260,6 +260,10 @@ pub struct Matrix {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub nodes: u8,
 
+    /// Beside the pods of manifests: nodes, Services and somebody outside of the cluster
+    #[arg(long, conflicts_with = "scenario")]
+    pub all: bool,
+
     /// What predicts
     #[arg(long, value_enum, default_value = "reference")]
     pub engine: Engine,

@@ -94,6 +94,8 @@ fn block(matrix: &Matrix, other: Option<&Matrix>, title: &str, paint: Paint) -> 
             let differs =
                 from != to && other.is_some_and(|other| pair(matrix, from, to) != pair(other, from, to));
             let symbol = match summary {
+                // A Service has a line for its number only.
+                _ if !from.speaks() => " ".to_owned(),
                 _ if from == to => paint.dim("·"),
                 _ if differs => paint.error(summary.symbol()),
                 Summary::All => paint.good('.'),
@@ -112,7 +114,7 @@ fn legend(out: &mut String, matrix: &Matrix, paint: Paint) {
     let _ = writeln!(
         out,
         "{}",
-        paint.dim(". passes   X blocked   + some ports pass   - nothing served   · itself; rows are sources, columns destinations")
+        paint.dim(". passes   X blocked   + some ports pass   - nothing served (to it)   · itself; rows are sources, columns destinations")
     );
     let mixed = mixed(matrix);
     if !mixed.is_empty() {

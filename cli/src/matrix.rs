@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use network::Network;
-use network::matrix::{Matrix, MatrixId, Participant, pods_of, predict};
+use network::matrix::{Matrix, MatrixId, Participant, everybody, pods_of, predict};
 use objects::SourceText;
 
 use crate::arguments::{self, Engine, Output};
@@ -16,7 +16,7 @@ use crate::paint::Paint;
 pub fn run(matrix: &arguments::Matrix) -> Result<Outcome, Fail> {
     let (predictions, clean) = match (&matrix.scenario, &matrix.manifests) {
         (Some(file), _) => scenarios(file, matrix.engine)?,
-        (None, Some(directory)) => manifests(directory, matrix.nodes, matrix.engine)?,
+        (None, Some(directory)) => manifests(directory, matrix)?,
         (None, None) => return Err(Fail::Said("say --scenario FILE or --manifests DIR".to_owned())),
     };
     let mut out = std::io::stdout().lock();
@@ -63,9 +63,10 @@ fn scenarios(file: &Path, engine: Engine) -> Result<(Vec<Matrix>, bool), Fail> {
     Ok((predictions, report(&problems)))
 }
 
-fn manifests(directory: &Path, nodes: u8, engine: Engine) -> Result<(Vec<Matrix>, bool), Fail> {
-    let (network, clean) = network_of(directory, nodes)?;
-    Ok((vec![evaluate(&network, &pods_of(&network), engine)], clean))
+fn manifests(directory: &Path, matrix: &arguments::Matrix) -> Result<(Vec<Matrix>, bool), Fail> {
+    let (network, clean) = network_of(directory, matrix.nodes)?;
+    let participants = if matrix.all { everybody(&network) } else { pods_of(&network) };
+    Ok((vec![evaluate(&network, &participants, matrix.engine)], clean))
 }
 
 /// The network that manifests describe, placed on so many nodes; and whether all of them could be used. Says what could not.

@@ -51,9 +51,12 @@ impl Lab {
         self.follow(&manifests, &silent)
     }
 
-    /// Probes every pair and every served port, and predicts the same from these objects. Waits for nothing.
+    /// Probes every pair and every served port, and predicts the same from these objects. Waits for nothing. Services take part
+    /// whose EndpointSlices are among the objects: only the cluster knows which endpoints are ready.
     pub fn measure_objects(&self, objects: &[SourceText]) -> Result<Measured> {
-        self.measure_network(&self.understood(objects).network(&self.record), &|_, _| {})
+        let mut manifests = self.understood(objects);
+        manifests.only_with_slices();
+        self.measure_network(&manifests.network(&self.record), &|_, _| {})
     }
 
     fn understood(&self, objects: &[SourceText]) -> Manifests {

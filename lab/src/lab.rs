@@ -175,6 +175,7 @@ impl Lab {
         self.plug(&manifests, progress)?;
         // After the pods: a host-network pod may want the nodes' own port, and then it has it.
         self.on_every_node(|node| pods::start_node_responder(&layout, &self.record, node, &interrupt))?;
+        pods::start_outside_responder(&layout, &self.record, &interrupt)?;
         if self.record.kubernetes.is_some() {
             return Ok(());
         }
@@ -193,7 +194,9 @@ impl Lab {
         if let Some(peer) = self.record.kubernetes.as_ref().and_then(|kubernetes| kubernetes.join.as_ref()) {
             underlay::join(&self.layout, self.record.family, peer)?;
         }
-        self.record.node_indexes().try_for_each(|node| underlay::connect(&self.layout, node))
+        self.record
+            .node_indexes()
+            .try_for_each(|node| underlay::connect(&self.layout, self.record.family, node))
     }
 
     fn on_every_node(&self, work: impl Fn(NodeIndex) -> Result<()> + Sync) -> Result<()> {

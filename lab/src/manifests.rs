@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use network::{Network, Pod};
+use network::{NamespacedName, Network, Pod};
 use objects::directory::{self, MAX_FILE_BYTES};
+use objects::translate::service::SERVICE_NAME_LABEL;
 use objects::{ObjectSet, Severity, SourceText};
 
 use crate::error::{Error, Result};
@@ -63,6 +64,21 @@ impl Manifests {
             None => false,
         });
         objects::translate(&self.objects, &self.nodes, &pods).0
+    }
+
+    /// What of Services the EndpointSlices say, and nothing that is made up: those without one are left out.
+    pub(crate) fn only_with_slices(&mut self) {
+        let slices = self.objects.endpoint_slices.iter();
+        let owners: BTreeSet<NamespacedName> = slices
+            .filter_map(|(key, slice)| {
+                let name = slice.value.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
+                Some(NamespacedName::new(&key.namespace, name))
+            })
+            .collect();
+        self.objects.services.retain(|key, _| owners.contains(key));
+        for spec in self.objects.services.values_mut().filter_map(|service| service.value.spec.as_mut()) {
+            spec.selector = None;
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use network::Network;
-use network::matrix::{Cell, Difference, Entry, Grid, Matrix, Participant, Row, ServedPort, predict};
+use network::matrix::{
+    Cell, Difference, Entry, Grid, Matrix, Participant, Row, ServedPort, Services, predict,
+};
 use serde::Serialize;
 
 use crate::error::Result;
@@ -15,10 +17,15 @@ use crate::manifests;
 use crate::probe::{self, Outcome, Probed, Source, Target};
 use crate::{netns, pods};
 
+mod services;
+
 /// How often what met silence is asked again.
 const TRIES: usize = 2;
 
-/// One probe every so often, then.
+/// One probe every so often.
+const PACE: Duration = Duration::from_micros(400);
+
+/// And then.
 const SLOW: Duration = Duration::from_millis(1);
 
 /// What was measured.
@@ -75,8 +82,12 @@ impl Lab {
         network: &Network,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Measured> {
-        let (sources, targets) = self.participants();
-        let predicted = predict(network, &self.predicted_participants(network)?).only(Grid::Combined);
+        let (mut sources, mut targets) = self.participants();
+        let mut participants = self.predicted_participants(network)?;
+        let services = Services::of(network);
+        let asked = self.services(network, &services, &participants);
+        services::take_part(asked, &mut participants, &mut sources, &mut targets);
+        let predicted = predict(network, &participants).only(Grid::Combined);
         let mut remarks = Vec::new();
         let mut probed = probe::run(&sources, &targets, &self.interrupt, progress)?;
         // What should have passed and met silence is asked again, slowly: a busy machine loses packets, a policy never relents.
@@ -91,9 +102,26 @@ impl Lab {
             probed.extend(again);
             remarks.push(format!("{} pairs and ports were probed again, as no answer came", silent.len()));
         }
+        // An endpoint that should refuse may not have been among those few that were chosen.
+        let unmet = services::unmet(&probed, &predicted);
+        if !unmet.is_empty() {
+            let wanted = |from: &Entry, to: &Entry, port| unmet.contains(&(from.clone(), to.clone(), port));
+            services::insist(&mut sources);
+            probed.extend(probe::run_some(&sources, &targets, PACE, &wanted, &self.interrupt, progress)?);
+        }
         let (observed, more) = observe(&sources, &targets, &probed);
         remarks.extend(more);
-        let differences = observed.differences(&predicted);
+        let mut differences = observed.differences(&predicted);
+        differences.retain(|difference| {
+            let undecided = services::is_undecided(&services, &participants, difference);
+            if undecided {
+                remarks.push(format!(
+                    "{} → {} {}: its endpoints disagree and a client keeps one; not compared",
+                    difference.from, difference.to, difference.port
+                ));
+            }
+            !undecided
+        });
         Ok(Measured { observed, predicted, differences, remarks, probes: probed.len() })
     }
 
@@ -123,6 +151,16 @@ impl Lab {
             });
         }
         (sources, targets)
+    }
+
+    /// The outside: comes last, after the Services.
+    fn outside(&self) -> (Source, Target, Participant) {
+        let entry = Entry::Outside;
+        let addresses = self.layout.gateway_addresses(self.record.family);
+        let source = source(&entry, netns::path(&self.layout.underlay_namespace()), &addresses);
+        let serves = BTreeSet::from([pods::OUTSIDE_SERVES]);
+        let participant = Participant::outside(&addresses, serves.clone());
+        (source, Target { identity: entry.to_string(), entry, addresses, serves }, participant)
     }
 
     fn predicted_participants(&self, network: &Network) -> Result<Vec<Participant>> {
@@ -194,6 +232,7 @@ fn source(entry: &Entry, namespace: std::path::PathBuf, addresses: &[IpAddr]) ->
         namespace,
         ipv4: addresses.iter().any(IpAddr::is_ipv4),
         ipv6: addresses.iter().any(IpAddr::is_ipv6),
+        asks: Vec::new(),
     }
 }
 
@@ -214,6 +253,8 @@ fn observe(sources: &[Source], targets: &[Target], probed: &[Probed]) -> (Matrix
                 }
                 let probes = by_cell.get(&(port, &source.entry, &target.entry));
                 match probes {
+                    // A Service may serve some and not others.
+                    None if !target.entry.speaks() => Cell::NotServed,
                     Some(all) if all.iter().all(|probe| probe.outcome == Outcome::Passed) => Cell::Passes,
                     _ => Cell::Blocked,
                 }
@@ -223,6 +264,10 @@ fn observe(sources: &[Source], targets: &[Target], probed: &[Probed]) -> (Matrix
     }
     let mut remarks = Vec::new();
     for ((port, from, to), probes) in &by_cell {
+        if !to.speaks() {
+            remarks.extend(services::remark(*port, from, to, probes));
+            continue;
+        }
         let passed = probes.iter().filter(|probe| probe.outcome == Outcome::Passed).count();
         for probe in probes {
             let what = match &probe.outcome {

@@ -242,6 +242,26 @@ pub fn node_serves(record: &Record, node: NodeIndex) -> BTreeSet<ServedPort> {
     if taken { BTreeSet::new() } else { [own].into() }
 }
 
+/// What the outside serves.
+pub const OUTSIDE_SERVES: ServedPort = ServedPort { protocol: network::Protocol::Tcp, port: 80 };
+
+/// Starts what answers outside of the cluster.
+pub fn start_outside_responder(layout: &Layout, record: &Record, interrupt: &Interrupt) -> Result<()> {
+    let namespace = netns::path(&layout.underlay_namespace());
+    let responder = Responder {
+        process: "outside.responder".to_owned(),
+        identity: network::matrix::Entry::Outside.to_string(),
+        namespace: &namespace,
+        serves: &[OUTSIDE_SERVES].into(),
+        addresses: &[],
+    };
+    let ready = responder.start(layout, record, interrupt)?;
+    if ready.failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Command { what: "starting the responder outside".to_owned(), said: ready.to_string() })
+}
+
 struct Responder<'a> {
     process: String,
     identity: String,

@@ -57,6 +57,23 @@ pub struct Source {
     pub ipv4: bool,
     /// The families it has.
     pub ipv6: bool,
+    /// What it asks Services for.
+    pub asks: Vec<Ask>,
+}
+
+/// A way to a port of a Service, which one of several answers.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The Service.
+    pub to: Entry,
+    /// Its port.
+    pub port: ServedPort,
+    /// Where to send to.
+    pub at: SocketAddr,
+    /// Who may answer.
+    pub answers: BTreeSet<String>,
+    /// How many connections are made: each may get another endpoint.
+    pub times: usize,
 }
 
 /// Somebody who is probed.
@@ -123,7 +140,7 @@ pub(crate) fn run_some(
         .iter()
         .map(|source| {
             let mut plans = plans(source, targets);
-            plans.retain(|plan| wanted(&source.entry, &plan.target.entry, plan.port));
+            plans.retain(|plan| wanted(&source.entry, plan.to, plan.port));
             (source, plans)
         })
         .filter(|(_, plans)| !plans.is_empty())
@@ -174,19 +191,45 @@ fn descriptors() -> usize {
 }
 
 struct Plan<'a> {
-    target: &'a Target,
-    address: IpAddr,
+    to: &'a Entry,
+    at: SocketAddr,
     port: ServedPort,
+    answers: Answers<'a>,
 }
 
-fn plans<'a>(source: &Source, targets: &'a [Target]) -> Vec<Plan<'a>> {
+/// Who may answer.
+#[derive(Clone, Copy)]
+enum Answers<'a> {
+    Only(&'a str),
+    OneOf(&'a BTreeSet<String>),
+}
+
+impl Answers<'_> {
+    fn has(self, answer: &str) -> bool {
+        match self {
+            Self::Only(name) => name == answer,
+            Self::OneOf(names) => names.contains(answer),
+        }
+    }
+}
+
+fn plans<'a>(source: &'a Source, targets: &'a [Target]) -> Vec<Plan<'a>> {
     let mut plans = Vec::new();
     for target in targets {
         for &address in &target.addresses {
             if if address.is_ipv4() { source.ipv4 } else { source.ipv6 } {
-                plans.extend(target.serves.iter().map(|&port| Plan { target, address, port }));
+                plans.extend(target.serves.iter().map(|&port| Plan {
+                    to: &target.entry,
+                    at: SocketAddr::new(address, port.port),
+                    port,
+                    answers: Answers::Only(&target.identity),
+                }));
             }
         }
+    }
+    for ask in &source.asks {
+        let plan = || Plan { to: &ask.to, at: ask.at, port: ask.port, answers: Answers::OneOf(&ask.answers) };
+        plans.extend(std::iter::repeat_with(plan).take(ask.times));
     }
     plans
 }
@@ -197,8 +240,8 @@ impl Plan<'_> {
         if self.port.protocol != Protocol::Sctp {
             return None;
         }
-        let own = local_address(self.address).ok()?;
-        Some((own.min(self.address), own.max(self.address)))
+        let (own, at) = (local_address(self.at.ip()).ok()?, self.at.ip());
+        Some((own.min(at), own.max(at)))
     }
 }
 
@@ -245,8 +288,8 @@ fn probe_all(
     let mut tell = |plan: &Plan<'_>, outcome: Outcome| {
         probed.push(Probed {
             from: source.entry.clone(),
-            to: plan.target.entry.clone(),
-            address: plan.address,
+            to: plan.to.clone(),
+            address: plan.at.ip(),
             port: plan.port,
             outcome,
         });
@@ -260,7 +303,7 @@ fn probe_all(
                 waiting.push_back(plan);
                 continue;
             }
-            match Attempt::start(SocketAddr::new(plan.address, plan.port.port), plan.port.protocol) {
+            match Attempt::start(plan.at, plan.port.protocol) {
                 Ok(attempt) => open.push((plan, Attempt { pair, ..attempt })),
                 Err(error) => {
                     limits.give_back(pair);
@@ -271,7 +314,7 @@ fn probe_all(
         wait(&open);
         let now = Instant::now();
         open.retain_mut(|(plan, attempt)| {
-            let Some(outcome) = attempt.advance(now, &plan.target.identity) else { return true };
+            let Some(outcome) = attempt.advance(now, plan.answers) else { return true };
             tell(plan, outcome);
             limits.give_back(attempt.pair);
             false
@@ -396,9 +439,9 @@ impl Attempt {
     }
 
     /// What became of it, once that is known.
-    fn advance(&mut self, now: Instant, identity: &str) -> Option<Outcome> {
+    fn advance(&mut self, now: Instant, answers: Answers<'_>) -> Option<Outcome> {
         match self.step() {
-            Ok(Some(answer)) if answer == identity => return Some(Outcome::Passed),
+            Ok(Some(answer)) if answers.has(&answer) => return Some(Outcome::Passed),
             Ok(Some(answer)) => return Some(Outcome::Misdelivered(answer)),
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -495,6 +538,7 @@ mod tests {
             namespace: Path::new("/proc/self/ns/net").into(),
             ipv4: true,
             ipv6: false,
+            asks: Vec::new(),
         };
         let target = |name: &str, address: &str, protocol| Target {
             entry: Entry::Pod(NamespacedName::new("shop", name)),

@@ -8,7 +8,7 @@ use network::Cidr;
 
 use crate::command;
 use crate::error::{Context, Result};
-use crate::layout::{Family, Layout, NodeIndex, underlay_prefix};
+use crate::layout::{Family, Layout, NodeIndex, pod_cidrs, underlay_prefix};
 use crate::{ip, netns};
 
 /// The bridge's name in the underlay's namespace.
@@ -34,17 +34,19 @@ pub fn up(layout: &Layout, family: Family) -> Result<()> {
     without_offload(&namespace, BRIDGE)
 }
 
-/// Joins a node to it. The node's namespace exists.
-pub fn connect(layout: &Layout, node: NodeIndex) -> Result<()> {
+/// Joins a node to it, and leads to its pods through it: so the outside reaches them as a routed network does. The node's
+/// namespace exists.
+pub fn connect(layout: &Layout, family: Family, node: NodeIndex) -> Result<()> {
     let (underlay, own) = (layout.underlay_namespace(), layout.node_namespace(node));
     let port = node.name();
-    ip::batch(
-        Some(&underlay),
-        &[
-            format!("link add {port} type veth peer name {UPLINK} netns {own}"),
-            format!("link set {port} master {BRIDGE} up"),
-        ],
-    )?;
+    let mut lines = vec![
+        format!("link add {port} type veth peer name {UPLINK} netns {own}"),
+        format!("link set {port} master {BRIDGE} up"),
+    ];
+    // Both come in the order of the families.
+    let ways = pod_cidrs(node, family).into_iter().zip(layout.node_addresses(node, family));
+    lines.extend(ways.map(|(range, way)| format!("route add {range} via {way} dev {BRIDGE}")));
+    ip::batch(Some(&underlay), &lines)?;
     without_offload(&underlay, port.as_str())?;
     netns::run(&netns::path(&own), leave_to_the_switch)??;
     ip::batch(Some(&own), &[format!("link set {UPLINK} up")])?;

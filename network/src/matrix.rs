@@ -16,6 +16,10 @@ use crate::pod::Pod;
 use crate::protocol::Protocol;
 use crate::reference::{Endpoint, Verdict, verdict};
 
+mod ways;
+
+pub use ways::{Choice, Services, Way, everybody, services_of};
+
 /// Who reaches whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Matrix {
@@ -94,11 +98,16 @@ pub enum Cell {
     Passes,
     /// `X`
     Blocked,
-    /// `-`: the destination does not serve the port.
+    /// `-`: the destination does not serve the port, or not to this source.
     NotServed,
 }
 
 impl Cell {
+    /// Of a port that is served.
+    pub fn of(passes: bool) -> Self {
+        if passes { Self::Passes } else { Self::Blocked }
+    }
+
     /// The character that stands for it.
     pub fn symbol(self) -> char {
         match self {
@@ -198,9 +207,13 @@ pub fn pods_of(network: &Network) -> Vec<Participant> {
 
 /// What the reference evaluator predicts for every pair and every port that a participant serves, all three grids.
 pub fn predict(network: &Network, participants: &[Participant]) -> Matrix {
+    let services = Services::of(network);
     Matrix::fill(participants, &Grid::ALL, |grid, from, to, port| {
+        if let Entry::Service(key) = &to.entry {
+            return services.cell(grid, from, key, port);
+        }
         let verdicts = verdicts(network, from, to, port);
-        !verdicts.is_empty() && verdicts.iter().all(|verdict| grid.of(*verdict))
+        Cell::of(!verdicts.is_empty() && verdicts.iter().all(|verdict| grid.of(*verdict)))
     })
 }
 
@@ -252,11 +265,12 @@ impl fmt::Display for Difference {
 }
 
 impl Matrix {
-    /// A matrix over every pair of participants and every port that one serves, asking `passes` cell by cell.
+    /// A matrix over every pair of participants and every port that one serves, asking `cell` by cell. A Service is a column
+    /// only: it speaks to nobody.
     pub fn fill(
         participants: &[Participant],
         grids: &[Grid],
-        mut passes: impl FnMut(Grid, &Participant, &Participant, ServedPort) -> bool,
+        mut cell: impl FnMut(Grid, &Participant, &Participant, ServedPort) -> Cell,
     ) -> Self {
         let served: BTreeSet<ServedPort> =
             participants.iter().flat_map(|p| p.serves.iter().copied()).collect();
@@ -266,11 +280,10 @@ impl Matrix {
             let table = matrix.table.entry(port).or_default();
             for grid in grids {
                 let rows = table.entry(*grid).or_default();
-                for from in participants {
+                for from in participants.iter().filter(|from| from.entry.speaks()) {
                     let cells = participants.iter().map(|to| match to.serves.contains(&port) {
                         false => Cell::NotServed,
-                        true if passes(*grid, from, to, port) => Cell::Passes,
-                        true => Cell::Blocked,
+                        true => cell(*grid, from, to, port),
                     });
                     rows.insert(from.entry.clone(), Row(cells.collect()));
                 }
@@ -344,6 +357,13 @@ impl<'a> GridCells<'a> {
             None => Some(Cell::NotServed),
             Some(rows) => rows.get(from)?.0.get(*column).copied(),
         }
+    }
+}
+
+impl Entry {
+    /// Whether it is a row: everybody but a Service.
+    pub fn speaks(&self) -> bool {
+        !matches!(self, Self::Service(_))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use api::insight::{FlowItem, List, ServiceItem};
 use lab::http::Endpoint;
 use lab::{Family, Place};
+use network::matrix::{Entry, Grid};
 use tests::lab_up::{LabUp, write};
 
 const PODS: &str = r#"
@@ -173,6 +174,20 @@ fn counted(up: &LabUp) {
     assert!(flows.items.iter().all(|flow| flow.owners.iter().any(|owner| owner.name == "t/web")));
 }
 
+/// The cells of the Services at TCP/80 by row, after what was observed is what was predicted.
+fn matrix(up: &LabUp) -> impl Fn(&str) -> String {
+    let measured = up.lab.measure(&|_, _| {}).unwrap();
+    let differences: Vec<_> = measured.differences.iter().map(ToString::to_string).collect();
+    assert!(differences.is_empty(), "{differences:#?}, {:#?}", measured.remarks);
+    let matrix = measured.observed;
+    let port = "TCP/80".parse().unwrap();
+    move |from: &str| {
+        let from: Entry = from.parse().unwrap();
+        let services = matrix.order.iter().filter(|entry| !entry.speaks());
+        services.map(|to| matrix.cell(port, Grid::Combined, &from, to).unwrap().symbol()).collect()
+    }
+}
+
 #[test]
 fn services_from_pods_nodes_and_outside() {
     let files = [("pods.yaml", PODS), ("services.yaml", SERVICES)];
@@ -202,6 +217,10 @@ fn services_from_pods_nodes_and_outside() {
     always(&client, one, 30081);
 
     counted(&up);
+    let agreed = matrix(&up);
+    let (client_row, outside_row) = (agreed("t/client"), agreed("outside"));
+    // In the order: itself (served by the client alone), local, nobody, web; outside has no node port of two of them.
+    assert_eq!((client_row.as_str(), outside_row.as_str()), ("..X.", "-.-."));
 
     // Nobody serves: refused at once, for pods and for the node.
     for from in [&client, &nodes[1]] {
@@ -216,6 +235,10 @@ fn services_from_pods_nodes_and_outside() {
     let denied = Err(ErrorKind::TimedOut);
     assert_eq!(ask(&client, ip("10.96.0.81"), 80, SILENCE), denied);
     always(&nodes[1], ip("10.96.0.81"), 80);
+    let agreed = matrix(&up);
+    // One endpoint of two is closed, but not to its own node, nor to what comes over that node by its own address.
+    assert_eq!((agreed("t/client").as_str(), agreed("node:node-1").as_str()), (".XXX", ".XXX"));
+    assert_eq!((agreed("node:node-2").as_str(), agreed("outside").as_str()), ("..X.", "-X-X"));
     std::fs::remove_file(up.manifests.join("closed.yaml")).unwrap();
     up.in_force(LIMIT);
     always(&client, ip("10.96.0.81"), 80);

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use network::matrix::{Entry, Grid, Matrix, Participant, ServedPort};
+use network::matrix::{Cell, Entry, Grid, Matrix, Participant, ServedPort, Services, Way};
 use network::reference::Endpoint;
-use network::{Direction, Isolation, Mac, NamespacedName, Network, Node, NodeName, NodeView};
+use network::{Direction, Isolation, Mac, NamespacedName, Network, Node, NodeName, NodeView, Protocol};
 
-use super::{Fabric, Outcome, Packet};
+use super::{Fabric, Outcome, Packet, Walk};
 use crate::Costs;
 use crate::input::{Datapath, LocalPort, NodeConfig};
 use crate::program::Program;
+use crate::stack;
 use crate::stream::Input;
 
 /// A node's program as the agent would have it: compiled from its view, with every addressed pod plugged.
@@ -85,7 +86,13 @@ pub fn predict(network: &Network, participants: &[Participant]) -> Matrix {
 pub fn predict_grid(network: &Network, participants: &[Participant], grid: Grid) -> Matrix {
     let sites = compile_all(&only(network, grid));
     let mut fabric = Fabric::new(sites.iter().map(|site| (&site.node, &site.program, site.ports.as_slice())));
-    Matrix::fill(participants, &[grid], |_, from, to, port| passes(network, &mut fabric, from, to, port))
+    let services = Services::of(network);
+    Matrix::fill(participants, &[grid], |_, from, to, port| match &to.entry {
+        Entry::Service(key) => {
+            service_cell(network, &mut fabric, &services.ways(from, key, port), port.protocol)
+        }
+        _ => Cell::of(passes(network, &mut fabric, from, to, port)),
+    })
 }
 
 /// The network with the policies of one direction only.
@@ -164,6 +171,61 @@ fn arrives(
         (Place::Node(name), Outcome::Host { node }) => name == *node,
         (Place::Outside, Outcome::Host { .. }) => true,
         _ => false,
+    }
+}
+
+/// Whether the first packet arrives at every endpoint that the switch may choose, by every way.
+fn service_cell(network: &Network, fabric: &mut Fabric<'_>, ways: &[Way], protocol: Protocol) -> Cell {
+    if ways.is_empty() {
+        return Cell::NotServed;
+    }
+    let mut serves = true;
+    for way in ways {
+        let mut links = 1;
+        let mut link = 0;
+        while serves && link < links {
+            fabric.forget_connections();
+            fabric.choose_link(link);
+            let walk = ask(network, fabric, way, protocol);
+            links = walk.as_ref().map_or(0, |walk| walk.links());
+            serves = links > 0 && walk.is_some_and(|walk| reached(network, fabric, way, &walk.outcome));
+            link += 1;
+        }
+    }
+    Cell::of(serves)
+}
+
+/// The first packet by a way, as it meets the switch: the node has rewritten what asks for its port.
+fn ask(network: &Network, fabric: &mut Fabric<'_>, way: &Way, protocol: Protocol) -> Option<Walk> {
+    let at = if way.is_node_port { stack::node_port_address(way.at.is_ipv4()) } else { way.at };
+    let packet = Packet::first(address(&way.from), at, protocol, way.port);
+    match place(network, &way.from) {
+        Place::Pod(key) => fabric.from_pod(&key, packet),
+        Place::Node(_) | Place::Outside => Some(fabric.from_node(&way.node, packet)),
+    }
+}
+
+/// Whether an end is the place of one of a way's endpoints.
+fn reached(network: &Network, fabric: &Fabric<'_>, way: &Way, outcome: &Outcome) -> bool {
+    way.choices.iter().any(|choice| match (whereabouts(network, &choice.to), outcome) {
+        (Place::Pod(key), Outcome::Delivered { node, interface }) => {
+            fabric.port_of(&key).is_some_and(|(at, name)| at == node && name == interface)
+        }
+        (Place::Node(name), Outcome::Host { node }) => name == *node,
+        (Place::Outside, Outcome::Host { .. }) => true,
+        _ => false,
+    })
+}
+
+/// The place of an endpoint that may be named by its address alone.
+fn whereabouts(network: &Network, endpoint: &Endpoint) -> Place {
+    match endpoint {
+        Endpoint::Outside(address) => match (network.pod_at(*address), network.node_at(*address)) {
+            (Some(pod), _) => Place::Pod(pod.key.clone()),
+            (None, Some(node)) => Place::Node(node.name.clone()),
+            (None, None) => Place::Outside,
+        },
+        known => place(network, known),
     }
 }
 

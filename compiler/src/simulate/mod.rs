@@ -28,6 +28,8 @@ pub struct Simulator<'a> {
     ports: Vec<PortRef>,
     /// Keep the packet as it came to each table.
     watched: bool,
+    /// The endpoint to choose, by its place; any by a hash where nobody says.
+    link: Option<u64>,
 }
 
 /// One flow that a packet met.
@@ -50,6 +52,8 @@ pub struct Trace {
     pub seen: Vec<Packet>,
     /// Where it left, and what it then was; nowhere means it was dropped at the last step.
     pub outputs: Vec<(Exit, Packet)>,
+    /// Among how many endpoints of a Service the packet's was chosen; 0 where none was.
+    pub links: u64,
     /// Actions that the simulator does not know. A trace with any is not to be trusted.
     pub unknown: Vec<String>,
 }
@@ -74,7 +78,7 @@ impl<'a> Simulator<'a> {
         for (key, flow) in &program.flows {
             tables.entry(key.table).or_default().push((key, flow));
         }
-        Self { tables, ports: program.port_refs().into_iter().cloned().collect(), watched: false }
+        Self { tables, ports: program.port_refs().into_iter().cloned().collect(), watched: false, link: None }
     }
 
     /// The same, but its traces hold the packet as it came to each step.
@@ -283,10 +287,12 @@ impl State<'_, '_> {
         None
     }
 
-    /// Any link will do for a verdict; the switch's own hash would give another, as even.
+    /// Any link will do where nobody names one; the switch's own hash would give another, as even.
     fn choose(&mut self, multipath: &Multipath) {
-        let hash = conjunction::print(&(Tuple::of(&self.packet), multipath.basis));
+        let any = || conjunction::print(&(Tuple::of(&self.packet), multipath.basis));
+        let hash = self.simulator.link.unwrap_or_else(any);
         let links = u64::from(multipath.max_link) + 1;
+        self.trace.links = links;
         self.load(multipath.dst, u128::from(hash % links));
     }
 

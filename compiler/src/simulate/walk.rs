@@ -72,6 +72,11 @@ impl Walk {
     pub fn passed(&self) -> bool {
         !matches!(self.outcome, Outcome::Dropped { .. })
     }
+
+    /// Among how many endpoints of a Service its own was chosen; 0 where none was.
+    pub fn links(&self) -> u64 {
+        self.hops.iter().map(|hop| hop.trace.links).max().unwrap_or(0)
+    }
 }
 
 impl<'a> Fabric<'a> {
@@ -94,6 +99,13 @@ impl<'a> Fabric<'a> {
             .map(|(name, site)| (name, Site { simulator: site.simulator.watching(), ..site }))
             .collect();
         self
+    }
+
+    /// From now on every Service gives the endpoint at this place among its own.
+    pub fn choose_link(&mut self, link: u64) {
+        for site in self.sites.values_mut() {
+            site.simulator.link = Some(link);
+        }
     }
 
     /// Takes over the connections of the same nodes under earlier programs: what a change of policy meets.
