@@ -87,11 +87,32 @@ pub fn start_vswitchd(layout: &Layout, node: NodeIndex, family: Family, interrup
         layout,
         &format!("{}.ovs-vswitchd", node.name()),
         Some(&netns::path(&layout.node_namespace(node))),
-        daemon(layout, node, "ovs-vswitchd").arg(format!("unix:{}", directory.join("db.sock").display())),
+        daemon(layout, node, "ovs-vswitchd")
+            .arg("--disable-system-route")
+            .arg(format!("unix:{}", directory.join("db.sock").display())),
     )?;
     let control = directory.join(format!("ovs-vswitchd.{}.ctl", process.pid));
     wait_until(&process, LIMIT, interrupt, || UnixStream::connect(&control).is_ok())?;
-    physical_bridge(layout, node, family)
+    physical_bridge(layout, node, family)?;
+    tunnels_find_their_way(layout, node, family, &process, interrupt)
+}
+
+/// Tells the switch the way to the other nodes, because it does not read the kernel's routes: it would forget them all and read
+/// them anew whenever any device of the node changes, and tunnels that are looked up in between lose packets in both directions.
+fn tunnels_find_their_way(
+    layout: &Layout,
+    node: NodeIndex,
+    family: Family,
+    switch: &Process,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    layout.node_addresses(node, family).into_iter().try_for_each(|address| {
+        let range = format!("{address}/{}", underlay_prefix(address));
+        // It takes a route once it has seen the new address of br-phy.
+        wait_until(switch, LIMIT, interrupt, || {
+            command::run(tool(layout, node, "ovs-appctl").args(["ovs/route/add", &range, BRIDGE])).is_ok()
+        })
+    })
 }
 
 /// br-phy and the node's addresses on it; the same again changes nothing. Its Ethernet address is fixed, and not the uplink's: the

@@ -59,6 +59,8 @@ fn passing(name: &str, uid: &str, app: &str) -> String {
 
 /// How long freed addresses rest, and a little more.
 const REST: Duration = Duration::from_secs(62);
+/// After how many seconds connections expire once that is tried: no busy machine keeps a speaker silent for so long.
+const EXPIRY: u64 = 3;
 /// How long wrong packets are waited for.
 const WATCH: Duration = Duration::from_millis(700);
 
@@ -273,7 +275,7 @@ impl Stage {
                 "tcp_syn_sent",
                 "tcp_syn_recv",
             ];
-            let timeouts: Vec<String> = all.iter().map(|state| format!("{state}=1")).collect();
+            let timeouts: Vec<String> = all.iter().map(|state| format!("{state}={EXPIRY}")).collect();
             let mut arguments = vec!["--may-exist", "add-zone-tp", "netdev", &zone];
             arguments.extend(timeouts.iter().map(String::as_str));
             vsctl(&arguments);
@@ -293,7 +295,7 @@ impl Stage {
                 c.server.talk(false);
             });
             self.mallory.iter().for_each(|c| c.client.talk(false));
-            std::thread::sleep(Duration::from_secs(4));
+            std::thread::sleep(Duration::from_secs(EXPIRY * 2 + 3));
         };
         // They expire while they are allowed; the deny comes when nobody remembers them. TCP goes on in mid-stream, and the
         // server is the first: its segments must not make the client's replies.

@@ -13,6 +13,7 @@ use lab::{Component, Family, Lab, NodeIndex, Place, netns};
 use nix::sys::signal::Signal;
 use tests::lab_up::{LabUp, write};
 use tests::steady::{StopOnDrop, echo_until, until};
+use tests::traffic::Conversation;
 
 /// Two pods that talk, on two nodes, and one that nobody may reach.
 const PODS: &str = r#"
@@ -295,4 +296,32 @@ fn a_pod_whose_agent_is_away_is_named_and_plugged_once_it_is_back() {
     assert!(reaches(&late, address(&b), Duration::from_secs(3)));
     let controller = Endpoint::Unix(up.lab.layout().controller_socket());
     assert!(controller.list::<PolicyItem>("policies", &[]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn pods_that_come_and_go_cost_others_no_packet() {
+    let Some(mut up) = LabUp::new("come-and-go", Family::Ipv4, Some(&[("pods.yaml", PODS)])) else { return };
+    assert!(up.lab.problems().is_empty(), "{:#?}", up.lab.problems());
+    let (a, b) = (up.lab.pod("t/a").unwrap(), up.lab.pod("t/b").unwrap());
+    let talks = [(&a, &b), (&b, &a)].map(|(from, to)| Conversation::udp(from, to, true, 5300));
+    // The first packet between two nodes may be lost: the userspace datapath learns the other's Ethernet address by it.
+    talks.iter().for_each(Conversation::begin);
+    let directions: Vec<_> = talks.iter().flat_map(|talk| [&talk.client, &talk.server]).collect();
+    let begun: Vec<_> = directions.iter().map(|direction| direction.sent()).collect();
+    for round in 0..12 {
+        let another = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: another-{round}, namespace: t}}\n\
+             spec: {{nodeName: node-{}, containers: [{{name: c, image: i}}]}}\n",
+            1 + round % 2
+        );
+        write(&up.manifests, &[("another.yaml", &another)]);
+        let (_, plugged) = up.lab.sync(&|_| {}).unwrap();
+        assert_eq!(plugged, 1, "round {round}");
+    }
+    for (direction, from) in directions.iter().zip(begun) {
+        let sent = direction.sent();
+        assert!(sent > from + 12, "{} messages only", sent - from);
+        let heard = || direction.heard_from(from) - direction.heard_from(sent);
+        until("every message has arrived", Duration::from_secs(5), || heard() as u64 == sent - from);
+    }
 }
