@@ -11,7 +11,7 @@ use crate::insight::Owner;
 pub struct AuditItem {
     /// Where.
     pub node: NodeName,
-    /// `flow`, `database`, `host`.
+    /// `flow`, `meter`, `group`, `database`, `host`.
     pub place: String,
     /// How it differs.
     pub difference: Difference,
@@ -27,6 +27,12 @@ pub struct AuditItem {
     pub owners: Vec<Owner>,
     /// What it does.
     pub what: String,
+    /// It was put right since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repaired: bool,
+    /// When the agent saw that somebody had changed it, of what the agent put right by itself (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
 }
 
 /// How something differs from what it should be.

@@ -16,6 +16,7 @@
 //! | `/v1alpha1/costs` | `node`, `policy` | [`CostItem`] | agents, relayed |
 //! | `/v1alpha1/network` | | [`NetworkItem`], one | controller |
 //! | `/v1alpha1/audit` | `node` | [`AuditItem`] | agents, relayed |
+//! | `POST /v1alpha1/repair` | `node` | [`AuditItem`]; puts right what it names; over unix sockets only | agents, relayed |
 //! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
 //! | `/v1alpha1/manifests` | | [`ManifestItem`] | controller |
 //!

@@ -209,10 +209,15 @@ pub struct Explain {
     pub endpoint: EndpointArguments,
 }
 
-/// What is not as it should be on the nodes: flows, the bridge and its ports, routes, nftables. Changes nothing. Exit code
-/// 0: all is; 2: something is not; 1: something could not be looked at.
+/// What is not as it should be on the nodes: flows, meters, groups, the bridge and its ports, routes, settings, nftables; and
+/// what agents put right by themselves within the last hour. Changes nothing without --repair. Exit code 0: all is as it should
+/// be; 2: something is not; 1: something could not be looked at.
 #[derive(Debug, Args)]
 pub struct Audit {
+    /// Have it put right. This also takes out of the bridge what nobody of Ferrule's put there: ports and groups
+    #[arg(long, conflicts_with = "bundle")]
+    pub repair: bool,
+
     /// Only this node
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,

@@ -1,4 +1,5 @@
-//! `ferrule audit`: what nodes hold against what they should, as their agents see it.
+//! `ferrule audit`: what nodes hold against what they should, as their agents see it; and has it put right where that is
+//! asked for.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -12,7 +13,11 @@ use crate::paint::Paint;
 
 pub fn run(audit: &Audit) -> Result<Outcome, Fail> {
     let query: Vec<(&str, &str)> = audit.node.iter().map(|node| ("node", node.as_str())).collect();
-    let list: List<AuditItem> = endpoint(&audit.endpoint).list("audit", &query)?;
+    let endpoint = endpoint(&audit.endpoint);
+    let list: List<AuditItem> = match audit.repair {
+        true => endpoint.post("repair", &query)?,
+        false => endpoint.list("audit", &query)?,
+    };
     let text = match audit.output {
         Output::Json => json(&list)?,
         Output::Table => text(&list.items, list.warnings.is_empty(), Paint::stdout()),
@@ -24,7 +29,8 @@ pub fn run(audit: &Audit) -> Result<Outcome, Fail> {
             eprintln!("{} {warning}", paint.warning("warning:"));
         }
     }
-    Ok(match (list.items.is_empty(), list.warnings.is_empty()) {
+    let well = list.items.iter().all(|item| item.repaired);
+    Ok(match (well, list.warnings.is_empty()) {
         (false, _) => Outcome::Differences,
         // What was not looked at is not known to be well.
         (true, false) => Outcome::Failed,
@@ -36,9 +42,14 @@ fn text(items: &[AuditItem], complete: bool, paint: Paint) -> String {
     let mut out = String::new();
     for item in items {
         let word = match item.difference {
-            Difference::Missing => paint.error("missing"),
-            Difference::Extra => paint.error("extra"),
-            Difference::Changed => paint.error("changed"),
+            Difference::Missing => "missing",
+            Difference::Extra => "extra",
+            Difference::Changed => "changed",
+        };
+        let word = match (item.repaired, &item.at) {
+            (true, Some(at)) => paint.dim(format!("was {word} at {at}, put right by the agent:")),
+            (true, None) => paint.good(format!("was {word}, put right:")),
+            (false, _) => paint.error(word),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{} {word} {}: {}", paint.bold(&item.node), item.place, item.object);
@@ -58,7 +69,7 @@ fn text(items: &[AuditItem], complete: bool, paint: Paint) -> String {
             }
         }
     }
-    if items.is_empty() && complete {
+    if items.iter().all(|item| item.repaired) && complete {
         let _ = writeln!(out, "{}", paint.good("everything is as it should be"));
     }
     out

@@ -1,4 +1,5 @@
-//! HTTP/JSON for the CLI, health and metrics: the paths and items of `api::insight`. Reads the state, never changes it.
+//! HTTP/JSON for the CLI, health and metrics: the paths and items of `api::insight`. Reads the state, never changes it;
+//! what agents change is asked for over the socket alone.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use axum::Router;
 use axum::extract::{Query, State as Shared};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use network::{NamespacedName, NodeName};
 use serde::Serialize;
 
@@ -55,6 +56,12 @@ pub fn router(api: Api) -> Router {
             Failure::new(StatusCode::NOT_FOUND, format!("there is no {}; see /v1alpha1/nodes", uri.path()))
         })
         .with_state(api)
+}
+
+/// The routes, and those that have agents change something: not for whoever can reach an address.
+pub fn router_with_changes(api: Api) -> Router {
+    let changes = Router::new().route("/v1alpha1/repair", post(relayed::<AuditItem>)).with_state(api.clone());
+    router(api).merge(changes)
 }
 
 /// An error answer.

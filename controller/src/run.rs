@@ -244,8 +244,10 @@ impl Controller {
             });
             tracing::info!(%address, "listening for agents");
         }
-        let router = http::router(Api { owner: owner.clone(), metrics });
-        let serving = axum::serve(unix, router.clone()).with_graceful_shutdown(stopped_by(stopping.clone()));
+        let api = Api { owner: owner.clone(), metrics };
+        let router = http::router(api.clone());
+        let serving = axum::serve(unix, http::router_with_changes(api))
+            .with_graceful_shutdown(stopped_by(stopping.clone()));
         tasks.spawn(async move { serving.await.map_err(|error| ended("the API socket".into(), &error)) });
         if let Some(tcp) = tcp {
             let serving = axum::serve(tcp, router).with_graceful_shutdown(stopped_by(stopping));

@@ -66,33 +66,43 @@ impl<T: Read + Write> Stream for T {}
 impl Endpoint {
     /// `GET /v1alpha1/RESOURCE?QUERY`, as a list of items.
     pub fn list<T: DeserializeOwned>(&self, resource: &str, query: &[(&str, &str)]) -> Result<List<T>> {
-        let mut path = format!("/v1alpha1/{resource}");
-        for (index, (key, value)) in query.iter().enumerate() {
-            path.push(if index == 0 { '?' } else { '&' });
-            path.push_str(&format!("{key}={}", encoded(value)));
-        }
-        let unexpected = |error: serde_json::Error| {
-            self.error(format!(
-                "answered {path} with something unexpected ({error}): is it a Ferrule of this version?"
-            ))
-        };
+        let path = path(resource, query);
         if let Self::Bundle(file) = self {
             let bundle = Bundle::read(file).map_err(Error::Bundle)?;
             let answer = bundle.answer(resource, query).map_err(|what| self.error(what))?;
-            return serde_json::from_value(answer).map_err(unexpected);
+            return serde_json::from_value(answer).map_err(|error| self.unexpected(&path, &error));
         }
-        serde_json::from_slice(&self.get(&path)?).map_err(unexpected)
+        serde_json::from_slice(&self.get(&path)?).map_err(|error| self.unexpected(&path, &error))
+    }
+
+    /// `POST /v1alpha1/RESOURCE?QUERY`: has something changed or done; what came of it, as a list of items.
+    pub fn post<T: DeserializeOwned>(&self, resource: &str, query: &[(&str, &str)]) -> Result<List<T>> {
+        let path = path(resource, query);
+        let body = self.request("POST", &path)?;
+        serde_json::from_slice(&body).map_err(|error| self.unexpected(&path, &error))
+    }
+
+    fn unexpected(&self, path: &str, error: &serde_json::Error) -> Error {
+        self.error(format!(
+            "answered {path} with something unexpected ({error}): is it a Ferrule of this version?"
+        ))
     }
 
     /// The body of a successful answer.
     pub fn get(&self, path: &str) -> Result<Vec<u8>> {
+        self.request("GET", path)
+    }
+
+    fn request(&self, method: &str, path: &str) -> Result<Vec<u8>> {
         let mut stream = self.connect()?;
         let host = match self {
             Self::Unix(_) => "ferrule",
             Self::Tcp(host) => host,
             Self::Bundle(_) => "",
         };
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\nContent-Length: 0\r\n\r\n"
+        );
         let mut answer = Vec::new();
         stream
             .write_all(request.as_bytes())
@@ -126,13 +136,24 @@ impl Endpoint {
                 stream.set_read_timeout(Some(LIMIT)).map_err(failed)?;
                 Ok(Box::new(stream))
             }
-            Self::Bundle(_) => Err(self.error("answers lists only".to_owned())),
+            Self::Bundle(_) => {
+                Err(self.error("answers lists only, and nothing can be done to it".to_owned()))
+            }
         }
     }
 
     fn error(&self, what: String) -> Error {
         Error::Http { endpoint: self.to_string(), what }
     }
+}
+
+fn path(resource: &str, query: &[(&str, &str)]) -> String {
+    let mut path = format!("/v1alpha1/{resource}");
+    for (index, (key, value)) in query.iter().enumerate() {
+        path.push(if index == 0 { '?' } else { '&' });
+        path.push_str(&format!("{key}={}", encoded(value)));
+    }
+    path
 }
 
 /// Status and body.

@@ -8,6 +8,7 @@ use api::generated::ferrule::v1alpha1 as wire;
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::Attachment;
+use crate::drift::Drift;
 use crate::shadow::{FlowChange, Shadow};
 
 /// Something happened.
@@ -44,6 +45,8 @@ pub enum Event {
     SwitchObserved(Box<Observed>),
     /// Somebody else changed flows of the switch, on this connection to it.
     FlowsChanged(Session, Vec<FlowChange>),
+    /// Somebody else changed something of ours beside flows; it was put right.
+    Drifted(Vec<Drift>),
     /// The switch confirmed the flow-mods that it was sent.
     SwitchConfirmed,
     /// The switch refused a flow-mod, and with it everything that it was sent together with.

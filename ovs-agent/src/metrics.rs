@@ -25,6 +25,7 @@ pub struct Metrics {
     pub flow_mods_sent: Counter,
     /// Flows of the switch that somebody else changed.
     pub flows_drifted: Counter,
+    drifted: Family<PlaceLabel, Counter>,
     /// From sending flow-mods to the switch's confirmation.
     pub apply_seconds: Histogram,
     /// Requests of the CNI binary by command and error code; 0 is success.
@@ -66,6 +67,13 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// Label of something that somebody else changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PlaceLabel {
+    /// `meter`, `group`, `database`, `host`.
+    pub place: &'static str,
+}
+
 fn seconds() -> Histogram {
     Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
@@ -89,6 +97,9 @@ impl Default for Metrics {
         registry.register("flow_mods_sent", "Flow-mods sent to the switch", flow_mods_sent.clone());
         let flows_drifted = Counter::default();
         registry.register("flows_drifted", "Flows that somebody else changed", flows_drifted.clone());
+        let drifted = Family::<PlaceLabel, Counter>::default();
+        let help = "Things beside flows that somebody else changed, by place";
+        registry.register("things_drifted", help, drifted.clone());
         registry.register("apply_seconds", "From flow-mods to their confirmation", apply_seconds.clone());
         let cni_requests = Family::<CniLabels, Counter>::default();
         registry.register("cni_requests", "CNI requests by command and error code", cni_requests.clone());
@@ -102,6 +113,7 @@ impl Default for Metrics {
             registry,
             flow_mods_sent,
             flows_drifted,
+            drifted,
             apply_seconds,
             cni_requests,
             cni_seconds,
@@ -117,6 +129,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Somebody else changed something there, which is no flow.
+    pub fn drifted(&self, place: &'static str) {
+        self.drifted.get_or_create(&PlaceLabel { place }).inc();
+    }
+
     /// Takes in what the flows that drop have counted. A flow that was made anew counts from nothing.
     pub fn dropped(&self, flows: &[FlowStats]) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +178,7 @@ mod tests {
         // Families show when they have a member.
         metrics.cni_requests.get_or_create(&CniLabels { command: "ADD", code: 0 }).inc();
         metrics.cni_seconds.get_or_create(&CommandLabel { command: "ADD" }).observe(0.1);
+        metrics.drifted("meter");
         metrics.dropped.get_or_create(&ReasonLabel { reason: "default-deny" }).inc();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry).unwrap();

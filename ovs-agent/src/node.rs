@@ -21,10 +21,11 @@ use crate::event::{AttachmentIds, Database, Event, Session};
 use crate::plan::{Confirmation, FlowMods, Planner};
 use crate::recipe::Recipe;
 use crate::saved::Saved;
-use crate::shadow::{FlowChange, Shadow};
+use crate::shadow::Shadow;
 
 mod compile;
 mod cut;
+mod drift;
 mod report;
 mod stream;
 #[cfg(test)]
@@ -66,7 +67,7 @@ pub struct Node {
     departed: Vec<(u64, Vec<std::net::IpAddr>)>,
     work: Work,
     flow_mods_sent: u64,
-    drifted: u64,
+    drifted: drift::Drifted,
 }
 
 /// An attachment, and the revision of our bindings that reported it.
@@ -139,6 +140,8 @@ pub struct Work {
     pub leave: Vec<(Session, String)>,
     /// What the switch of this session holds is to be read again.
     pub observe: Option<Session>,
+    /// Before that, what it holds beside flows is to be put right.
+    pub mend: bool,
     /// Connections of these addresses are to be forgotten: their owners are gone.
     pub forget: Option<(Session, Vec<std::net::IpAddr>)>,
     /// The switch is to be asked about connections; the answer comes as an event.
@@ -202,7 +205,7 @@ impl Node {
             departed: Vec::new(),
             work: Work { ranges: Some(Vec::new()), ..Work::default() },
             flow_mods_sent: 0,
-            drifted: 0,
+            drifted: drift::Drifted::default(),
         }
     }
 
@@ -229,6 +232,7 @@ impl Node {
             }
             Event::SwitchObserved(observed) => {
                 let crate::event::Observed { session, version, shadow, copies } = *observed;
+                self.compare_with_shadow(session, &shadow);
                 self.config.copies = copies;
                 self.switch_version = version;
                 self.switch = Switch::Here { session, shadow, applying: None, problem: None };
@@ -241,6 +245,7 @@ impl Node {
             }
             Event::ConnectionsCut(session, outcome) => self.connections_cut(session, outcome),
             Event::FlowsChanged(session, changes) => self.flows_changed(session, changes),
+            Event::Drifted(drifts) => drifts.into_iter().for_each(|drift| self.drifted.note(drift)),
             Event::SwitchConfirmed => self.switch_confirmed(),
             Event::SwitchRefused { index, error } => self.switch_refused(index, &error),
             Event::SwitchLost(problem) => {
@@ -278,6 +283,7 @@ impl Node {
         self.served();
         let mut work = std::mem::take(&mut self.work);
         work.in_sync = self.in_sync();
+        work.mend = work.observe.is_some() && std::mem::take(&mut self.drifted.mend);
         work
     }
 
@@ -328,38 +334,6 @@ impl Node {
             let before = std::mem::replace(&mut self.confirmed, applying.promise);
             self.cuts.confirmed(before.generation, applying.threat);
         }
-    }
-
-    /// Notes what somebody else did to the switch's flows; what should be otherwise is put right by the next plan.
-    fn flows_changed(&mut self, session: Session, changes: Vec<FlowChange>) {
-        let Switch::Here { session: here, shadow, applying, .. } = &mut self.switch else { return };
-        if *here != session {
-            return;
-        }
-        let mut drifted = 0;
-        for FlowChange { id, now } in changes {
-            if shadow.get(&id) != now.as_ref() {
-                drifted += 1;
-                match now {
-                    Some(held) => shadow.insert(id, held),
-                    None => shadow.remove(&id),
-                }
-            }
-        }
-        if drifted == 0 {
-            return;
-        }
-        self.drifted += drifted;
-        if let Some(applying) = applying {
-            applying.doubtful = true;
-        }
-        self.planner.forget();
-        self.generation += 1;
-    }
-
-    /// Flows of the switch that somebody else changed, since the start.
-    pub fn drifted(&self) -> u64 {
-        self.drifted
     }
 
     /// The whole bundle was discarded. What made the bad flow is left out from now on, the rest is sent again.

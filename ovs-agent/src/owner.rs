@@ -1,8 +1,9 @@
 //! The task that owns the node's state: takes in events and questions one by one, hands out work, answers. The only place
 //! where the pure state meets the drivers; it must not open, read or write anything itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use api::cni::{AttachmentId, Failure};
 use api::generated::ferrule::v1alpha1 as wire;
@@ -11,6 +12,8 @@ use compiler::host::HostState;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::attachment::Attachment;
+use crate::drift::Past;
+use crate::drivers::beside::Beside;
 use crate::drivers::database;
 use crate::event::{Event, Session};
 use crate::ipam::BuiltIn;
@@ -34,6 +37,10 @@ pub enum Ask {
     LinkTraits(oneshot::Sender<LinkTraits>),
     /// Whether an ADD would succeed as far as the switch goes.
     Readiness(oneshot::Sender<Result<(), Failure>>),
+    /// Reads everything again and puts right what differs; ports of the bridge that nobody of ours made are taken out.
+    Repair(oneshot::Sender<()>),
+    /// What somebody else changed lately.
+    Past(oneshot::Sender<Past>),
     /// Everything, for people.
     Snapshot(oneshot::Sender<Box<Snapshot>>),
 }
@@ -59,13 +66,24 @@ pub enum SwitchCommand {
     /// This is served over UDP from now on; what the switch translates elsewhere is to be forgotten.
     Served(Session, std::sync::Arc<crate::cut::stale::Served>),
     /// Read everything that it holds again, and tell; if this is still the connection.
-    Observe(Session),
+    Observe(Session, Mend),
     /// Read flows with their counters.
     Dump(Dump),
+    /// Say what of meters and groups is not as it should be.
+    Beside(oneshot::Sender<Result<Vec<Beside>, String>>),
     /// Say what was dropped last.
     Seen(oneshot::Sender<crate::seen::Seen>),
     /// Read how many audited decisions were not copied, or say why not: denied, allowed.
     Suppressed(oneshot::Sender<Result<[u64; 2], String>>),
+}
+
+/// Whether what the switch holds beside flows is put right first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mend {
+    /// It is.
+    Beside,
+    /// It is not.
+    Nothing,
 }
 
 /// A reading of flows. What is not wanted is never kept: a switch may hold very many.
@@ -130,6 +148,9 @@ struct Owner {
     retry_at: Option<tokio::time::Instant>,
     /// Attempts in a row at what the switch refused.
     refusals: u32,
+    past: Past,
+    /// Ports that are to be taken out of the bridge.
+    foreign: BTreeSet<String>,
 }
 
 /// Runs until the events end.
@@ -148,6 +169,8 @@ pub async fn run(
         applying_since: None,
         retry_at: None,
         refusals: 0,
+        past: Past::default(),
+        foreign: BTreeSet::new(),
     };
     loop {
         owner.work().await;
@@ -209,6 +232,9 @@ impl Owner {
                 self.applying_since = None;
                 tracing::warn!(error, "the switch is out of reach");
             }
+            Event::Database(database) if !self.foreign.is_empty() => {
+                self.foreign.retain(|port| database.ports.contains_key(port));
+            }
             Event::DatabaseLost(error) => tracing::warn!(error, "the database is out of reach"),
             Event::Database(_) if self.node.is_database_lost() => tracing::info!("the database is connected"),
             Event::StreamClosed { address, problem, .. } => {
@@ -231,6 +257,14 @@ impl Owner {
         if drifted > 0 {
             tracing::warn!(flows = drifted, "somebody else changed flows of the switch; they are put right");
             self.outputs.metrics.flows_drifted.inc_by(drifted);
+        }
+        let drifts = self.node.take_drifts();
+        if !drifts.is_empty() {
+            for drift in drifts.iter().filter(|drift| drift.place != "flow") {
+                self.outputs.metrics.drifted(drift.place);
+                tracing::warn!(?drift, "somebody else changed what is ours; it was put right");
+            }
+            self.past.add(drifts, SystemTime::now());
         }
     }
 
@@ -273,6 +307,12 @@ impl Owner {
                 let _ = reply.send(traits);
             }
             Ask::Readiness(reply) => drop(reply.send(self.node.readiness())),
+            Ask::Repair(reply) => {
+                self.node.repair();
+                self.foreign = self.node.foreign_ports();
+                let _ = reply.send(());
+            }
+            Ask::Past(reply) => drop(reply.send(self.past.clone())),
             Ask::Snapshot(reply) => drop(reply.send(Box::new(self.node.snapshot()))),
         }
     }
@@ -299,6 +339,7 @@ impl Owner {
             let next = database::Wanted {
                 rows: work.rows.or_else(|| wanted.rows.clone()),
                 flows_restored: work.in_sync,
+                foreign: self.foreign.clone(),
             };
             let differs = *wanted != next;
             *wanted = next;
@@ -321,7 +362,8 @@ impl Owner {
             let _ = switch.send(SwitchCommand::Cut(session, Box::new(order))).await;
         }
         if let Some(session) = work.observe {
-            let _ = switch.send(SwitchCommand::Observe(session)).await;
+            let mend = if work.mend { Mend::Beside } else { Mend::Nothing };
+            let _ = switch.send(SwitchCommand::Observe(session, mend)).await;
         }
         if let Some((session, addresses)) = work.forget {
             let _ = switch.send(SwitchCommand::Forget(session, addresses)).await;

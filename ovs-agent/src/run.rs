@@ -15,6 +15,7 @@ use crate::cni::attach::Attacher;
 use crate::cni::host::Host;
 use crate::cni::{collect, server};
 use crate::drivers::copies::Copies;
+use crate::drivers::nftables::Nftables;
 use crate::drivers::{audit, clock, controller, database, discovery, host, switch};
 use crate::insight::{Insight, http};
 use crate::ipam::{BuiltIn, FileDisk, IpamError};
@@ -127,12 +128,14 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         metrics: Arc::clone(&metrics),
     };
     let clock = clock::steady;
+    let nftables = Nftables::new(compiler::host::NFTABLES_TABLE);
     let insight = Insight {
         asks: asks.clone(),
         switch: to_switch,
         ipam: Arc::clone(&ipam),
         metrics: Arc::clone(&metrics),
         keeps_host: settings.host_network_state == HostNetworkState::Manage,
+        nftables: nftables.clone(),
         clock,
     };
     let attacher = Attacher {
@@ -182,7 +185,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         addresses: settings.node_addresses.clone(),
     };
     let managed = settings.host_network_state == HostNetworkState::Manage;
-    part("host driver", Box::pin(host::run(managed, underlay, host_wanted, events.clone())));
+    part("host driver", Box::pin(host::run(managed, underlay, nftables, host_wanted, events.clone())));
     let failed = Arc::new(tokio::sync::Notify::new());
     // Held to the end: the addresses of a list do not change.
     let (discovery, _listed) = match discovery {

@@ -90,11 +90,17 @@ impl FlowId {
         Self { table, priority, match_: MatchBytes::new(&match_.canonical().to_bytes()) }
     }
 
-    /// The message that deletes it and nothing else.
-    pub fn deletion(&self) -> FlowMod {
+    /// Table, priority and match.
+    pub fn parts(&self) -> (TableId, u16, Match) {
         // The bytes are a match's own, so they are read back.
         let match_ = Match::from_bytes(self.match_.as_slice()).unwrap_or_default();
-        FlowMod::delete_strict(self.table, self.priority, match_)
+        (self.table, self.priority, match_)
+    }
+
+    /// The message that deletes it and nothing else.
+    pub fn deletion(&self) -> FlowMod {
+        let (table, priority, match_) = self.parts();
+        FlowMod::delete_strict(table, priority, match_)
     }
 }
 

@@ -45,6 +45,43 @@ fn observed(lab: &Lab, state: &str) -> Vec<(String, String, String, bool)> {
     pairs
 }
 
+/// What was changed by hand in the switch and on the host is named one by one, and put right when somebody asks.
+fn repairs(lab: &Lab) {
+    let nft = |words: &[&str]| {
+        let namespace = lab.layout().node_namespace(NodeIndex(1));
+        let output = Command::new("ip").args(["netns", "exec", &namespace, "nft"]).args(words).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    nft(&["add", "rule", "inet", "ferrule", "spoof", "accept"]);
+    nft(&["delete", "chain", "inet", "ferrule", "refuse_own"]);
+    let named = |found: &Value, repaired: bool| {
+        let items = found["items"].as_array().cloned().unwrap_or_default();
+        let of = |item: &&Value| item["repaired"].as_bool().unwrap_or(false) == repaired;
+        let mut all: Vec<String> = items
+            .iter()
+            .filter(of)
+            .map(|item| {
+                format!("{} {}", item["difference"].as_str().unwrap(), item["object"].as_str().unwrap())
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let expected =
+        ["extra nftables chain spoof: accept", "extra port by-hand", "missing nftables chain refuse_own"];
+    // The agent looks at nftables every 30 s: what it put right in between is told too.
+    let (_, found, said) = ferrule(lab, &["audit"]);
+    let mut all = [named(&found, false), named(&found, true)].concat();
+    all.sort();
+    assert_eq!(all, expected, "{said}{found:#}");
+    let (code, found, said) = ferrule(lab, &["audit", "--repair"]);
+    assert_eq!((code, named(&found, false)), (Some(0), vec![]), "{said}{found:#}");
+    assert!(named(&found, true).contains(&expected[1].to_owned()), "{found:#}");
+    let (code, found, said) = ferrule(lab, &["audit"]);
+    assert_eq!((code, named(&found, false)), (Some(0), vec![]), "{said}{found:#}");
+}
+
 #[test]
 fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
     let Some(up) = LabUp::new("insight", Family::Ipv4, None) else { return };
@@ -88,7 +125,7 @@ fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
     assert_eq!(items.len(), 1, "{found:#}");
     assert_eq!((&items[0]["node"], &items[0]["object"]), (&"node-1".into(), &"port by-hand".into()));
     assert_eq!(items[0]["difference"], "extra");
-    up.lab.ovs(first, "ovs-vsctl", ["del-port", "br-int", "by-hand"]).unwrap();
+    repairs(&up.lab);
 
     // An agent that is away: the model still answers, and says what it does not know.
     up.lab.stop(first, Component::Agent, nix::sys::signal::Signal::SIGKILL).unwrap();

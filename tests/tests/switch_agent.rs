@@ -78,15 +78,28 @@ impl Agent {
     }
 
     fn get(&self, path: &str) -> serde_json::Value {
-        let text = self.get_text(path);
-        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        serde_json::from_str(body).unwrap_or(serde_json::Value::Null)
+        body(&self.get_text(path))
     }
 
     fn get_text(&self, path: &str) -> String {
+        self.request("GET", path)
+    }
+
+    fn repair(&self) -> serde_json::Value {
+        body(&self.request("POST", "/v1alpha1/repair"))
+    }
+
+    /// What an audit finds now, and what was put right before.
+    fn audit(&self) -> [Vec<serde_json::Value>; 2] {
+        let items = self.get("/v1alpha1/audit")["items"].as_array().cloned().unwrap_or_default();
+        let (past, now) = items.into_iter().partition(|item| item["repaired"] == true);
+        [now, past]
+    }
+
+    fn request(&self, method: &str, path: &str) -> String {
         let ask = || -> std::io::Result<String> {
             let mut stream = UnixStream::connect(self.folder.join("agent.sock"))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n")?;
+            write!(stream, "{method} {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n")?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)
@@ -114,6 +127,11 @@ impl Agent {
     fn add(&self, container: &str, pod: Option<(&str, &str)>) -> Result<Reply, Box<dyn std::error::Error>> {
         self.call(Command::Add(request(container, pod)))
     }
+}
+
+fn body(text: &str) -> serde_json::Value {
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    serde_json::from_str(body).unwrap_or(serde_json::Value::Null)
 }
 
 fn id(container: &str) -> AttachmentId {
@@ -438,4 +456,137 @@ fn what_somebody_does_to_the_flows_is_put_right_at_once() -> Outcome {
     assert!(agent.sent() > sent);
     assert!(flows(&ovs)?.iter().any(|flow| flow.contains("table=44, priority=1 ")));
     agent.stop()
+}
+
+/// What somebody may do to a flow of this text, for ovs-ofctl.
+fn mutation(flow: &str, kind: u32) -> (&'static str, String) {
+    let (_, flow) = flow.trim().split_once(", ").unwrap_or_default();
+    let (of, actions) = flow.split_once(" actions=").unwrap_or_default();
+    let of = of.replace(", ", ",");
+    match kind {
+        0 => ("del-flows", of),
+        1 if actions == "drop" => ("mod-flows", format!("{of},actions=NORMAL")),
+        1 => ("mod-flows", format!("{of},actions=drop")),
+        _ => {
+            let rest = of.split_once(",priority=").unwrap_or_default();
+            let match_ = rest.1.split_once(',').map_or("", |(_, match_)| match_);
+            ("add-flow", format!("{},priority=31337,{match_},actions=drop", rest.0))
+        }
+    }
+}
+
+#[test]
+fn random_mutations_are_named_and_the_identical_program_comes_back() -> Outcome {
+    let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let agent = Agent::start(ovs.rundir(), folder.path())?;
+    agent.in_sync();
+    assert!(matches!(agent.add("one", None)?, Reply::Added(_)));
+    agent.in_sync();
+    let before = flows(&ovs)?;
+    let [now, past] = agent.audit();
+    assert!(now.is_empty() && past.is_empty(), "{now:#?}{past:#?}");
+    let target = format!("unix:{}", ovs.mgmt_socket("br-int").display());
+    let all: Vec<&String> = before.iter().filter(|flow| !flow.contains("table=44,")).collect();
+    let mut random = 0x9e37_79b9_u32;
+    let mut draw = |below: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) as usize % below
+    };
+    for round in 1..=60u64 {
+        let flow = all[draw(all.len())];
+        let kind = draw(3) as u32;
+        let (command, what) = mutation(flow, kind);
+        ovs.ofctl(["-O", "OpenFlow13", "--strict", command, target.as_str(), what.as_str()])?;
+        let drifted = format!("ferrule_agent_flows_drifted_total {round}");
+        agent.wait(&what, |agent| agent.get_text("/metrics").lines().any(|line| line == drifted));
+        agent.in_sync();
+        same(&flows(&ovs)?, &before);
+        let [now, past] = agent.audit();
+        let last = past.last().cloned().unwrap_or_default();
+        let difference = ["missing", "changed", "extra"][kind as usize];
+        assert!(now.is_empty() && last["difference"] == difference, "{command} {what}: {last:#} {now:#?}");
+        let priority = what.split(',').find(|word| word.starts_with("priority=")).unwrap_or("priority=");
+        let object = last["object"].as_str().unwrap_or_default();
+        assert!(object.contains(priority), "{command} {what}: {last:#}");
+        let owners = last["owners"].as_array().cloned().unwrap_or_default();
+        assert_eq!(owners.is_empty(), kind == 2, "{command} {what}: {last:#}");
+    }
+    agent.stop()
+}
+
+#[test]
+fn what_is_beside_flows_is_found_and_put_right_when_somebody_asks() -> Outcome {
+    let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let agent = Agent::start(ovs.rundir(), folder.path())?;
+    agent.in_sync();
+    let before = flows(&ovs)?;
+    let target = format!("unix:{}", ovs.mgmt_socket("br-int").display());
+    let ofctl = |words: &[&str]| {
+        let all: Vec<&str> = ["-O", "OpenFlow13", words[0], target.as_str()]
+            .into_iter()
+            .chain(words[1..].iter().copied())
+            .collect();
+        ovs.ofctl(all)
+    };
+    let meters = ofctl(&["dump-meters"])?;
+    // The agent looks at its meters every 30 s, or when somebody asks.
+    ofctl(&["del-meters"])?;
+    let [now, past] = agent.audit();
+    let is_meter = |item: &serde_json::Value| item["place"] == "meter" && item["difference"] == "missing";
+    assert!(!now.is_empty() || !past.is_empty());
+    assert!(now.iter().chain(&past).all(is_meter), "{now:#?}{past:#?}");
+    agent.repair();
+    assert!(same_lines(&ofctl(&["dump-meters"])?, &meters));
+    assert!(agent.audit()[0].is_empty());
+
+    ofctl(&["add-group", "group_id=7,type=all,bucket=actions=drop"])?;
+    ofctl(&["add-meter", "meter=77,kbps,band=type=drop,rate=1"])?;
+    ovs.vsctl(["add-port", "br-int", "by-hand", "--", "set", "interface", "by-hand", "type=internal"])?;
+    agent.wait("the port is seen", |agent| agent.audit()[0].len() == 3);
+    let named = |items: &[serde_json::Value]| {
+        let mut all: Vec<String> = items
+            .iter()
+            .map(|item| format!("{} {}", item["difference"], item["object"]).replace('"', ""))
+            .collect();
+        all.sort();
+        all
+    };
+    let extra = ["extra group 7", "extra meter 77", "extra port by-hand"];
+    assert_eq!(named(&agent.audit()[0]), extra);
+    // To read is not to change.
+    assert!(agent.request("GET", "/v1alpha1/repair").starts_with("HTTP/1.1 405"), "repairs are posted");
+    assert_eq!(named(&agent.audit()[0]), extra);
+    let repaired = agent.repair();
+    let items = repaired["items"].as_array().cloned().unwrap_or_default();
+    assert_eq!(named(&items), extra, "{repaired:#}");
+    assert!(items.iter().all(|item| item["repaired"] == true), "{repaired:#}");
+    assert!(agent.audit()[0].is_empty());
+    assert!(!ovs.vsctl(["list-ports", "br-int"])?.contains("by-hand"));
+    assert!(same_lines(&ofctl(&["dump-meters"])?, &meters));
+    assert!(!ofctl(&["dump-groups"])?.contains("group_id=7"));
+    same(&flows(&ovs)?, &before);
+    let metrics = agent.get_text("/metrics");
+    assert!(metrics.contains(r#"ferrule_agent_things_drifted_total{place="group"} 1"#), "{metrics}");
+    // A port that comes back later is somebody's wish again, until he asks.
+    ovs.vsctl(["add-port", "br-int", "by-hand", "--", "set", "interface", "by-hand", "type=internal"])?;
+    agent.wait("the port is seen again", |agent| named(&agent.audit()[0]) == ["extra port by-hand"]);
+
+    // What is in the database is put right by itself, and told.
+    ovs.vsctl(["set-fail-mode", "br-int", "standalone"])?;
+    let told = |agent: &Agent| {
+        agent.audit()[1]
+            .iter()
+            .any(|item| item["object"] == "Bridge fail_mode" && item["place"] == "database")
+    };
+    agent.wait("the fail mode was told", told);
+    assert_eq!(ovs.vsctl(["get-fail-mode", "br-int"])?.trim(), "secure");
+    agent.stop()
+}
+
+/// The first line carries the transaction's number.
+fn same_lines(one: &str, other: &str) -> bool {
+    let lines = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<BTreeSet<_>>();
+    lines(one) == lines(other)
 }

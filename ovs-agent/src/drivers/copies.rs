@@ -101,7 +101,7 @@ impl Copy {
     }
 }
 
-fn wanted(copied: Copied) -> MeterConfig {
+pub(super) fn wanted(copied: Copied) -> MeterConfig {
     let rate = copied.packets_per_second();
     MeterConfig {
         flags: MeterFlags::PKTPS | MeterFlags::BURST | MeterFlags::STATS,
@@ -128,7 +128,7 @@ pub async fn prepare(client: &Client) -> Result<bool, ClientError> {
 }
 
 /// The meters that there are; `None` where there can be none.
-async fn meters(client: &Client) -> Result<Option<HashMap<MeterId, MeterConfig>>, ClientError> {
+pub(super) async fn meters(client: &Client) -> Result<Option<HashMap<MeterId, MeterConfig>>, ClientError> {
     let mut all = HashMap::new();
     let mut parts = client.multipart(MultipartRequestBody::MeterConfig(EVERY_METER)).await?;
     loop {

@@ -3,6 +3,7 @@
 
 mod difference;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Wanted {
     /// The switch holds all its flows: `other_config:flow-restore-wait`, which whatever starts ovs-vswitchd may have set,
     /// is to be cleared.
     pub flows_restored: bool,
+    /// Ports of the bridge that are to go although they do not carry our mark.
+    pub foreign: BTreeSet<String>,
 }
 
 /// The columns that we read. Counters are left out: the server would send them every few seconds.
@@ -62,12 +65,24 @@ pub async fn run(
     let client = Client::start(Remote::unix(socket), interest(), ClientConfig::default());
     let mut states = client.watch();
     let mut report = Report { bridge, events, sent: None, lost: None, problem: None };
+    // What was asked for when it held all of that: what differs from it later is somebody else's doing.
+    let mut held: Option<Wanted> = None;
     loop {
         let state = states.borrow_and_update().clone();
         let target = wanted.borrow_and_update().clone();
         let mut outcome = Settled::Yes;
         if state.live {
+            let drifts = match held.as_ref() == Some(&target) {
+                true => difference::drifts(&state.replica, &target),
+                false => Vec::new(),
+            };
             outcome = realize(&client, &state.replica, &target, &mut report.problem).await;
+            if let Settled::Yes = outcome {
+                held = Some(target.clone());
+                if !drifts.is_empty() && report.events.send(Event::Drifted(drifts)).await.is_err() {
+                    return;
+                }
+            }
         }
         // What a transaction did is in the state already; intermediate states need no report.
         let state = states.borrow().clone();
@@ -101,7 +116,7 @@ async fn realize(
     problem: &mut Option<String>,
 ) -> Settled {
     let Some(rows) = &wanted.rows else { return Settled::Yes };
-    let Some(transaction) = difference::transaction(replica, rows, wanted.flows_restored) else {
+    let Some(transaction) = difference::transaction(replica, rows, wanted) else {
         *problem = None;
         return Settled::Yes;
     };
@@ -142,9 +157,10 @@ impl Report {
         self.lost = None;
         let mut database = read(&state.replica, &self.bridge);
         database.problem = self.problem.clone();
-        database.realized = wanted.rows.as_ref().is_some_and(|rows| {
-            difference::transaction(&state.replica, rows, wanted.flows_restored).is_none()
-        });
+        database.realized = wanted
+            .rows
+            .as_ref()
+            .is_some_and(|rows| difference::transaction(&state.replica, rows, wanted).is_none());
         if self.sent.as_ref() == Some(&database) {
             return true;
         }

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compiler::host::{HostState, NFTABLES_TABLE};
+use api::insight::Difference;
+use compiler::host::HostState;
 use ovsdb::Backoff;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::netlink::{Netlink, NetlinkError};
 use super::nftables::Nftables;
 use super::sysctl::Sysctls;
+use crate::drift::Drift;
 use crate::event::Event;
 
 /// Which device bounds the tunnels' MTU.
@@ -35,13 +37,19 @@ const BURST: Duration = Duration::from_millis(10);
 type Wanted = watch::Receiver<Option<Arc<HostState>>>;
 
 /// Runs until the owner is gone. Unless `managed`, it only reports the underlay.
-pub async fn run(managed: bool, underlay: Underlay, mut wanted: Wanted, events: mpsc::Sender<Event>) {
+pub async fn run(
+    managed: bool,
+    underlay: Underlay,
+    nftables: Nftables,
+    mut wanted: Wanted,
+    events: mpsc::Sender<Event>,
+) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     let mut told = None;
     loop {
         let error = match Netlink::open() {
             Ok(netlink) => {
-                let mut host = Host::new(managed, &underlay, netlink, &events);
+                let mut host = Host::new(managed, &underlay, (netlink, nftables.clone()), &events);
                 match host.keep(&mut wanted).await {
                     Ok(()) => return,
                     Err(error) => error.to_string(),
@@ -77,13 +85,20 @@ struct Host<'a> {
     events: &'a mpsc::Sender<Event>,
     outcome: Option<Result<(), String>>,
     mtu: Option<u32>,
+    /// What was all there: what of its filters and settings differs later is somebody else's doing. (Devices come and go with
+    /// ovs-vswitchd, and their routes and settings with them.)
+    held: Option<Arc<HostState>>,
 }
 
 impl<'a> Host<'a> {
-    fn new(managed: bool, underlay: &'a Underlay, netlink: Netlink, events: &'a mpsc::Sender<Event>) -> Self {
-        let nftables = Nftables::new(NFTABLES_TABLE);
+    fn new(
+        managed: bool,
+        underlay: &'a Underlay,
+        (netlink, nftables): (Netlink, Nftables),
+        events: &'a mpsc::Sender<Event>,
+    ) -> Self {
         let sysctls = Sysctls::default();
-        Self { managed, underlay, netlink, nftables, sysctls, events, outcome: None, mtu: None }
+        Self { managed, underlay, netlink, nftables, sysctls, events, outcome: None, mtu: None, held: None }
     }
 
     /// Ends well when the owner is gone.
@@ -108,7 +123,10 @@ impl<'a> Host<'a> {
             if let Some(target) = target.filter(|_| self.managed) {
                 let outcome = self.realize(&target, scope).await?;
                 match &outcome {
-                    Ok(()) => backoff.succeeded(),
+                    Ok(()) => {
+                        backoff.succeeded();
+                        self.held = Some(target);
+                    }
                     Err(_) => {
                         // Until all of it has succeeded once, nobody knows which part is well.
                         next_scope = Scope::Whole;
@@ -138,7 +156,14 @@ impl<'a> Host<'a> {
     /// Filters first, so that no address is ever without them.
     async fn realize(&self, target: &HostState, scope: Scope) -> Result<Result<(), String>, NetlinkError> {
         let mut failed = Vec::new();
+        let held = self.held.as_deref() == Some(target);
+        let mut drifts = Vec::new();
         if scope == Scope::Whole {
+            if held && let Ok(meddled) = self.nftables.differences(&target.nftables).await {
+                drifts.extend(meddled.into_iter().map(|one| {
+                    Drift::other("host", one.difference, format!("nftables {}", one.object), &one.what)
+                }));
+            }
             match self.nftables.realize(&target.nftables).await {
                 Ok(true) => tracing::info!("nftables: the table was written"),
                 Ok(false) => {}
@@ -153,6 +178,15 @@ impl<'a> Host<'a> {
         let (written, refused) = self.sysctls.realize(&target.sysctls);
         for name in &written {
             tracing::info!(name, "sysctl");
+            let of_device = target.links.iter().any(|link| name.split('/').any(|part| part == link.device));
+            if held && !of_device {
+                let object = format!("sysctl {name}");
+                drifts.push(Drift::other("host", Difference::Changed, object, "a setting of the kernel"));
+            }
+        }
+        if !drifts.is_empty() {
+            // An owner that is gone is seen by the next wait.
+            let _ = self.events.send(Event::Drifted(drifts)).await;
         }
         failed.extend(refused.iter().map(ToString::to_string));
         Ok(if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) })

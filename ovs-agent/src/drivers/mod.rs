@@ -2,6 +2,7 @@
 //! be, and reports what is as events; none of them decides what should be.
 
 pub mod audit;
+pub mod beside;
 pub mod clock;
 pub mod controller;
 pub mod copies;

@@ -5,24 +5,32 @@
 //! words. So every applied table is sealed: an empty chain in it carries a hash of the text that was applied and one of
 //! what nft listed right after. A table without a fitting seal was changed by somebody, or never finished.
 
+mod listing;
+
 use std::io;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::insight::Difference;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+
+pub use listing::Meddled;
 
 /// How long `nft` may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The start of the sealing chain's name.
 const SEAL: &str = "seal_";
 
-/// A table of family `inet`.
+/// A table of family `inet`. Clones know the same.
 #[derive(Clone, Debug)]
 pub struct Nftables {
     program: PathBuf,
     table: String,
+    /// The hash of a body, and how nft lists the table that holds it: seen whenever the table was as wanted.
+    known: Arc<Mutex<Option<(u64, String)>>>,
 }
 
 /// Why the table is not as it should be. The old one is still in force.
@@ -61,7 +69,7 @@ pub enum NftablesError {
 impl Nftables {
     /// The table of this name, by the `nft` on the path.
     pub fn new(table: &str) -> Self {
-        Self { program: "nft".into(), table: table.to_owned() }
+        Self { program: "nft".into(), table: table.to_owned(), known: Arc::default() }
     }
 
     /// The same by another program.
@@ -76,8 +84,48 @@ impl Nftables {
             None => body.trim().is_empty(),
             Some(text) => {
                 let (bare, seal) = unseal(text);
-                !body.trim().is_empty() && seal == Some(seal_name(hash(body), hash(&bare)))
+                let fits = !body.trim().is_empty() && seal == Some(seal_name(hash(body), hash(&bare)));
+                if fits {
+                    self.learn(hash(body), bare);
+                }
+                fits
             }
+        })
+    }
+
+    fn learn(&self, body: u64, listing: String) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((body, listing));
+    }
+
+    /// What of the table is not as `body` makes it: object by object where it is known how nft lists that body, the table as
+    /// a whole where it was never seen.
+    pub async fn differences(&self, body: &str) -> Result<Vec<Meddled>, NftablesError> {
+        if self.is_as_wanted(body).await? {
+            return Ok(Vec::new());
+        }
+        let whole = |difference, what: &str| Meddled {
+            object: "the table".into(),
+            difference,
+            wanted: None,
+            found: None,
+            what: what.into(),
+        };
+        let Some(text) = self.list().await? else {
+            return Ok(vec![whole(
+                Difference::Missing,
+                "who may speak as whom, what leaves the cluster, node ports",
+            )]);
+        };
+        let (bare, _) = unseal(&text);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = known.filter(|(of, _)| *of == hash(body));
+        let found = known.map(|(_, listing)| listing::differences(&listing, &bare)).unwrap_or_default();
+        Ok(match found.is_empty() {
+            true => vec![whole(
+                Difference::Changed,
+                "it is not the one that was written, or its seal was changed",
+            )],
+            false => found,
         })
     }
 
@@ -99,6 +147,7 @@ impl Nftables {
             && let Some(text) = self.list().await?
         {
             let seal = seal_name(wanted, hash(&text));
+            self.learn(wanted, normal(&text));
             self.apply("seal", &format!("add chain inet {table} {seal}\n")).await?;
         }
         Ok(true)

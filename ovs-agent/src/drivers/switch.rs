@@ -16,13 +16,15 @@ use openflow::{Cookie, FlowStats};
 use ovsdb::Backoff;
 use tokio::sync::mpsc;
 
+use super::beside::{self, Beside};
 use super::copies::{self, Copies};
 use super::cutter::{self, CutError};
 use super::{monitor, sweeper};
 use crate::cut::stale::Served;
 use crate::cut::{Order, Outcome};
+use crate::drift::Drift;
 use crate::event::{Event, Observed, Session};
-use crate::owner::{Dump, SwitchCommand};
+use crate::owner::{Dump, Mend, SwitchCommand};
 use crate::plan::FlowMods;
 use crate::shadow::{FlowChange, Shadow};
 
@@ -79,8 +81,9 @@ async fn idle(
                 }
                 Some(SwitchCommand::Seen(reply)) => drop(reply.send(copies.seen.clone())),
                 Some(SwitchCommand::Suppressed(reply)) => drop(reply.send(Err(problem.to_owned()))),
+                Some(SwitchCommand::Beside(reply)) => drop(reply.send(Err(problem.to_owned()))),
                 // It belongs to a connection that is over.
-                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Served(..) | SwitchCommand::Observe(_)) => {}
+                Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Served(..) | SwitchCommand::Observe(..)) => {}
                 None => return false,
             },
         }
@@ -110,6 +113,12 @@ impl Link<'_> {
         let told = self.events.send(Event::SwitchObserved(Box::new(observed))).await;
         told.is_ok()
             && (early.is_empty() || self.events.send(Event::FlowsChanged(self.session, early)).await.is_ok())
+    }
+
+    /// False when nobody listens any more.
+    async fn tell_drifts(&self, mended: Vec<Beside>) -> bool {
+        let drifts: Vec<Drift> = mended.iter().map(Beside::drift).collect();
+        drifts.is_empty() || self.events.send(Event::Drifted(drifts)).await.is_ok()
     }
 
     async fn serve(&mut self, socket: &std::path::Path, commands: &mut mpsc::Receiver<SwitchCommand>) -> End {
@@ -195,7 +204,16 @@ impl Link<'_> {
                     }
                 }
                 () = finished(&mut sweeping) => sweeping = None,
-                _ = again.tick() => due = true,
+                _ = again.tick() => {
+                    due = true;
+                    if !what.copies {
+                        continue;
+                    }
+                    match Client::within(ANSWER_LIMIT, beside::mend_ours(&client)).await {
+                        Ok(mended) => if !self.tell_drifts(mended).await { return End::Agent },
+                        Err(error) => return lost(true)(error),
+                    }
+                }
                 command = commands.recv() => match command {
                     Some(SwitchCommand::Served(session, now)) if session == self.session => {
                         (served, due) = (Some(now), true);
@@ -211,7 +229,13 @@ impl Link<'_> {
                             return lost(true)(error);
                         }
                     }
-                    Some(SwitchCommand::Observe(session)) if session == self.session => {
+                    Some(SwitchCommand::Observe(session, mend)) if session == self.session => {
+                        if mend == Mend::Beside {
+                            match Client::within(ANSWER_LIMIT, beside::mend(&client)).await {
+                                Ok(mended) => if !self.tell_drifts(mended).await { return End::Agent },
+                                Err(error) => return lost(true)(error),
+                            }
+                        }
                         let observed = observe(&client, &mut unasked);
                         let (shadow, early) = match Client::within(ANSWER_LIMIT, observed).await {
                             Ok(observed) => observed,
@@ -221,9 +245,14 @@ impl Link<'_> {
                             return End::Agent;
                         }
                     }
-                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Served(..) | SwitchCommand::Observe(_)) => {}
+                    Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Served(..) | SwitchCommand::Observe(..)) => {}
                     Some(SwitchCommand::Dump(wanted)) => drop(tokio::spawn(dump(client.clone(), wanted))),
                     Some(SwitchCommand::Seen(reply)) => drop(reply.send(self.copies.seen.clone())),
+                    Some(SwitchCommand::Beside(reply)) => {
+                        let client = client.clone();
+                        let differing = async move { Client::within(ANSWER_LIMIT, beside::differing(&client)).await };
+                        tokio::spawn(async move { reply.send(differing.await.map_err(|error| error.to_string())) });
+                    }
                     Some(SwitchCommand::Suppressed(reply)) => {
                         let client = client.clone();
                         let count = async move { Client::within(ANSWER_LIMIT, copies::suppressed(&client)).await };

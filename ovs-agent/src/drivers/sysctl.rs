@@ -65,20 +65,44 @@ impl Sysctls {
         (written, failed)
     }
 
-    /// Sets one; says whether it had to be written.
-    fn set(&self, name: &str, value: &str) -> Result<bool, SysctlError> {
+    /// Every setting that differs: its name, as it should be, as it is; and what could not be read.
+    pub fn differing(
+        &self,
+        settings: &BTreeMap<String, String>,
+    ) -> (Vec<(String, String, String)>, Vec<SysctlError>) {
+        let (mut differing, mut failed) = (Vec::new(), Vec::new());
+        for (name, value) in settings {
+            match self.read(name, value) {
+                Ok((_, is)) if is.split_whitespace().eq(value.split_whitespace()) => {}
+                Ok((_, is)) => differing.push((name.clone(), value.clone(), is.trim().to_owned())),
+                Err(error) => failed.push(error),
+            }
+        }
+        (differing, failed)
+    }
+
+    /// Where one is, and what it is.
+    fn read(&self, name: &str, value: &str) -> Result<(PathBuf, String), SysctlError> {
         let path = self.path(name)?;
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => SysctlError::Missing { name: name.to_owned() },
             _ => SysctlError::Io { name: name.to_owned(), value: value.to_owned(), error },
         };
         let is = std::fs::read_to_string(&path).map_err(failed)?;
+        Ok((path, is))
+    }
+
+    /// Sets one; says whether it had to be written.
+    fn set(&self, name: &str, value: &str) -> Result<bool, SysctlError> {
+        let (path, is) = self.read(name, value)?;
         // The kernel writes tabs between numbers and a newline behind them.
         if is.split_whitespace().eq(value.split_whitespace()) {
             return Ok(false);
         }
-        std::fs::write(&path, value).map_err(failed)?;
-        Ok(true)
+        match std::fs::write(&path, value) {
+            Ok(()) => Ok(true),
+            Err(error) => Err(SysctlError::Io { name: name.to_owned(), value: value.to_owned(), error }),
+        }
     }
 
     /// Names are apart by slashes, or by dots where no part can hold a dot (a device's name can).
@@ -112,6 +136,8 @@ mod tests {
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let sysctls = Sysctls::under(root.path());
+        let one = ("net/ipv4/conf/eth0.5/rp_filter".to_owned(), "2".to_owned(), "1".to_owned());
+        assert_eq!(sysctls.differing(&settings).0, [one]);
         let (written, failed) = sysctls.realize(&settings);
         assert_eq!(written, ["net/ipv4/conf/eth0.5/rp_filter"]);
         assert_eq!(std::fs::read_to_string(folder.join("rp_filter")).unwrap(), "2");

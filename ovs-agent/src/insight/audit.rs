@@ -2,19 +2,23 @@
 //! changed here.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use api::insight::{AuditItem, Difference};
-use compiler::host::{HostState, NFTABLES_TABLE};
+use compiler::host::HostState;
 use compiler::switch::SwitchRows;
 use compiler::{Reason, Table};
 use network::NodeName;
-use openflow::{FlowMod, FlowStats};
+use openflow::{FlowMod, FlowStats, Match, TableId};
 
 use super::flows::{actions, shown};
+use crate::drift::{Drift, Past, Thing};
+use crate::drivers::beside::Beside;
 use crate::drivers::netlink::{Change, Netlink};
 use crate::drivers::nftables::Nftables;
+use crate::drivers::sysctl::Sysctls;
 use crate::event::Database;
-use crate::recipe::Recipe;
+use crate::recipe::{Reasons, Recipe};
 use crate::shadow::{FlowId, Held};
 
 /// Flows that are missing, extra or other than they should be, in the order of the pipeline.
@@ -51,12 +55,7 @@ fn item(
 ) -> AuditItem {
     let key = wanted.map(|flow| (flow.table, flow.priority, &flow.match_));
     let key = key.or(found.map(|flow| (flow.table, flow.priority, &flow.match_)));
-    let object = key.map_or_else(String::new, |(table, priority, match_)| {
-        let name = Table::from_id(table.0).map_or_else(|| table.to_string(), |table| table.name().to_owned());
-        let match_ = match_.to_string();
-        let comma = if match_.is_empty() { "" } else { "," };
-        format!("{name} priority={priority}{comma}{match_}")
-    });
+    let object = key.map_or_else(String::new, |(table, priority, match_)| object(table, priority, match_));
     let does = |flow: &FlowMod| {
         flow.to_string().split_once("actions=").map_or_else(String::new, |(_, actions)| actions.to_owned())
     };
@@ -76,6 +75,8 @@ fn item(
         owners: reason.into_iter().flat_map(|reason| &reason.owners).map(shown).collect(),
         what: reason
             .map_or_else(|| "not ours: nobody knows why it is here".into(), |reason| reason.what.clone()),
+        repaired: false,
+        at: None,
     }
 }
 
@@ -89,7 +90,52 @@ fn thing(node: &NodeName, place: &str, difference: Difference, object: String, w
         found: None,
         owners: Vec::new(),
         what: what.into(),
+        repaired: false,
+        at: None,
     }
+}
+
+/// Meters and groups.
+pub(super) fn beside(node: &NodeName, all: Vec<Beside>) -> Vec<AuditItem> {
+    let item = |one: Beside| {
+        let place = one.drift().place;
+        let mut item = thing(node, place, one.difference, one.object, &one.what);
+        (item.wanted, item.found) = (one.wanted, one.found);
+        item
+    };
+    all.into_iter().map(item).collect()
+}
+
+/// What somebody else changed lately, and the agent put right by itself.
+pub(super) fn past(node: &NodeName, reasons: &Reasons, past: &Past, now: SystemTime) -> Vec<AuditItem> {
+    let item = |(at, drift): &(SystemTime, Drift)| {
+        let mut item = match &drift.thing {
+            Thing::Flow { id, cookie } => {
+                let (table, priority, match_) = id.parts();
+                let object = object(table, priority, &match_);
+                let reason = cookie.as_ref().and_then(|cookie| reasons.get(cookie));
+                let unknown = match drift.difference {
+                    Difference::Extra => "not ours: nobody knows why it was here",
+                    _ => "what made it is gone since",
+                };
+                let what = reason.map_or(unknown, |reason| &reason.what);
+                let mut item = thing(node, drift.place, drift.difference, object, what);
+                item.owners = reason.into_iter().flat_map(|reason| &reason.owners).map(shown).collect();
+                item
+            }
+            Thing::Other { object, what } => thing(node, drift.place, drift.difference, object.clone(), what),
+        };
+        (item.repaired, item.at) = (true, Some(crate::time::rfc3339(*at)));
+        item
+    };
+    past.lately(now).map(item).collect()
+}
+
+fn object(table: TableId, priority: u16, match_: &Match) -> String {
+    let name = Table::from_id(table.0).map_or_else(|| table.to_string(), |table| table.name().to_owned());
+    let match_ = match_.to_string();
+    let comma = if match_.is_empty() { "" } else { "," };
+    format!("{name} priority={priority}{comma}{match_}")
 }
 
 /// The bridge and its ports.
@@ -134,8 +180,12 @@ pub(super) fn database(node: &NodeName, wanted: &SwitchRows, held: Option<&Datab
     items
 }
 
-/// Device, addresses, neighbours, routes and the nftables table; and what could not be read.
-pub(super) async fn host(node: &NodeName, wanted: &HostState) -> (Vec<AuditItem>, Vec<String>) {
+/// Device, addresses, neighbours, routes, kernel settings and the nftables table; and what could not be read.
+pub(super) async fn host(
+    node: &NodeName,
+    wanted: &HostState,
+    nftables: &Nftables,
+) -> (Vec<AuditItem>, Vec<String>) {
     let (mut items, mut warnings) = (Vec::new(), Vec::new());
     let at = |difference, object: String, what: &str| thing(node, "host", difference, object, what);
     let changes = match Netlink::open() {
@@ -149,13 +199,19 @@ pub(super) async fn host(node: &NodeName, wanted: &HostState) -> (Vec<AuditItem>
         })),
         Err(error) => warnings.push(format!("the host's network: {error}")),
     }
-    match Nftables::new(NFTABLES_TABLE).is_as_wanted(&wanted.nftables).await {
-        Ok(true) => {}
-        Ok(false) => items.push(at(
-            Difference::Changed,
-            format!("nftables table inet {NFTABLES_TABLE}"),
-            "who may speak as whom, what leaves the cluster, node ports",
-        )),
+    let (settings, failed) = Sysctls::default().differing(&wanted.sysctls);
+    items.extend(settings.into_iter().map(|(name, value, is)| {
+        let mut item = at(Difference::Changed, format!("sysctl {name}"), "a setting of the kernel");
+        (item.wanted, item.found) = (Some(value), Some(is));
+        item
+    }));
+    warnings.extend(failed.iter().map(ToString::to_string));
+    match nftables.differences(&wanted.nftables).await {
+        Ok(meddled) => items.extend(meddled.into_iter().map(|one| {
+            let mut item = at(one.difference, format!("nftables {}", one.object), &one.what);
+            (item.wanted, item.found) = (one.wanted, one.found);
+            item
+        })),
         Err(error) => warnings.push(error.to_string()),
     }
     (items, warnings)
@@ -191,7 +247,7 @@ mod tests {
         Direction, Isolation, LabelSelector, Mac, NamespacedName, Network, Node, NodeView, Peers, Pod,
         Policy, PolicyId, PolicyKind, PortMatch, PortRange, Ports, Protocol, Rule, Selector, Tier,
     };
-    use openflow::{Action, Instruction, Match, PortNo, TableId};
+    use openflow::{Action, Instruction, PortNo};
 
     use super::*;
 

@@ -5,7 +5,7 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio::net::UnixListener;
 
-use super::Insight;
+use super::{CHANGES, Insight};
 
 /// Serves until the process ends.
 pub async fn run(listener: UnixListener, insight: Insight) {
@@ -19,8 +19,10 @@ pub async fn run(listener: UnixListener, insight: Insight) {
 }
 
 async fn respond(insight: &Insight, method: &Method, uri: &Uri) -> Response {
-    if method != Method::GET && method != Method::HEAD {
-        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response();
+    let changes = CHANGES.contains(&uri.path());
+    let allowed = if changes { "POST" } else { "GET, HEAD" };
+    if !allowed.split(", ").any(|word| word == method.as_str()) {
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allowed)]).into_response();
     }
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let answer = insight.answer(path).await;

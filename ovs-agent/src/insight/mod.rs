@@ -1,5 +1,6 @@
 //! What people and tools ask of this node: `GET /v1alpha1/…`, `/healthz`, `/metrics`; over the agent's own socket, and
-//! relayed by a controller over its stream. Reads only.
+//! relayed by a controller over its stream. Reads only, but for
+//! what [`CHANGES`] names.
 
 mod audit;
 mod costs;
@@ -7,6 +8,7 @@ mod counters;
 mod flows;
 pub mod http;
 mod items;
+mod repair;
 mod services;
 
 pub(crate) use counters::tuple_item;
@@ -22,10 +24,17 @@ use openflow::FlowStats;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::drivers::nftables::Nftables;
 use crate::ipam::BuiltIn;
 use crate::metrics::Metrics;
 use crate::node::{Part, Snapshot};
 use crate::owner::{Ask, Dump, SwitchCommand, ask};
+
+/// What puts right what an audit finds.
+pub const REPAIR: &str = "/v1alpha1/repair";
+
+/// What changes something: to be posted.
+pub const CHANGES: [&str; 1] = [REPAIR];
 
 /// Answers questions.
 #[derive(Clone, Debug)]
@@ -40,6 +49,8 @@ pub struct Insight {
     pub metrics: Arc<Metrics>,
     /// The host's network is kept by this agent.
     pub keeps_host: bool,
+    /// The table of the host that it keeps.
+    pub nftables: Nftables,
     /// The time, for what rests.
     pub clock: fn() -> SystemTime,
 }
@@ -192,8 +203,13 @@ impl Insight {
                 dump.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error))?;
                 json(StatusCode::OK, &List::new(counters::rules(&node, &tally)))
             }
-            "/v1alpha1/audit" if !elsewhere => json(StatusCode::OK, &self.audit(&node).await),
-            "/v1alpha1/audit" => list(true, Vec::<api::insight::AuditItem>::new),
+            "/v1alpha1/audit" if !elsewhere => {
+                let mut list = self.audit(&node).await;
+                list.items.extend(self.past(&node).await);
+                json(StatusCode::OK, &list)
+            }
+            REPAIR if !elsewhere => json(StatusCode::OK, &self.repair(&node).await),
+            "/v1alpha1/audit" | REPAIR => list(true, Vec::<api::insight::AuditItem>::new),
             "/v1alpha1/rules" => list(true, Vec::<api::insight::RuleItem>::new),
             "/v1alpha1/costs" => list(elsewhere, || costs::items(&node, parameters.policy.as_deref())),
             other => {
@@ -204,26 +220,6 @@ impl Insight {
                 return Err((StatusCode::NOT_FOUND, error));
             }
         })
-    }
-
-    /// Everything that is not as it should be; a warning for what could not be looked at.
-    async fn audit(&self, node: &Snapshot) -> List<api::insight::AuditItem> {
-        let name = &node.config.node;
-        let recipe = node.reasons.recipe();
-        let (rows, host) = compiler::surroundings(recipe.input());
-        let mut list = List::new(audit::database(name, &rows, node.database.as_ref()));
-        match self.dump(None, false, Box::new(|_| true)).await {
-            Ok(held) => list.items.extend(audit::flows(recipe, &held)),
-            Err(error) => list.warnings.push(format!("the flows could not be read: {error}")),
-        }
-        if self.keeps_host {
-            let (items, warnings) = audit::host(name, &host).await;
-            list.items.extend(items);
-            list.warnings.extend(warnings);
-        } else {
-            list.warnings.push("the host's network is not kept by this agent (--host-network-state)".into());
-        }
-        list
     }
 
     /// Flows of the switch with their counters.

@@ -9,6 +9,7 @@ use network::{LocalPod, NamespacedName, NodeName};
 
 use super::*;
 use crate::event::{Observed, PortStatus};
+use crate::shadow::FlowChange;
 
 fn node(saved: Saved, attachments: &[Attachment], has_controllers: bool) -> Node {
     let name = NodeName::new("node-1");

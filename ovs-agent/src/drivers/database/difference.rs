@@ -2,24 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::insight::Difference;
 use compiler::switch::{BridgeRow, PortRow, ROLE_KEY, SwitchRows};
 use ovsdb::vswitch::{Bridge, Interface, Open_vSwitch, Port};
-use ovsdb::{Atom, Mutation, Replica, Table, Transaction, Uuid};
+use ovsdb::{Atom, Datum, Mutation, Operation, Replica, Table, Transaction, Uuid};
+
+use super::Wanted;
+use crate::drift::Drift;
 
 /// The key by which whatever starts ovs-vswitchd keeps it from forwarding until its flows are there.
 const FLOW_RESTORE_WAIT: &str = "flow-restore-wait";
 
 /// What is to change; `None` when nothing is.
-pub fn transaction(replica: &Replica, wanted: &SwitchRows, flows_restored: bool) -> Option<Transaction> {
+pub fn transaction(replica: &Replica, wanted: &SwitchRows, target: &Wanted) -> Option<Transaction> {
     let mut transaction = Transaction::new();
     match replica.find::<Bridge>(|row| row.name == wanted.bridge.name) {
         Some((uuid, row)) => {
             update_bridge(&mut transaction, uuid, &row, &wanted.bridge);
-            change_ports(&mut transaction, replica, uuid, &row, wanted);
+            change_ports(&mut transaction, replica, (uuid, &row), wanted, &target.foreign);
         }
         None => insert_bridge(&mut transaction, wanted),
     }
-    if flows_restored {
+    if target.flows_restored {
         for (uuid, row) in replica.rows::<Open_vSwitch>() {
             if row.other_config.contains_key(FLOW_RESTORE_WAIT) {
                 let keys = [FLOW_RESTORE_WAIT.to_owned()];
@@ -33,6 +37,36 @@ pub fn transaction(replica: &Replica, wanted: &SwitchRows, flows_restored: bool)
     transaction.comment("ferrule-agent");
     Some(transaction)
 }
+
+/// What somebody else changed, where the database held all of `target` before.
+pub fn drifts(replica: &Replica, target: &Wanted) -> Vec<Drift> {
+    let Some(rows) = &target.rows else { return Vec::new() };
+    let Some(transaction) = transaction(replica, rows, target) else { return Vec::new() };
+    let list = |columns: Vec<&str>| columns.join(", ");
+    let what = |table: &str, columns: Vec<&str>| match table {
+        // Whatever starts ovs-vswitchd sets it.
+        "Open_vSwitch" => None,
+        _ => Some(Drift::other("database", Difference::Changed, format!("{table} {}", list(columns)), ROW)),
+    };
+    let drift = |operation: &Operation| match operation {
+        Operation::Insert { table, row, .. } if table == "Port" || table == "Bridge" => {
+            let name = match row.get("name") {
+                Some(Datum::Set(atoms)) => atoms.first(),
+                _ => None,
+            };
+            let Some(Atom::String(name)) = name else { return None };
+            Some(Drift::other("database", Difference::Missing, format!("{table} {name}"), ROW))
+        }
+        Operation::Update { rows, row } => what(&rows.table, row.keys().map(String::as_str).collect()),
+        Operation::Mutate { rows, mutations } => {
+            what(&rows.table, mutations.iter().map(|mutation| mutation.column.as_str()).collect())
+        }
+        _ => None,
+    };
+    transaction.operations().iter().filter_map(drift).collect()
+}
+
+const ROW: &str = "a row of the switch's database";
 
 fn insert_bridge(transaction: &mut Transaction, wanted: &SwitchRows) {
     let BridgeRow { name, datapath_type, fail_mode, protocols, other_config, external_ids } = &wanted.bridge;
@@ -112,9 +146,9 @@ fn put_missing(
 fn change_ports(
     transaction: &mut Transaction,
     replica: &Replica,
-    bridge: Uuid,
-    row: &Bridge,
+    (bridge, row): (Uuid, &Bridge),
     wanted: &SwitchRows,
+    foreign: &BTreeSet<String>,
 ) {
     let mut held: BTreeSet<&str> = BTreeSet::new();
     let mut gone: Vec<Uuid> = Vec::new();
@@ -129,6 +163,7 @@ fn change_ports(
             // A port without a readable interface carries nothing: it is made anew.
             (Some(_), None) => gone.push(*uuid),
             (None, Some((_, interface))) if interface.external_ids.contains_key(ROLE_KEY) => gone.push(*uuid),
+            (None, _) if foreign.contains(&port.name) => gone.push(*uuid),
             (None, _) => {}
         }
     }
