@@ -240,7 +240,7 @@ fn encode_prefix(cidr: &Cidr) -> wire::Prefix {
     wire::Prefix { address: encode_address(cidr.address()), length: cidr.length().into() }
 }
 
-fn encode_address(address: IpAddr) -> Vec<u8> {
+pub(crate) fn encode_address(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

@@ -365,6 +365,42 @@ fn ids_and_bodies_that_do_not_belong_together_are_refused() {
 }
 
 #[test]
+fn what_is_new_comes_in_one_piece_to_those_who_take_it() {
+    let node = |k: u8| Node {
+        name: NodeName::new(format!("node-{k}")),
+        labels: Labels::new(),
+        addresses: vec![[192, 0, 2, k].into()],
+        pod_cidrs: vec![],
+    };
+    let named = |nodes: std::ops::Range<u8>| NodeView {
+        nodes: nodes.map(node).map(|node| (node.name.clone(), node)).collect(),
+        ..NodeView::default()
+    };
+    let (whole, shared) = (named(0..100), delta::resources(&named(0..100)));
+    let lacks = |known: &delta::Versions, bundles| delta::delta_where(known, &shared, bundles, |_| false);
+    let nothing = delta::Versions::new();
+    assert_eq!(lacks(&nothing, false).delta.changed.len(), 100);
+    let bundled = lacks(&nothing, true);
+    assert_eq!((bundled.resources, bundled.delta.bundles.len(), bundled.delta.changed.len()), (100, 1, 0));
+    // What everybody is sent is encoded once.
+    assert_eq!(bundled.delta.bundles[0].as_ptr(), lacks(&nothing, true).delta.bundles[0].as_ptr());
+    let mut view = NodeView::default();
+    let sent = sent(&bundled.delta);
+    assert_eq!(delta::apply(&mut view, &sent).changed, delta::named(&sent).collect());
+    assert_eq!(view, whole);
+    assert_eq!(delta::changed_versions(&sent).collect::<delta::Versions>(), shared.versions());
+
+    // Who has some of it gets the rest, and hears what is gone.
+    let some = lacks(&delta::versions(&named(90..110)), true);
+    assert_eq!((some.delta.bundles.len(), some.delta.changed.len(), some.delta.removed.len()), (0, 90, 10));
+
+    let torn = wire::Delta { bundles: vec![sent.bundles[0].slice(..50)], ..wire::Delta::default() };
+    let applied = delta::apply(&mut view, &torn);
+    assert_eq!((applied.changed.len(), applied.rejected.len(), &view), (0, 1, &whole));
+    assert!(applied.rejected[0].reason.contains("is no resource"), "{applied:?}");
+}
+
+#[test]
 fn what_is_malformed_is_rejected_for_itself_and_the_rest_is_applied() {
     let node = Node {
         name: NodeName::new("node-1"),
@@ -375,10 +411,15 @@ fn what_is_malformed_is_rejected_for_itself_and_the_rest_is_applied() {
     let mut policy = sample_policy();
     policy.rules[0].action = 0;
     let policy = wire::resource::Body::Policy(policy);
+    let nowhere = wire::ResourceId { kind: wire::ResourceKind::Node.into(), name: "node-2".into() };
     let delta = wire::Delta {
         changed: vec![
-            resource(wire::ResourceKind::Policy, "NetworkPolicy/shop/cart", policy),
-            resource(wire::ResourceKind::Node, "node-1", encode_node(&node)),
+            resource(wire::ResourceKind::Policy, "NetworkPolicy/shop/cart", policy).encode_to_vec().into(),
+            resource(wire::ResourceKind::Node, "node-1", encode_node(&node)).encode_to_vec().into(),
+            // An id and a version, then a body of another kind of field.
+            [wire::ResourceVersion { id: Some(nowhere.clone()), version: 1 }.encode_to_vec(), vec![0x20, 1]]
+                .concat()
+                .into(),
         ],
         removed: vec![wire::ResourceId { kind: 77, name: "x".into() }],
         ..wire::Delta::default()
@@ -389,7 +430,9 @@ fn what_is_malformed_is_rejected_for_itself_and_the_rest_is_applied() {
     assert_eq!(applied.changed, [ResourceId::Node(node.name.clone())].into());
     let rejected: Vec<_> =
         applied.rejected.iter().map(|r| (r.id.as_ref().map(ToString::to_string), &r.reason)).collect();
-    assert_eq!(rejected.len(), 2);
+    assert_eq!(rejected.len(), 3);
+    assert_eq!(rejected[2].0.as_deref(), Some("Node node-2"));
+    assert!(rejected[2].1.contains("is no resource"), "{rejected:?}");
     assert_eq!(rejected[0].0, None);
     assert_eq!(rejected[1].0.as_deref(), Some("NetworkPolicy shop/cart"));
     assert!(rejected[1].1.contains("policy.rules[0].action"), "{rejected:?}");

@@ -2,11 +2,11 @@
 //! they apply it. Pure: no stream, no watermark's meaning, no switch.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::sync::Arc;
 
+use bytes::Bytes;
 use network::NodeView;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use crate::convert::{self, Malformed};
 use crate::generated::ferrule::v1alpha1 as wire;
@@ -24,31 +24,61 @@ pub type Versions = BTreeMap<ResourceId, Version>;
 
 /// What somebody who holds `known` lacks of `resources`. Without nonce and watermark: the sender puts them in.
 pub fn delta(known: &Versions, resources: &Resources) -> wire::Delta {
-    delta_where(known, resources, |_| false)
+    delta_where(known, resources, false, |_| false).delta
 }
 
-/// The same; of what `may_change` says, an address set that is known in an earlier version may come as a change of that.
+/// What somebody lacks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// Without nonce and watermark.
+    pub delta: wire::Delta,
+    /// How many resources it brings or takes away.
+    pub resources: usize,
+    /// The sets that come as a change.
+    pub as_changes: BTreeSet<ResourceId>,
+}
+
+/// The same. Where `bundles` are taken, sections of which nothing is known come as one; and of what `may_change` says, an
+/// address set that is known in an earlier version may come as a change of that.
 pub fn delta_where(
     known: &Versions,
     resources: &Resources,
+    bundles: bool,
     may_change: impl Fn(&ResourceId) -> bool,
-) -> wire::Delta {
-    let mut kept = 0;
-    let mut changed = Vec::new();
-    for entry in resources.iter() {
-        let held = known.get(&entry.id);
-        kept += usize::from(held.is_some());
-        if held != Some(&entry.version) {
+) -> Difference {
+    let (mut kept, mut count) = (0, 0);
+    let mut delta = wire::Delta::default();
+    let mut as_changes = BTreeSet::new();
+    for section in resources.sections() {
+        let is_new = || known.is_empty() || !section.iter().any(|entry| known.contains_key(&entry.id));
+        if bundles && let Some(bundle) = section.bundle().filter(|_| is_new()) {
+            delta.bundles.push(bundle);
+            count += section.len();
+            continue;
+        }
+        for entry in section.iter() {
+            let held = known.get(&entry.id);
+            kept += usize::from(held.is_some());
+            if held == Some(&entry.version) {
+                continue;
+            }
+            count += 1;
             let change = held.filter(|_| may_change(&entry.id)).and_then(|held| entry.change_since(*held));
-            changed.push(change.unwrap_or_else(|| entry.wire.clone()));
+            delta.changed.push(match change {
+                Some(change) => {
+                    as_changes.insert(entry.id.clone());
+                    change.encode_to_vec().into()
+                }
+                None => entry.encoded.clone(),
+            });
         }
     }
     // Looking for each is dear; mostly nothing is gone.
-    let removed = match kept == known.len() {
-        true => Vec::new(),
-        false => known.keys().filter(|id| !resources.contains(id)).map(convert::encode_id).collect(),
-    };
-    wire::Delta { nonce: 0, term: 0, watermark: None, changed, removed }
+    if kept != known.len() {
+        delta.removed = known.keys().filter(|id| !resources.contains(id)).map(convert::encode_id).collect();
+    }
+    count += delta.removed.len();
+    Difference { delta, resources: count, as_changes }
 }
 
 /// Writes a view as one delta that holds everything, resource by resource: never more than one of them is held. It is what
@@ -63,7 +93,7 @@ pub fn write_parts<E>(
     let mut outcome = Ok(());
     crate::resources::each(view, |entry| {
         if outcome.is_ok() {
-            let part = wire::Delta { changed: vec![entry.wire.clone()], ..wire::Delta::default() };
+            let part = wire::Delta { changed: vec![entry.encoded.clone()], ..wire::Delta::default() };
             outcome = write(&part.encode_to_vec());
         }
     });
@@ -99,8 +129,31 @@ pub fn watermark(delta: &wire::Delta) -> Result<Watermark, Malformed> {
 
 /// The resources that a delta speaks of, as far as they can be understood.
 pub fn named(delta: &wire::Delta) -> impl Iterator<Item = ResourceId> + '_ {
-    let changed = delta.changed.iter().filter_map(|resource| resource.id.as_ref());
-    delta.removed.iter().chain(changed).filter_map(|id| convert::decode_id(id).ok())
+    let removed = delta.removed.iter().filter_map(|id| convert::decode_id(id).ok());
+    removed.chain(changed_versions(delta).map(|(id, _)| id))
+}
+
+/// The resources that a delta brings, and in which versions, as far as that can be understood.
+pub fn changed_versions(delta: &wire::Delta) -> impl Iterator<Item = (ResourceId, Version)> + '_ {
+    encoded(delta).flatten().filter_map(|resource| {
+        // Its body is passed over.
+        let head = wire::ResourceVersion::decode(resource).ok()?;
+        Some((convert::decode_id(head.id.as_ref()?).ok()?, Version(head.version)))
+    })
+}
+
+/// The resources that a delta brings, decoded; those that are none are left out.
+pub fn bodies(delta: &wire::Delta) -> impl Iterator<Item = wire::Resource> + '_ {
+    encoded(delta).flatten().filter_map(|resource| wire::Resource::decode(resource).ok())
+}
+
+/// Every resource that a delta brings, by itself or in a bundle; or a bundle that is none.
+fn encoded(delta: &wire::Delta) -> impl Iterator<Item = Result<Bytes, DecodeError>> + '_ {
+    let bundled = delta.bundles.iter().flat_map(|bundle| match wire::Bundle::decode(bundle.clone()) {
+        Ok(bundle) => bundle.changed.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error)],
+    });
+    bundled.chain(delta.changed.iter().cloned().map(Ok))
 }
 
 /// What applying a delta came to.
@@ -133,8 +186,22 @@ pub fn apply_with(view: &mut NodeView, sums: &mut Sums, delta: &wire::Delta) -> 
             Err(error) => applied.rejected.push(Rejection { id: None, reason: error.to_string() }),
         }
     }
-    for resource in &delta.changed {
-        match put_in(view, sums, resource) {
+    for resource in encoded(delta) {
+        let id = |resource: Bytes| {
+            let head = wire::ResourceVersion::decode(resource).ok();
+            head.and_then(|head| convert::decode_id(head.id.as_ref()?).ok())
+        };
+        let read = resource
+            .map_err(|error| (None, error))
+            .and_then(|bytes| wire::Resource::decode(bytes.clone()).map_err(|error| (id(bytes), error)));
+        let resource = match read {
+            Ok(resource) => resource,
+            Err((id, error)) => {
+                applied.rejected.push(Rejection { id, reason: format!("is no resource: {error}") });
+                continue;
+            }
+        };
+        match put_in(view, sums, &resource) {
             Ok((id, true)) => drop(applied.changed.insert(id)),
             Ok((_, false)) => {}
             Err(error) => {

@@ -2,8 +2,9 @@
 //! in every agent. Shared: what many views contain is encoded and held once.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use network::{LocalPod, Node, NodeView, Service, SetId, ViewPolicy};
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -21,29 +22,35 @@ pub struct Versioned {
     pub id: ResourceId,
     /// The hash of its content.
     pub version: Version,
-    /// As it is sent.
-    pub wire: wire::Resource,
-    /// Of an address set: how it came to be.
+    /// As it is sent, encoded: a `Resource`.
+    pub encoded: Bytes,
+    /// Of an address set: who is in it and how it came to be.
+    set: Option<Box<SetState>>,
+}
+
+#[derive(Clone, Debug)]
+struct SetState {
+    members: Box<[IpAddr]>,
     history: History,
 }
 
 impl PartialEq for Versioned {
     /// Whatever they came from.
     fn eq(&self, other: &Self) -> bool {
-        (&self.id, self.version, &self.wire) == (&other.id, other.version, &other.wire)
+        (&self.id, self.version, &self.encoded) == (&other.id, other.version, &other.encoded)
     }
 }
 
 impl Versioned {
     /// What leads here from an earlier version, when it is remembered and costs less than the whole.
     pub fn change_since(&self, known: Version) -> Option<wire::Resource> {
-        let Some(wire::resource::Body::AddressSet(set)) = &self.wire.body else { return None };
-        let change = self.history.since(known)?;
+        let set = self.set.as_ref()?;
+        let change = set.history.since(known)?;
         if change.added.len() + change.removed.len() >= set.members.len() {
             return None;
         }
         let body = Some(wire::resource::Body::AddressSetChange(change));
-        Some(wire::Resource { id: self.wire.id.clone(), version: self.wire.version, body })
+        Some(wire::Resource { id: Some(convert::encode_id(&self.id)), version: self.version.0, body })
     }
 }
 
@@ -54,7 +61,7 @@ fn entry(id: ResourceId, body: wire::resource::Body) -> Entry {
     let mut wire = wire::Resource { id: Some(convert::encode_id(&id)), version: 0, body: Some(body) };
     let version = version_of(&wire);
     wire.version = version.0;
-    Arc::new(Versioned { id, version, wire, history: History::default() })
+    Arc::new(Versioned { id, version, encoded: wire.encode_to_vec().into(), set: None })
 }
 
 /// A node, to be sent.
@@ -84,18 +91,13 @@ pub fn set_entry(id: SetId, version: Version, members: &[IpAddr]) -> Entry {
 
 /// The same of a set that was another before: it remembers what it has more and less since then.
 pub fn next_set_entry(before: Option<&Entry>, id: SetId, version: Version, members: &[IpAddr]) -> Entry {
+    let before = before.and_then(|before| Some((before.version, before.set.as_ref()?)));
+    let history = before.map(|(from, set)| set.history.then(from, &set.members, members));
     let id = ResourceId::AddressSet(id);
-    let body = convert::encode_members(members.iter().copied());
-    let history = before.and_then(|before| {
-        let (Some(wire::resource::Body::AddressSet(was)), wire::resource::Body::AddressSet(now)) =
-            (&before.wire.body, &body)
-        else {
-            return None;
-        };
-        Some(before.history.then(before.version, &was.members, &now.members))
-    });
-    let wire = wire::Resource { id: Some(convert::encode_id(&id)), version: version.0, body: Some(body) };
-    Arc::new(Versioned { id, version, wire, history: history.unwrap_or_default() })
+    let body = Some(convert::encode_members(members.iter().copied()));
+    let wire = wire::Resource { id: Some(convert::encode_id(&id)), version: version.0, body };
+    let set = SetState { members: members.into(), history: history.unwrap_or_default() };
+    Arc::new(Versioned { id, version, encoded: wire.encode_to_vec().into(), set: Some(Box::new(set)) })
 }
 
 /// The first 64 bits of SHA-256 over the encoded resource without its version. Our encoding is canonical: fields by tag,
@@ -157,14 +159,44 @@ fn hash_of(member: IpAddr) -> u128 {
 
 /// Entries in the order of their ids.
 #[derive(Clone, Debug, Default)]
-pub struct Section(Vec<Entry>);
+pub struct Section {
+    entries: Vec<Entry>,
+    bundle: OnceLock<Bytes>,
+}
+
+/// Fewer entries are not worth to be held a second time.
+const BUNDLED: usize = 32;
 
 impl Section {
     /// Puts entries in order.
     pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         entries.shrink_to_fit();
-        Self(entries)
+        Self { entries, bundle: OnceLock::new() }
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All of them encoded as one `Bundle`, once for everybody; `None` where that does not pay.
+    pub fn bundle(&self) -> Option<Bytes> {
+        let encode = || {
+            let changed = self.entries.iter().map(|entry| entry.encoded.clone()).collect();
+            wire::Bundle { changed }.encode_to_vec().into()
+        };
+        (self.len() >= BUNDLED).then(|| self.bundle.get_or_init(encode).clone())
     }
 }
 
@@ -178,14 +210,19 @@ pub struct Resources {
 impl Resources {
     /// Puts sections together.
     pub fn new(sections: Vec<Arc<Section>>) -> Self {
-        let sections: Vec<_> = sections.into_iter().filter(|section| !section.0.is_empty()).collect();
-        let count = sections.iter().map(|section| section.0.len()).sum();
+        let sections: Vec<_> = sections.into_iter().filter(|section| !section.is_empty()).collect();
+        let count = sections.iter().map(|section| section.len()).sum();
         Self { sections, count }
     }
 
     /// All of them, in the order of the sections.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.sections.iter().flat_map(|section| &section.0)
+        self.sections().flat_map(Section::iter)
+    }
+
+    /// The sections.
+    pub fn sections(&self) -> impl Iterator<Item = &Section> {
+        self.sections.iter().map(|section| &**section)
     }
 
     /// How many there are.
@@ -201,8 +238,8 @@ impl Resources {
     /// The one of this id.
     pub fn get(&self, id: &ResourceId) -> Option<&Entry> {
         self.sections.iter().find_map(|section| {
-            let at = section.0.binary_search_by(|entry| entry.id.cmp(id)).ok()?;
-            section.0.get(at)
+            let at = section.entries.binary_search_by(|entry| entry.id.cmp(id)).ok()?;
+            section.entries.get(at)
         })
     }
 
@@ -221,7 +258,7 @@ impl Resources {
         let same = |a: &Arc<Section>, b: &Arc<Section>| {
             let equal =
                 |(a, b): (&Entry, &Entry)| Arc::ptr_eq(a, b) || a.id == b.id && a.version == b.version;
-            Arc::ptr_eq(a, b) || a.0.len() == b.0.len() && a.0.iter().zip(&b.0).all(equal)
+            Arc::ptr_eq(a, b) || a.len() == b.len() && a.iter().zip(b.iter()).all(equal)
         };
         self.sections.len() == other.sections.len()
             && self.sections.iter().zip(&other.sections).all(|(a, b)| same(a, b))
@@ -249,7 +286,7 @@ impl Resources {
 pub fn resources(view: &NodeView) -> Resources {
     let mut entries = Vec::new();
     each(view, |entry| entries.push(entry));
-    Resources::new(vec![Arc::new(Section(entries))])
+    Resources::new(vec![Arc::new(Section::new(entries))])
 }
 
 /// The versions of a view's resources: what an agent says that it has. Holds one encoded resource at a time.

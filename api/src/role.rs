@@ -114,10 +114,9 @@ pub fn decode_versions(versions: &[wire::ResourceVersion]) -> Result<Versions, M
 pub fn held_by(delta: &wire::Delta, changed: &BTreeSet<ResourceId>, watermark: Watermark) -> Holding {
     let mut changes: BTreeMap<ResourceId, Option<Version>> =
         changed.iter().map(|id| (id.clone(), None)).collect();
-    for resource in &delta.changed {
-        let id = resource.id.as_ref().and_then(|id| convert::decode_id(id).ok());
-        if let Some(version) = id.and_then(|id| changes.get_mut(&id)) {
-            *version = Some(Version(resource.version));
+    for (id, given) in crate::delta::changed_versions(delta) {
+        if let Some(version) = changes.get_mut(&id) {
+            *version = Some(given);
         }
     }
     Holding { changes, watermark }

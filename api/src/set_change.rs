@@ -21,8 +21,8 @@ const FEW_MEMBERS: usize = 8;
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
     from: Version,
-    added: Vec<Vec<u8>>,
-    removed: Vec<Vec<u8>>,
+    added: Vec<IpAddr>,
+    removed: Vec<IpAddr>,
 }
 
 impl Step {
@@ -37,7 +37,7 @@ pub(crate) struct History(Vec<Arc<Step>>);
 
 impl History {
     /// One step more: from a version with these members to one with those. Both each once and in order.
-    pub(crate) fn then(&self, from: Version, before: &[Vec<u8>], now: &[Vec<u8>]) -> Self {
+    pub(crate) fn then(&self, from: Version, before: &[IpAddr], now: &[IpAddr]) -> Self {
         let mut steps = self.0.clone();
         steps.push(Arc::new(step(from, before, now)));
         let room = FEW_MEMBERS + now.len() / 2;
@@ -57,31 +57,29 @@ impl History {
     pub(crate) fn since(&self, from: Version) -> Option<wire::AddressSetChange> {
         let first = self.0.iter().rposition(|step| step.from == from)?;
         // Whether it was there at first, and whether it is there at last.
-        let mut members: BTreeMap<&[u8], (bool, bool)> = BTreeMap::new();
+        let mut members: BTreeMap<IpAddr, (bool, bool)> = BTreeMap::new();
         for step in self.0.get(first..)? {
             let touched = step.added.iter().map(|member| (member, true));
             for (member, there) in touched.chain(step.removed.iter().map(|member| (member, false))) {
-                members.entry(member).or_insert((!there, there)).1 = there;
+                members.entry(*member).or_insert((!there, there)).1 = there;
             }
         }
         let of = |was: bool| -> Vec<Vec<u8>> {
             let differ = members.iter().filter(|(_, (first, last))| *first == was && *last != was);
-            differ.map(|(member, _)| member.to_vec()).collect()
+            differ.map(|(member, _)| convert::encode_address(*member)).collect()
         };
         Some(wire::AddressSetChange { from: from.0, added: of(false), removed: of(true) })
     }
 }
 
-fn step(from: Version, before: &[Vec<u8>], now: &[Vec<u8>]) -> Step {
-    // IPv4 before IPv6, as addresses are ordered.
-    let order = |a: &Vec<u8>, b: &Vec<u8>| (a.len(), a).cmp(&(b.len(), b));
-    let without = |from: &[Vec<u8>], other: &[Vec<u8>]| -> Vec<Vec<u8>> {
+fn step(from: Version, before: &[IpAddr], now: &[IpAddr]) -> Step {
+    let without = |from: &[IpAddr], other: &[IpAddr]| -> Vec<IpAddr> {
         let mut rest = other.iter().peekable();
         let mut only = Vec::new();
         for member in from {
-            while rest.next_if(|other| order(other, member).is_lt()).is_some() {}
+            while rest.next_if(|other| *other < member).is_some() {}
             if rest.peek() != Some(&member) {
-                only.push(member.clone());
+                only.push(*member);
             }
         }
         only
@@ -184,7 +182,7 @@ mod tests {
                 let now = entry(last.as_ref(), &members);
                 if heard {
                     let resources = delta::Resources::new(vec![Arc::new(delta::Section::new(vec![now.clone()]))]);
-                    let delta = delta::delta_where(&known, &resources, |_| true);
+                    let delta = delta::delta_where(&known, &resources, false, |_| true).delta;
                     let applied = delta::apply_with(&mut view, &mut sums, &delta);
                     prop_assert_eq!(&applied.rejected, &vec![]);
                     known = resources.versions();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::convert;
-use api::delta::{self, Resources, Versions};
+use api::delta::{self, Difference, Resources, Versions};
 use api::generated::ferrule::v1alpha1 as wire;
 use api::role::{Holding, Role};
 use api::stream::{Rejection, ResourceId, Version};
@@ -60,6 +60,9 @@ pub struct Hello {
     pub role: Role,
     /// It understands changes of address sets.
     pub set_changes: bool,
+    /// It takes bundles of resources.
+    #[serde(default)]
+    pub bundles: bool,
 }
 
 /// What an agent holds, whole.
@@ -111,6 +114,8 @@ pub struct Agent {
     role: Role,
     /// It understands changes of address sets.
     set_changes: bool,
+    /// It takes bundles.
+    bundles: bool,
     /// The sets that it was sent as a change when they were sent last.
     changed_sets: BTreeSet<ResourceId>,
     /// Counts how often we were asked to lead on this stream.
@@ -146,6 +151,7 @@ impl Agent {
             link: self.link.take(),
             role: hello.role,
             set_changes: hello.set_changes,
+            bundles: hello.bundles,
             sent: hello.known,
             watermark: hello.acknowledged,
             nonce: self.nonce,
@@ -162,6 +168,7 @@ impl Agent {
             link: self.link.take(),
             role: Role::Leader,
             set_changes: self.set_changes,
+            bundles: self.bundles,
             term,
             sent: std::mem::take(&mut self.sent),
             watermark: holding.watermark.clone(),
@@ -182,6 +189,7 @@ impl Agent {
             link: self.link.take(),
             role: Role::Standby,
             set_changes: self.set_changes,
+            bundles: self.bundles,
             sent: held.known,
             watermark: held.acknowledged,
             nonce: self.nonce,
@@ -340,8 +348,8 @@ impl Agent {
             return Offer::Held;
         }
         let may_change = |id: &ResourceId| self.set_changes && !self.rejected.contains_key(id);
-        let mut delta = delta::delta_where(&self.sent, resources, may_change);
-        let count = delta.changed.len() + delta.removed.len();
+        let Difference { mut delta, resources: count, as_changes } =
+            delta::delta_where(&self.sent, resources, self.bundles, may_change);
         self.offered = Some(Arc::clone(resources));
         self.held = false;
         if count == 0 && !news {
@@ -352,12 +360,6 @@ impl Agent {
         delta.watermark = Some(convert::encode_watermark(watermark));
         let gone: Vec<ResourceId> =
             delta.removed.iter().filter_map(|id| convert::decode_id(id).ok()).collect();
-        let changes = |body: &Option<wire::resource::Body>| {
-            matches!(body, Some(wire::resource::Body::AddressSetChange(_)))
-        };
-        let changed = delta.changed.iter().filter(|resource| changes(&resource.body));
-        let changed: BTreeSet<ResourceId> =
-            changed.filter_map(|resource| convert::decode_id(resource.id.as_ref()?).ok()).collect();
         let bytes = delta.encoded_len();
         let message = wire::FromController { body: Some(wire::from_controller::Body::Delta(delta)) };
         if link.out.try_send(Ok(message)).is_err() {
@@ -382,7 +384,7 @@ impl Agent {
                 self.changed_sets.remove(&entry.id);
             }
         }
-        self.changed_sets.extend(changed);
+        self.changed_sets.extend(as_changes);
         self.pending.push_back(Pending { nonce: self.nonce, sent_at: now });
         Offer::Sent { resources: count, bytes }
     }

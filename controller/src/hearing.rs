@@ -104,6 +104,7 @@ pub fn read_hello(hello: wire::Hello) -> (Hello, Vec<String>) {
         bindings_revision: hello.bindings_revision,
         role: Role::decode(hello.role),
         set_changes: hello.set_changes,
+        bundles: hello.bundles,
     };
     (hello, garbage)
 }

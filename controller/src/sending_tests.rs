@@ -44,7 +44,7 @@ fn crowd(members: u16) -> Network {
 }
 
 fn bodies(delta: &wire::Delta) -> Vec<wire::resource::Body> {
-    delta.changed.iter().filter_map(|resource| resource.body.clone()).collect()
+    delta::bodies(delta).filter_map(|resource| resource.body).collect()
 }
 
 fn holds(peer: &Peer) -> usize {

@@ -151,6 +151,7 @@ impl World {
             bindings_revision,
             role,
             set_changes: true,
+            bundles: true,
         };
         self.state.attach(&name(k), Link { session, out }, hello);
         self.state.settle(self.now);

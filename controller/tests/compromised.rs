@@ -60,7 +60,7 @@ async fn a_node_reads_its_span_and_nothing_else() {
     let Some(wire::from_controller::Body::Delta(delta)) = one.hear().await.unwrap() else {
         panic!("no delta")
     };
-    let changed: BTreeSet<i32> = delta.changed.iter().filter_map(|it| Some(it.id.as_ref()?.kind)).collect();
+    let changed: BTreeSet<i32> = api::delta::bodies(&delta).filter_map(|it| Some(it.id?.kind)).collect();
     let own = [wire::ResourceKind::Node, wire::ResourceKind::LocalPod].map(i32::from);
     assert_eq!(changed, BTreeSet::from(own));
     // What exists elsewhere and what does not are told apart by nothing.

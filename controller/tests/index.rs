@@ -56,7 +56,8 @@ struct Follower {
 impl Follower {
     fn follow(&mut self, index: &Index, node: &NodeName) -> Result<(), TestCaseError> {
         let Some(resources) = index.resources(node) else { return Ok(()) };
-        let applied = delta::apply(&mut self.view, &delta::delta_where(&self.known, resources, |_| true));
+        let lacks = delta::delta_where(&self.known, resources, true, |_| true).delta;
+        let applied = delta::apply(&mut self.view, &lacks);
         prop_assert_eq!(&applied.rejected, &vec![]);
         self.known = resources.versions();
         prop_assert_eq!(&delta::versions(&self.view), &self.known);

@@ -212,6 +212,7 @@ impl Owner {
                 tracing::debug!(
                     nonce = delta.nonce,
                     changed = delta.changed.len(),
+                    bundles = delta.bundles.len(),
                     removed = delta.removed.len(),
                     "delta received"
                 );

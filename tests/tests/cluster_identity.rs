@@ -122,7 +122,7 @@ impl Stream {
         let heard = tokio::time::timeout(Duration::from_secs(30), self.incoming.message()).await;
         let message = heard.expect("nothing came")?.expect("the stream ended");
         let Some(wire::from_controller::Body::Delta(delta)) = message.body else { panic!("no delta") };
-        Ok(delta.changed.into_iter().filter_map(|resource| Some(resource.id?.name)).collect())
+        Ok(api::delta::bodies(&delta).filter_map(|resource| Some(resource.id?.name)).collect())
     }
 }
 

@@ -65,6 +65,9 @@ pub struct Hello {
     /// It understands AddressSetChange; without this it is sent changed sets whole.
     #[prost(bool, tag = "8")]
     pub set_changes: bool,
+    /// The agent takes resources in bundles.
+    #[prost(bool, tag = "9")]
+    pub bundles: bool,
 }
 /// What an agent holds now, as the difference to what it said before on the same stream (Hello, Progress, StandBy).
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -178,13 +181,25 @@ pub struct Delta {
     pub nonce: u64,
     #[prost(message, optional, tag = "2")]
     pub watermark: ::core::option::Option<Watermark>,
-    #[prost(message, repeated, tag = "3")]
-    pub changed: ::prost::alloc::vec::Vec<Resource>,
+    /// Each is an encoded Resource, on the wire as `repeated Resource` would be: bytes here, so that what many nodes are sent is
+    /// encoded once, and so that one that cannot be read is refused for itself.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub changed: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(message, repeated, tag = "4")]
     pub removed: ::prost::alloc::vec::Vec<ResourceId>,
     /// Of the Lead since which the controller sends.
     #[prost(uint64, tag = "10")]
     pub term: u64,
+    /// Each is an encoded Bundle, to agents that said that they take them: what an agent lacks whole and many others have too.
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub bundles: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// Resources that come together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Bundle {
+    /// Each is an encoded Resource.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub changed: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Acknowledgement {

@@ -181,6 +181,7 @@ impl Node {
             bindings_revision: self.stream.revision,
             role: role.encode().into(),
             set_changes: true,
+            bundles: true,
         };
         self.say(session, Body::Hello(hello));
     }
@@ -277,11 +278,8 @@ impl Node {
         self.watermark = offered.clone();
         self.generation += 1;
         let holding = role::held_by(delta, &applied.changed, offered);
-        for id in delta.removed.iter().chain(delta.changed.iter().filter_map(|resource| resource.id.as_ref()))
-        {
-            if let Ok(id) = api::convert::decode_id(id) {
-                self.stream.unread.remove(&id);
-            }
+        for id in api::delta::named(delta) {
+            self.stream.unread.remove(&id);
         }
         let mut nameless = Vec::new();
         for rejection in applied.rejected {

@@ -1,6 +1,7 @@
 //! A node and its controllers: who leads, who is told what, what happens when one goes.
 
 use api::role::{Holding, Role};
+use prost::Message;
 use wire::from_agent::Body;
 
 use super::*;
@@ -197,7 +198,9 @@ fn what_stands_again_is_told_to_everybody_unasked() {
 fn a_resource_that_cannot_be_read_stays_refused_until_it_comes_again() {
     let mut node = led();
     let mut bad = delta(2, 1, 100, &[("web", "w")]);
-    bad.changed.iter_mut().for_each(|resource| resource.body = None);
+    let without_body = |resource| wire::Resource { body: None, ..resource };
+    let resources: Vec<_> = api::delta::bodies(&bad).map(without_body).collect();
+    bad.changed = resources.iter().map(|resource| resource.encode_to_vec().into()).collect();
     let refused = |said: Vec<(u64, Body)>| {
         let answer = said.into_iter().find_map(|(_, body)| match body {
             Body::Acknowledgement(answer) => Some(answer.rejected),

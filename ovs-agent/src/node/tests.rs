@@ -251,7 +251,8 @@ fn a_pod_that_the_flows_under_way_no_longer_serve_is_not_in_force() {
 
     // Its pod goes, then the controller that was waited for, while the switch may have taken the flows or not.
     let mut without = delta(2, 1, 100, &[]);
-    without.removed = delta(1, 1, 100, &[("cart", "u")]).changed.into_iter().filter_map(|it| it.id).collect();
+    let cart = delta(1, 1, 100, &[("cart", "u")]);
+    without.removed = api::delta::bodies(&cart).filter_map(|it| it.id).collect();
     node.handle(Event::Delta(Session(7), Box::new(without)));
     assert!(node.work().flows.is_some());
     node.handle(closed(7));

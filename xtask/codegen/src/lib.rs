@@ -38,6 +38,10 @@ pub fn generate(root: &Path) -> Result<BTreeMap<String, String>> {
         .out_dir(out.path())
         .include_file("mod.rs")
         .btree_map(".")
+        // Shared between the messages of all nodes, and with the buffer that a message came in.
+        .bytes(".ferrule.v1alpha1.Delta.changed")
+        .bytes(".ferrule.v1alpha1.Delta.bundles")
+        .bytes(".ferrule.v1alpha1.Bundle.changed")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)
         .context("prost cannot generate code for these messages")?;
