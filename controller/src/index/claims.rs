@@ -14,13 +14,17 @@ use crate::bindings::{self, Bindings, Verdict};
 impl Index {
     pub(super) fn settle_claims(&mut self, bindings: &Bindings) {
         let mut reports = std::mem::take(&mut self.stale.reports);
-        for node in std::mem::take(&mut self.stale.reporters) {
-            reports.extend(bindings.of(&node).into_iter().flat_map(|held| held.pods.keys().cloned()));
-        }
+        let reporters = std::mem::take(&mut self.stale.reporters);
         if bindings.is_empty() && self.reported.is_empty() && self.refused.is_empty() {
             self.stale.claimants.clear();
             return;
         }
+        for node in reporters {
+            reports.extend(bindings.of(&node).into_iter().flat_map(|held| held.pods.keys().cloned()));
+        }
+        // Noted as things happen, judged in the order of the names, each once.
+        reports.sort_unstable();
+        reports.dedup();
         for key in reports {
             self.judge(bindings, &key);
         }

@@ -17,19 +17,18 @@ impl Index {
             Some(place) if self.pods[place].pod == pod => return,
             Some(place) => {
                 self.withdraw(place);
+                self.pods[place].pod = pod;
                 place
             }
             None => {
                 let key = pod.key.clone();
                 let (accepted, member) = (None, Vec::new());
-                let entry =
-                    PodEntry { pod: pod.clone(), node: None, accepted, granted: false, member, entry: None };
+                let entry = PodEntry { pod, node: None, accepted, granted: false, member, entry: None };
                 let place = self.pods.insert(entry);
                 self.pod_of.insert(key, place);
                 place
             }
         };
-        self.pods[place].pod = pod;
         self.admit(place);
     }
 
@@ -99,7 +98,7 @@ impl Index {
             self.stale.claimants.extend(self.reported.get(address).into_iter().flatten());
         }
         self.stale.claimants.insert(place);
-        self.stale.reports.insert(entry.pod.key.clone());
+        self.stale.reports.push(entry.pod.key.clone());
         self.unsettle_content(place);
     }
 

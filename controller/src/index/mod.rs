@@ -169,7 +169,7 @@ struct ServiceEntry {
 #[derive(Debug, Default)]
 struct Stale {
     /// Pods whose reports have to be judged.
-    reports: BTreeSet<NamespacedName>,
+    reports: Vec<NamespacedName>,
     /// Nodes whose reports have to be judged.
     reporters: BTreeSet<NodeName>,
     /// Pods that may have won or lost an address.
