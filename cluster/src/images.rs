@@ -17,6 +17,9 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10.1";
 pub const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
 /// What answers and asks in Kubernetes' tests.
 pub const AGNHOST: &str = "registry.k8s.io/e2e-test-images/agnhost:2.56";
+/// The same as the conformance suite of ClusterNetworkPolicy calls it, and as Cyclonus does.
+const AGNHOST_OF_OTHERS: [&str; 2] =
+    ["registry.k8s.io/e2e-test-images/agnhost:2.45", "docker.io/mfenwick100/cyclonus-worker:latest"];
 /// Asks name servers in Kubernetes' tests.
 const DNSUTILS: &str = "registry.k8s.io/e2e-test-images/jessie-dnsutils:1.7";
 /// The name server of a cluster.
@@ -25,7 +28,7 @@ pub const COREDNS: &str = "registry.k8s.io/coredns/coredns:v1.12.4";
 /// What every cluster with nodes runs.
 pub const NEEDED: &[&str] = &["pause", "coredns", "busybox"];
 /// What Kubernetes' tests run besides.
-pub const FOR_TESTS: &[&str] = &["agnhost", "dnsutils"];
+pub const FOR_TESTS: &[&str] = &["agnhost-sctp", "dnsutils"];
 
 impl Builder {
     /// Where the images are.
@@ -82,12 +85,14 @@ impl Builder {
                 busybox(&mut layer)?;
                 save(path, &Image { tags: &[BUSYBOX], command: &["sh"], ..Image::default() }, layer)
             }
-            "agnhost" => {
+            "agnhost-sctp" => {
                 layer.base()?;
                 tools(&mut layer)?;
                 busybox(&mut layer)?;
                 layer.folder("uploads", 0o777)?;
-                layer.program(&own("agnhost"), "agnhost")?;
+                layer.program(&own("agnhost-sctp"), "agnhost")?;
+                layer.program(&own("agnhost"), "agnhost-upstream")?;
+                layer.program(&own("cyclonus-worker"), "worker")?;
                 layer.link("agnhost-2", "agnhost")?;
                 // The certificate that its TLS server shows.
                 let arguments = ["list", "-mod=mod", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"];
@@ -100,7 +105,7 @@ impl Builder {
                 save(
                     path,
                     &Image {
-                        tags: &[AGNHOST],
+                        tags: &[AGNHOST, AGNHOST_OF_OTHERS[0], AGNHOST_OF_OTHERS[1]],
                         entrypoint: &["/agnhost"],
                         command: &["pause"],
                         ..Image::default()

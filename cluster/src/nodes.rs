@@ -48,7 +48,7 @@ impl Nodes {
     pub(crate) fn programs(&self) -> Vec<&'static str> {
         let mut programs = vec!["kubelet", "kube-scheduler", "kubectl", "pause", "coredns"];
         if self.for_tests {
-            programs.push("agnhost");
+            programs.extend(["agnhost", "agnhost-sctp", "cyclonus-worker"]);
         }
         programs
     }

@@ -79,8 +79,12 @@ enum Module {
     Etcd,
     /// A main package of another module: its path, its version, and the package.
     Other { name: &'static str, path: &'static str, version: &'static str, package: &'static str },
+    /// The tests of a package of another module, as a program.
+    OtherTest { name: &'static str, path: &'static str, version: &'static str, package: &'static str },
     /// A main function of our own that requires nothing.
     Own { name: &'static str, main: &'static str },
+    /// A main function of our own over another module: its path and its version.
+    Over { name: &'static str, main: &'static str, path: &'static str, version: &'static str },
 }
 
 impl Module {
@@ -89,16 +93,20 @@ impl Module {
         match self {
             Self::Kubernetes(_) | Self::KubernetesTest(_) => "kubernetes",
             Self::Etcd => "etcd",
-            Self::Other { name, .. } | Self::Own { name, .. } => name,
+            Self::Other { name, .. }
+            | Self::OtherTest { name, .. }
+            | Self::Own { name, .. }
+            | Self::Over { name, .. } => name,
         }
     }
 
     fn package(self) -> &'static str {
         match self {
-            Self::Kubernetes(package) | Self::KubernetesTest(package) | Self::Other { package, .. } => {
-                package
-            }
-            Self::Etcd | Self::Own { .. } => ".",
+            Self::Kubernetes(package)
+            | Self::KubernetesTest(package)
+            | Self::Other { package, .. }
+            | Self::OtherTest { package, .. } => package,
+            Self::Etcd | Self::Own { .. } | Self::Over { .. } => ".",
         }
     }
 
@@ -106,20 +114,27 @@ impl Module {
         match self {
             Self::Kubernetes(_) | Self::KubernetesTest(_) => &versions.kubernetes,
             Self::Etcd => &versions.etcd,
-            Self::Other { version, .. } => version,
+            Self::Other { version, .. } | Self::OtherTest { version, .. } | Self::Over { version, .. } => {
+                version
+            }
             Self::Own { .. } => "for pods",
         }
     }
 
     /// What go does with it.
     fn verb(self) -> &'static [&'static str] {
-        if matches!(self, Self::KubernetesTest(_)) { &["test", "-c"] } else { &["build", "-v"] }
+        let tests = matches!(self, Self::KubernetesTest(_) | Self::OtherTest { .. });
+        if tests { &["test", "-c"] } else { &["build", "-v"] }
     }
 }
 
 /// The CoreDNS and the Helm that everything was tried with.
 const COREDNS: &str = "1.12.4";
 const HELM: &str = "3.19.0";
+
+/// Suites of others than Kubernetes.
+const CYCLONUS: (&str, &str) = ("github.com/mattfenwick/cyclonus", "0.5.6");
+const NETWORK_POLICY_API: (&str, &str) = ("sigs.k8s.io/network-policy-api", "0.2.0");
 
 /// A program that can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,12 +152,35 @@ pub const PROGRAMS: &[Program] = &[
     kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
     kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
     kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
-    Program { name: "pause", module: Module::Own { name: "pause", main: include_str!("pause.go") } },
+    Program { name: "pause", module: Module::Own { name: "pause", main: include_str!("go/pause.go") } },
     other("coredns", "github.com/coredns/coredns", COREDNS, "github.com/coredns/coredns"),
     other("helm", "helm.sh/helm/v3", HELM, "helm.sh/helm/v3/cmd/helm"),
     kubernetes("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
     Program { name: "e2e.test", module: Module::KubernetesTest("k8s.io/kubernetes/test/e2e") },
     kubernetes("ginkgo", "github.com/onsi/ginkgo/v2/ginkgo"),
+    Program {
+        name: "agnhost-sctp",
+        module: Module::Own { name: "agnhost-sctp", main: include_str!("go/agnhost.go") },
+    },
+    Program {
+        name: "cnp.test",
+        module: Module::OtherTest {
+            name: "network-policy-api",
+            path: NETWORK_POLICY_API.0,
+            version: NETWORK_POLICY_API.1,
+            package: "sigs.k8s.io/network-policy-api/conformance",
+        },
+    },
+    other("cyclonus-worker", CYCLONUS.0, CYCLONUS.1, "github.com/mattfenwick/cyclonus/cmd/worker"),
+    Program {
+        name: "cyclonus",
+        module: Module::Over {
+            name: "cyclonus",
+            main: include_str!("go/cyclonus.go"),
+            path: CYCLONUS.0,
+            version: CYCLONUS.1,
+        },
+    },
 ];
 
 const fn kubernetes(name: &'static str, package: &'static str) -> Program {
@@ -258,7 +296,12 @@ impl Builder {
                 let text = format!("module ferrule.io/cluster/{name}\n\ngo {}.{}\n", LEAST_GO.0, LEAST_GO.1);
                 write(directory.join("go.mod"), &text)
             }
-            Module::Other { name, path, version, .. } => {
+            Module::Other { name, path, version, .. }
+            | Module::OtherTest { name, path, version, .. }
+            | Module::Over { name, path, version, .. } => {
+                if let Module::Over { main, .. } = module {
+                    write(self.source(name).join("main.go"), main)?;
+                }
                 let file = self.source(name).join("go.mod");
                 // With what go added to it, it says what was built.
                 if file.is_file() {

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the commands of this repository. Knows cargo and the machine; nothing of networks.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -47,8 +48,11 @@ enum Task {
     },
     /// Upstream's own suites against Ferrule on whole nodes; what passed is not run again (minutes to hours)
     Conformance {
-        /// conformance, networkpolicy
+        /// conformance, networkpolicy, cnp, cyclonus, network
         suites: Vec<String>,
+        /// The state directory of a cluster that is up, in place of one of its own
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
     },
     /// The benchmarks and their ratios
     Bench {
@@ -71,7 +75,7 @@ fn main() -> ExitCode {
         Task::Cluster { arguments } => cluster::run(&arguments),
         Task::Images => images::run(),
         Task::Test { tiers } => test::run(&tiers),
-        Task::Conformance { suites } => conformance::run(&suites),
+        Task::Conformance { suites, state } => conformance::run(&suites, state.as_deref()),
         Task::Bench { names } => bench::run(&names),
         Task::Tidy => tidy::run(),
         Task::Codegen { check } => codegen::run(check),

@@ -1,0 +1,121 @@
+//! `cargo xtask conformance [SUITE …]`: upstream's own suites against Ferrule on whole nodes. What passed once is not run again, so a run can be
+//! stopped and gone on with; the counts and the names of what failed go into docs/conformance.md.
+
+mod e2e;
+mod lines;
+mod page;
+mod suites;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::cluster;
+use crate::workspace::{self, Metadata};
+use suites::{Kind, SUITES, Suite};
+
+/// The cluster of these runs; it stays up, to go on or to look at.
+const STATE: &str = "/run/ferrule/conformance";
+
+/// What became of each case, by its full name.
+type Results = BTreeMap<String, String>;
+
+const PASSED: &str = "passed";
+
+/// The cluster and where results are kept.
+#[derive(Debug)]
+struct Run {
+    command: PathBuf,
+    state: PathBuf,
+    /// What the cluster says of itself.
+    status: Value,
+    folder: PathBuf,
+}
+
+/// Runs the named suites, or all.
+pub fn run(names: &[String], state: Option<&Path>) -> Result<ExitCode> {
+    if let Some(unknown) = names.iter().find(|name| !SUITES.iter().any(|suite| suite.name == **name)) {
+        let known: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+        bail!("there is no suite {unknown}: take {}", known.join(", "));
+    }
+    let suites: Vec<_> = SUITES
+        .iter()
+        .filter(|suite| names.is_empty() || names.iter().any(|name| name == suite.name))
+        .collect();
+    let run = Run::prepare(state.unwrap_or(Path::new(STATE)), &suites)?;
+    let mut all_passed = true;
+    for suite in suites {
+        let place = run.folder.join(format!("{}.json", suite.name));
+        let mut results = read(&place);
+        // Those that passed stand; the rest is run again.
+        results.retain(|_, state| state == PASSED);
+        let total = run.suite(suite, &mut results, &place)?;
+        write(&place, &results)?;
+        let version = run.status["kubernetes"].as_str().unwrap_or_default();
+        page::write(&workspace::root().join("docs/conformance.md"), suite, version, total, &results)?;
+        let failed = results.values().filter(|state| *state != PASSED).count();
+        println!("==> {}: {} of {total} passed, {failed} failed", suite.name, results.len() - failed);
+        all_passed &= results.len() == total && failed == 0;
+    }
+    println!("==> the cluster is still up: `cargo xtask cluster --state {} down`", run.state.display());
+    Ok(if all_passed { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+impl Run {
+    /// A cluster with two nodes and Ferrule, unless it is up, and the suites' programs.
+    fn prepare(state: &Path, suites: &[&Suite]) -> Result<Self> {
+        let mut run = Self {
+            command: cluster::command()?,
+            state: state.to_owned(),
+            status: Value::Null,
+            folder: Metadata::read()?.target_directory.join("conformance"),
+        };
+        std::fs::create_dir_all(&run.folder)
+            .with_context(|| format!("cannot make {}", run.folder.display()))?;
+        let is_up = run.call(&["status"]).output().is_ok_and(|output| output.status.success());
+        if !is_up {
+            let state = state.display().to_string();
+            let up = ["--state", &state, "up", "--nodes", "2", "--test-images"].map(str::to_owned);
+            cluster::run(&up)?;
+        }
+        let mut build = run.call(&["build"]);
+        for program in suites.iter().flat_map(|suite| suite.kind.programs()) {
+            build.args(["--program", program]);
+        }
+        if !build.status().is_ok_and(|status| status.success()) {
+            bail!("a suite does not build: see the message above");
+        }
+        let status =
+            run.call(&["status", "-o", "json"]).output().context("cannot ask for the cluster's status")?;
+        run.status = serde_json::from_slice(&status.stdout).context("cannot read the cluster's status")?;
+        Ok(run)
+    }
+
+    /// A call of the cluster's command.
+    fn call(&self, words: &[&str]) -> Command {
+        let mut call = Command::new(&self.command);
+        call.arg("--state").arg(&self.state).args(words);
+        call
+    }
+
+    /// Runs what has not passed, and adds it to the results; how many cases there are in all.
+    fn suite(&self, suite: &Suite, results: &mut Results, place: &Path) -> Result<usize> {
+        match suite.kind {
+            Kind::E2e { focus, left_out } => self.e2e(suite.name, focus, left_out, results),
+            Kind::ClusterNetworkPolicy => self.cluster_network_policy(results, place),
+            Kind::Cyclonus => self.cyclonus(results, place),
+        }
+    }
+}
+
+fn read(place: &Path) -> Results {
+    std::fs::read(place).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+fn write(place: &Path, results: &Results) -> Result<()> {
+    std::fs::write(place, serde_json::to_vec_pretty(results)?)
+        .with_context(|| format!("cannot write {}", place.display()))
+}

@@ -1,0 +1,88 @@
+//! Which suites there are, what is left out of them, and why: one list.
+
+/// What is run, and how its results are read.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// e2e.test's specs, by a regular expression over their full names, less those that one of the others matches, each with its reason.
+    E2e { focus: &'static str, left_out: &'static [(&'static str, &'static str)] },
+    /// The conformance suite of ClusterNetworkPolicy: a Go test.
+    ClusterNetworkPolicy,
+    /// Cyclonus' cases.
+    Cyclonus,
+}
+
+impl Kind {
+    /// What it runs, by the names of the cluster's programs.
+    pub fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::E2e { .. } => &["e2e.test", "ginkgo"],
+            Self::ClusterNetworkPolicy => &["cnp.test"],
+            Self::Cyclonus => &["cyclonus"],
+        }
+    }
+}
+
+/// One suite.
+#[derive(Clone, Copy, Debug)]
+pub struct Suite {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub kind: Kind,
+    /// What a reader of the results has to know.
+    pub note: &'static str,
+}
+
+/// All of them.
+pub const SUITES: &[Suite] = &[
+    Suite {
+        name: "conformance",
+        what: "e2e.test, `[sig-network]`, all of `[Conformance]`",
+        kind: Kind::E2e { focus: r"\[sig-network\].*\[Conformance\]", left_out: &[] },
+        note: "",
+    },
+    Suite {
+        name: "networkpolicy",
+        what: "e2e.test, `[sig-network] Netpol`, all of it",
+        kind: Kind::E2e { focus: r"\[sig-network\] Netpol", left_out: &[] },
+        note: RAW_SCTP,
+    },
+    Suite {
+        name: "cnp",
+        what: "ClusterNetworkPolicy conformance v0.2.0, all features, by subtest",
+        kind: Kind::ClusterNetworkPolicy,
+        note: RAW_SCTP,
+    },
+    Suite {
+        name: "cyclonus",
+        what: "Cyclonus 0.5.6, every case of its generator (nine pods, ports 80 and 81 of TCP, UDP and SCTP, every pair)",
+        kind: Kind::Cyclonus,
+        note: "Its cases, engine, comparison and worker, called as a library (`cluster/src/go/cyclonus.go`): its own command cannot go on where it \
+               stopped, and asks each pair by an exec of its own. Pairs are asked at the pod's address (`--destination-type=pod-ip`): Services do not speak SCTP yet. Every pair must be as its engine says one second after a change; a step that differs \
+               is asked once more, as its command does. SCTP as in `cnp`.",
+    },
+    Suite {
+        name: "network",
+        what: "e2e.test, the rest of `[sig-network]`",
+        kind: Kind::E2e { focus: r"\[sig-network\]", left_out: LEFT_OUT },
+        note: "",
+    },
+];
+
+const RAW_SCTP: &str = "This kernel has no SCTP sockets: SCTP is asked and served by raw packets (INIT, INIT ACK), in a program that stands before upstream's agnhost \
+                        (`cluster/src/go/agnhost.go`).";
+
+/// Of the rest of `[sig-network]`.
+const LEFT_OUT: &[(&str, &str)] = &[
+    (r"\[Conformance\]", "the suite `conformance`"),
+    ("Netpol", "the suite `networkpolicy`"),
+    (r"\[Feature:LoadBalancer\]", "a cloud's load balancers"),
+    (r"\[Feature:IPv6DualStack\]", "the cluster here has IPv4 alone"),
+    (r"\[Feature:SCTPConnectivity\]", "SCTP sockets, which this kernel lacks"),
+    (r"[Kk]ube-?[Pp]roxy", "kube-proxy, in whose place Ferrule is"),
+    (r"\[Disruptive\]", "restarts components over ssh"),
+    ("Internet connection", "the internet"),
+    (r"\[Provider:GCE\]", "Google's cloud"),
+    ("invalid conntrack state bug", "an image that cannot be had (regression-issue-74839)"),
+    (r"\[Alpha\]", "a feature gate that is off"),
+    (r"\[Feature:PerformanceDNS\]", "10,000 Services: a benchmark, hours here"),
+];
