@@ -35,6 +35,9 @@ pub enum Command {
     Openflow(Openflow),
     /// A network of its own on this machine: nodes as namespaces with real Open vSwitch
     Lab(Lab),
+    /// Wait until every node runs a DaemonSet's pod: for the chart's uninstall hook
+    #[command(hide = true)]
+    AwaitDaemonset(crate::await_daemonset::Options),
     /// The version of this command
     Version,
 }
@@ -162,6 +165,15 @@ pub struct EndpointArguments {
     /// Ask a bundle that `ferrule bundle` made
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     pub bundle: Option<PathBuf>,
+
+    /// Find a controller through this kubeconfig and ask it as `kubectl port-forward` does; kubectl-ferrule does so by itself with
+    /// $KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["controller", "agent", "bundle"])]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["controller", "agent", "bundle"])]
+    pub context: Option<String>,
 }
 
 /// Why a packet passes or does not. Exit code 0: it passes; 2: it does not; 1: nobody can tell.

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod audit;
+mod await_daemonset;
 mod bundle;
 mod cost;
 mod explain;
@@ -10,6 +11,7 @@ mod fail;
 mod flows;
 mod get;
 mod grid;
+mod kubeconfig;
 mod lab;
 mod matrix;
 mod model;
@@ -32,12 +34,13 @@ pub use fail::{Fail, Outcome};
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = Ferrule::command();
-    if called_by_kubectl(words.first()) {
+    let by_kubectl = called_by_kubectl(words.first());
+    if by_kubectl {
         command = command.bin_name("kubectl ferrule").display_name("kubectl ferrule");
     }
     let parsed =
         command.try_get_matches_from_mut(&words).and_then(|matches| Ferrule::from_arg_matches(&matches));
-    let ferrule = match parsed {
+    let mut ferrule = match parsed {
         Ok(ferrule) => ferrule,
         Err(error) => {
             // Nothing can be done when even the message cannot be printed.
@@ -46,7 +49,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if asked { Outcome::Expected } else { Outcome::Failed }.into();
         }
     };
-    match dispatch(ferrule.command) {
+    // Held until the command has ended.
+    let tunnel = kubeconfig::tunnel(&mut ferrule.command, by_kubectl);
+    match tunnel.and_then(|_tunnel| dispatch(ferrule.command)) {
         Ok(outcome) => outcome.into(),
         Err(Fail::Quiet) => Outcome::Failed.into(),
         Err(Fail::Exit(code)) => ExitCode::from(code),
@@ -68,6 +73,7 @@ fn dispatch(command: Command) -> Result<Outcome, Fail> {
         Command::Bundle(bundle) => bundle::run(&bundle),
         Command::Openflow(command) => openflow::run(&command),
         Command::Lab(command) => lab::run(command),
+        Command::AwaitDaemonset(options) => await_daemonset::run(&options),
         Command::Version => {
             println!("ferrule {}", env!("CARGO_PKG_VERSION"));
             Ok(Outcome::Expected)

@@ -86,6 +86,10 @@ pub struct Config {
     #[arg(long, env = "FERRULE_API_TCP", value_name = "ADDR:PORT")]
     pub api_tcp: Option<SocketAddr>,
 
+    /// /metrics, /healthz and /readyz alone over TCP, for whoever gathers them: neither encrypted nor authenticated.
+    #[arg(long, env = "FERRULE_METRICS_TCP", value_name = "ADDR:PORT")]
+    pub metrics_tcp: Option<SocketAddr>,
+
     /// How log lines look, and the steps of --replay.
     #[arg(long, env = "FERRULE_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,

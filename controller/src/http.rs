@@ -33,10 +33,7 @@ type Parameters = Query<BTreeMap<String, String>>;
 
 /// The routes.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(healthz))
-        .route("/metrics", get(metrics))
+    health()
         .route("/v1alpha1/nodes", get(nodes))
         .route("/v1alpha1/pods", get(pods))
         .route("/v1alpha1/policies", get(policies))
@@ -62,6 +59,24 @@ pub fn router(api: Api) -> Router {
 pub fn router_with_changes(api: Api) -> Router {
     let changes = Router::new().route("/v1alpha1/repair", post(relayed::<AuditItem>)).with_state(api.clone());
     router(api).merge(changes)
+}
+
+/// What monitoring asks, and nothing of the network.
+pub fn monitoring(api: Api) -> Router {
+    let other = async |uri: Uri| {
+        Failure::new(
+            StatusCode::NOT_FOUND,
+            format!("{} is not here: /metrics, /healthz and /readyz are", uri.path()),
+        )
+    };
+    health().fallback(other).with_state(api)
+}
+
+fn health() -> Router<Api> {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(healthz))
+        .route("/metrics", get(metrics))
 }
 
 /// An error answer.

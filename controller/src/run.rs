@@ -155,6 +155,14 @@ impl Controller {
                 Some(TcpListener::bind(address).await.map_err(failed)?)
             }
         };
+        let scraped = match config.metrics_tcp {
+            None => None,
+            Some(address) => {
+                let failed =
+                    |source| RunError::Listen { flag: "--metrics-tcp", address: address.to_string(), source };
+                Some(TcpListener::bind(address).await.map_err(failed)?)
+            }
+        };
 
         let metrics = Metrics::default();
         let (owner, events) = Owner::channel();
@@ -245,6 +253,13 @@ impl Controller {
             tracing::info!(%address, "listening for agents");
         }
         let api = Api { owner: owner.clone(), metrics };
+        if let Some(listener) = scraped {
+            let serving = axum::serve(listener, http::monitoring(api.clone()))
+                .with_graceful_shutdown(stopped_by(stopping.clone()));
+            tasks.spawn(async move {
+                serving.await.map_err(|error| ended("the metrics over TCP".into(), &error))
+            });
+        }
         let router = http::router(api.clone());
         let serving = axum::serve(unix, http::router_with_changes(api))
             .with_graceful_shutdown(stopped_by(stopping.clone()));

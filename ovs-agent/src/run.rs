@@ -39,6 +39,16 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// An address that is not this node's, or that somebody else has.
+    #[error("cannot listen at {address} ({flag}): {error}")]
+    Listen {
+        /// Who names it.
+        flag: &'static str,
+        /// Where.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// Another agent uses the same state.
     #[error("another agent uses {0}: end that one first, or give this one its own --state-dir")]
     InUse(PathBuf),
@@ -80,6 +90,13 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         server::listen(&settings.cni_socket).map_err(file("listen at", &settings.cni_socket))?;
     let api_listener =
         server::listen(&settings.api_socket).map_err(file("listen at", &settings.api_socket))?;
+    let metrics_listener = match settings.metrics_tcp {
+        None => None,
+        Some(address) => {
+            let bound = tokio::net::TcpListener::bind(address).await;
+            Some(bound.map_err(|error| StartError::Listen { flag: "--metrics-tcp", address, error })?)
+        }
+    };
 
     let mut config = NodeConfig::new(settings.node.clone(), datapath(settings.datapath), FIRST_MTU);
     config.flow_budget = settings.flow_budget;
@@ -202,6 +219,9 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     part("saver", Box::pin(save(saved_path, to_disk)));
     part("garbage collector", Box::pin(collect::run(attacher.clone(), clock)));
     part("CNI server", Box::pin(server::run(cni_listener, attacher, metrics, clock)));
+    if let Some(listener) = metrics_listener {
+        part("metrics server", Box::pin(http::monitor(listener, insight.clone())));
+    }
     part("API server", Box::pin(http::run(api_listener, insight)));
 
     tokio::select! {

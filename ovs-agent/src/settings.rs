@@ -30,6 +30,10 @@ pub struct Settings {
     #[arg(long, env = "FERRULE_API_SOCKET", value_name = "PATH", default_value = "/run/ferrule/agent.sock")]
     pub api_socket: PathBuf,
 
+    /// /metrics and /healthz alone over TCP, for whoever gathers them: neither encrypted nor authenticated.
+    #[arg(long, env = "FERRULE_METRICS_TCP", value_name = "ADDR:PORT")]
+    pub metrics_tcp: Option<std::net::SocketAddr>,
+
     /// What must outlive a restart: addresses, attachments, the last state from the controller.
     #[arg(long, env = "FERRULE_STATE_DIR", value_name = "DIR", default_value = "/var/lib/ferrule")]
     pub state_dir: PathBuf,

@@ -81,6 +81,28 @@ impl Whole {
         lab::command::run_in(&namespace, &mut command).map_err(|error| error.to_string())
     }
 
+    /// Something done in the control plane's network, where nodes and the API server can be reached.
+    ///
+    /// # Panics
+    /// When that cannot be entered.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let done = netns::run(&netns::path(&self.cluster.namespace()), work);
+        done.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `kubectl ferrule …`, with the plugin found on PATH and the administrator's kubeconfig.
+    pub fn plugin(&self, words: &[&str]) -> Result<String, String> {
+        let plugin = self.folder.path().join("kubectl-ferrule");
+        if !plugin.exists() {
+            std::os::unix::fs::symlink(binaries().join("ferrule"), &plugin)
+                .map_err(|error| error.to_string())?;
+        }
+        let mut command = self.cluster.tool("kubectl");
+        command.arg("ferrule").args(words).env("PATH", self.folder.path());
+        let namespace = netns::path(&self.cluster.namespace());
+        lab::command::run_in(&namespace, &mut command).map_err(|error| error.to_string())
+    }
+
     /// The same where it has to succeed.
     ///
     /// # Panics
@@ -169,6 +191,7 @@ fn images(folder: &Path) -> Vec<PathBuf> {
             ferrule.program(&binaries().join(program), &format!("usr/local/bin/{program}"))?;
         }
         shell(&mut ferrule, "install-cni")?;
+        shell(&mut ferrule, "remove-ferrule")?;
         let mut switch = Layer::default();
         switch.base()?;
         let tools =

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use lab::NodeIndex;
+use lab::http::Endpoint;
 use tests::whole::{CHART, NAMESPACE, Whole};
 
 const PODS: &str = r#"
@@ -85,6 +87,7 @@ fn the_chart_makes_a_network_for_whole_nodes() {
         "--namespace",
         NAMESPACE,
         "--include-crds",
+        "--no-hooks",
         "--kube-version",
         "1.30.0",
     ];
@@ -100,8 +103,18 @@ fn the_chart_makes_a_network_for_whole_nodes() {
     let error = whole.try_run("helm", &bad).unwrap_err();
     assert!(error.contains("apiServer"), "{error}");
 
+    let watched = [
+        "--kube-version",
+        "1.30.0",
+        "--set",
+        "metrics.enabled=true,metrics.dashboard=true,metrics.alerts=true,metrics.podMonitors=true",
+    ];
+    let objects = whole.helm(&[&["template", "ferrule", CHART][..], &watched].concat());
+    assert!(objects.contains("kind: PrometheusRule") && objects.contains("ferrule.json: |"), "{objects}");
+
     let began = Instant::now();
-    whole.helm(&["install", "ferrule", CHART, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"]);
+    let install = ["install", "ferrule", CHART, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
+    whole.helm(&[&install[..], &["--set", "metrics.enabled=true"]].concat());
     whole.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
     eprintln!("{:>8.2?}  installed, nodes ready", began.elapsed());
     whole.apply("pods.yaml", PODS);
@@ -119,6 +132,31 @@ fn the_chart_makes_a_network_for_whole_nodes() {
         (0..30).filter_map(|_| get(&whole, &here, "http://web.shop.svc.cluster.local/").ok()).collect();
     assert_eq!(answers, [here.clone(), there.clone()].into(), "both endpoints answer");
 
+    // What Prometheus would gather, on the nodes' addresses.
+    for node in [NodeIndex(1), NodeIndex(2)] {
+        let address = whole.cluster.node(node).address;
+        for (port, metric) in
+            [(7472, "ferrule_controller_agents_connected 2"), (7473, "ferrule_agent_in_sync 1")]
+        {
+            let asked = Endpoint::Tcp(format!("{address}:{port}"));
+            let said = || {
+                whole.inside(|| asked.get("/metrics")).map(|text| String::from_utf8_lossy(&text).into_owned())
+            };
+            until(metric, || said().is_ok_and(|text| text.contains(metric)));
+            let error = whole.inside(|| asked.get("/v1alpha1/nodes")).unwrap_err().to_string();
+            assert!(error.contains("404"), "{error}");
+        }
+    }
+
+    // As a plugin of kubectl, with nothing but the kubeconfig.
+    let nodes = whole.plugin(&["get", "nodes", "--output", "json"]);
+    let nodes: serde_json::Value = serde_json::from_str(&nodes.unwrap()).unwrap();
+    let names: Vec<_> =
+        nodes["items"].as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["node-1", "node-2"]);
+    let error = whole.plugin(&["get", "nodes", "--context", "nowhere"]).unwrap_err();
+    assert!(error.contains("nowhere"), "{error}");
+
     whole.apply("deny.yaml", DENY);
     until("the policy closes the pods", || get(&whole, &here, &url).is_err());
     whole.kubectl(&["--namespace", "shop", "delete", "networkpolicy", "closed"]);
@@ -130,7 +168,16 @@ fn the_chart_makes_a_network_for_whole_nodes() {
     let ping = whole.ping("shop", &here, &far, 200);
     let agent = whole.pod(NAMESPACE, "app.kubernetes.io/component=agent", "node-2", "metadata.name");
     whole.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &agent]);
-    let upgrade = ["upgrade", "ferrule", CHART, "--namespace", NAMESPACE, "--set", "agent.logLevel=debug"];
+    let upgrade = [
+        "upgrade",
+        "ferrule",
+        CHART,
+        "--namespace",
+        NAMESPACE,
+        "--reuse-values",
+        "--set",
+        "agent.logLevel=debug",
+    ];
     whole.helm(&upgrade);
     let status = ["--namespace", NAMESPACE, "rollout", "status", "daemonset/ferrule-agent", "--timeout=90s"];
     whole.kubectl(&status);
@@ -144,8 +191,33 @@ fn the_chart_makes_a_network_for_whole_nodes() {
     let mode = whole.on_node(2, "ovs-vsctl", &["get-fail-mode", "br-int"]);
     assert_eq!(mode.trim(), "secure");
 
-    whole.run("helm", &["uninstall", "ferrule", "--namespace", NAMESPACE, "--wait", "--timeout", "60s"]);
+    whole.run("helm", &["uninstall", "ferrule", "--namespace", NAMESPACE, "--wait", "--timeout", "180s"]);
     until("nothing of Ferrule runs", || {
-        containers(&whole, "agent").is_empty() && containers(&whole, "ovs").is_empty()
+        ["agent", "ovs", "controller", "cleanup"]
+            .iter()
+            .all(|component| containers(&whole, component).is_empty())
     });
+    for node in [1, 2] {
+        assert_eq!(left(&whole, node), "", "the uninstalled chart left things on node-{node}");
+    }
+    let kinds =
+        "serviceaccount,role,rolebinding,daemonset,job,configmap,service,deployment,poddisruptionbudget";
+    let ours = [
+        "--namespace",
+        NAMESPACE,
+        "get",
+        kinds,
+        "--selector",
+        "app.kubernetes.io/name=ferrule",
+        "--output=name",
+    ];
+    assert_eq!(whole.kubectl(&ours), "", "and objects");
+}
+
+/// What of Ferrule is on a node: files, tables, devices, programs.
+fn left(whole: &Whole, node: u8) -> String {
+    const LOOK: &str = "ls -d /etc/cni/net.d/*ferrule* /opt/cni/bin/ferrule-cni /var/lib/ferrule/* /run/ferrule/* \
+        /etc/openvswitch/* /etc/openvswitch/.conf* /run/openvswitch/* 2>/dev/null; \
+        nft list tables | grep ferrule; ip -o link show | grep -e br-int -e br-phy; pidof ferrule-agent ovs-vswitchd ovsdb-server; true";
+    whole.on_node(node, "sh", &["-c", LOOK])
 }

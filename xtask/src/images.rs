@@ -54,7 +54,9 @@ pub fn build() -> Result<[PathBuf; 2]> {
         image.args(["--file", &format!("{}:usr/local/bin/{program}", binaries.join(program).display())]);
     }
     image.args(["--link", "ferrule:usr/local/bin/kubectl-ferrule"]);
-    image.args(["--file", &format!("{}:usr/local/bin/install-cni", scripts.join("install-cni").display())]);
+    for script in ["install-cni", "remove-ferrule"] {
+        image.args(["--file", &format!("{}:usr/local/bin/{script}", scripts.join(script).display())]);
+    }
     write(image)?;
 
     let ovs = folder.join("ferrule-ovs.tar");

@@ -11,3 +11,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 # The network comes first: on nodes that are not ready, tainted or full.
 - operator: Exists
 {{- end -}}
+{{- define "ferrule.scraped" -}}
+{{- $root := index . 0 -}}
+{{- if $root.Values.metrics.enabled -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ index . 1 | quote }}
+{{- end -}}
+{{- end -}}
+{{- define "ferrule.cleanup" -}}
+name: ferrule-cleanup
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "ferrule.labels" .root | nindent 2 }}
+  app.kubernetes.io/component: cleanup
+annotations:
+  helm.sh/hook: post-delete
+  helm.sh/hook-weight: {{ .weight | quote }}
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}

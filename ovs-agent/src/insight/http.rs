@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::{CHANGES, Insight};
 
@@ -15,6 +15,22 @@ pub async fn run(listener: UnixListener, insight: Insight) {
     });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the API socket ended");
+    }
+}
+
+/// What monitoring asks, and nothing of the network.
+pub async fn monitor(listener: TcpListener, insight: Insight) {
+    let router = Router::new().fallback(move |method: Method, uri: Uri| {
+        let insight = insight.clone();
+        async move {
+            if !["/metrics", "/healthz"].contains(&uri.path()) {
+                return (StatusCode::NOT_FOUND, "/metrics and /healthz are here\n").into_response();
+            }
+            respond(&insight, &method, &uri).await
+        }
+    });
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the metrics' address ended");
     }
 }
 
