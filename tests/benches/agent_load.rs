@@ -37,6 +37,8 @@ use tests::private_ovs::PrivateOvs;
 /// The first word of the arguments that make this program an agent.
 const AGENT: &str = "agent";
 const BUDGET_MIB: f64 = 60.0;
+/// What `deploy/chart` sets for an agent (ADR-0018).
+const ENVIRONMENT: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")];
 const BLOCKS: u32 = 15_000;
 const ROUNDS: usize = 3;
 const LIMIT: Duration = Duration::from_secs(120);
@@ -291,6 +293,7 @@ impl Agent {
         let text = |name: &str| folder.join(name).display().to_string();
         let child = Command::new(std::env::current_exe()?)
             .arg(AGENT)
+            .envs(ENVIRONMENT)
             .args([
                 format!("--node={}", config.node),
                 "--node-address=172.30.0.1".into(),
