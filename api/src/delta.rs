@@ -51,7 +51,11 @@ pub fn delta_where(
     let mut as_changes = BTreeSet::new();
     for section in resources.sections() {
         let is_new = || known.is_empty() || !section.iter().any(|entry| known.contains_key(&entry.id));
-        if bundles && let Some(bundle) = section.bundle().filter(|_| is_new()) {
+        // Mostly the first one is known; only for who lacks all of it is it encoded whole.
+        if bundles
+            && is_new()
+            && let Some(bundle) = section.bundle()
+        {
             delta.bundles.push(bundle);
             count += section.len();
             continue;
