@@ -9,7 +9,7 @@
 //! | `/v1alpha1/pods` | `node`, `namespace` | [`PodItem`] | controller |
 //! | `/v1alpha1/policies` | `node`, `namespace`, `rules` | [`PolicyItem`] | controller; with `rules=true` what agents count |
 //! | `/v1alpha1/tunnels` | `node` | [`TunnelItem`] | agents, relayed |
-//! | `/v1alpha1/services` | `node`, `namespace`, `service` | [`ServiceItem`] | agents, relayed |
+//! | `/v1alpha1/services` | `node`, `namespace`, `service` | [`ServiceItem`] | agents, relayed; headless ones the controller |
 //! | `/v1alpha1/flows` | `node`, `pod`, `policy`, `service`, `table` | [`FlowItem`] | agents, relayed |
 //! | `/v1alpha1/drops` | `node`, `pod` | [`DropItem`] | agents, relayed |
 //! | `/v1alpha1/rules` | `node`, `policy` | [`RuleItem`] | agents, relayed |
@@ -407,15 +407,16 @@ pub struct Owner {
     pub rule: String,
 }
 
-/// A Service as a node balances it.
+/// A Service as a node balances it; or one that is in no data path: headless, or a name alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceItem {
-    /// Where.
-    pub node: NodeName,
+    /// Where; absent: nothing of it is in any data path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
     /// `namespace/name`.
     pub service: NamespacedName,
-    /// `ClusterIP`, `NodePort`, `LoadBalancer`.
+    /// `ClusterIP`, `NodePort`, `LoadBalancer`, `Headless`, `ExternalName`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Addresses for clients in the cluster.

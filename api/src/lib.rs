@@ -12,6 +12,7 @@ pub mod insight;
 pub mod pairs;
 pub mod resources;
 pub mod role;
+pub mod services;
 mod set_change;
 pub mod stream;
 pub mod watermark;

@@ -171,7 +171,7 @@ impl Row for ServiceItem {
             None => format!("{}/{}", port.protocol, port.port),
         };
         let narrow = vec![
-            self.node.to_string(),
+            or_dash(self.node.as_ref()),
             self.service.to_string(),
             self.kind.clone(),
             list(&self.cluster_ips),
@@ -192,13 +192,16 @@ pub fn endpoints(service: &ServiceItem) -> Vec<Vec<String>> {
         let row = |endpoint: &api::insight::ServiceEndpointItem| {
             let at = endpoint.address.map(|address| std::net::SocketAddr::new(address, endpoint.port));
             vec![
-                service.node.to_string(),
+                or_dash(service.node.as_ref()),
                 service.service.to_string(),
                 format!("{}/{}", port.protocol, port.port),
                 or_dash(at),
                 or_dash(endpoint.pod.as_ref()),
-                if endpoint.used { endpoint.state.clone() } else { format!("{}, not used", endpoint.state) },
-                endpoint.connections.to_string(),
+                match endpoint.used || service.node.is_none() {
+                    true => endpoint.state.clone(),
+                    false => format!("{}, not used", endpoint.state),
+                },
+                or_dash(service.node.as_ref().map(|_| endpoint.connections)),
                 if endpoint.used { format!("{:.1} %", endpoint.share * 100.0) } else { "-".into() },
             ]
         };

@@ -3,6 +3,7 @@
 //! [`compile`] is the whole of it; [`incremental`] gives the same flow by flow, and after a change only what it touches. The agent binds port numbers last ([`Program::bind`]), so the controller and the CLI
 //! compile any node's program offline.
 
+pub mod affinity;
 pub mod copies;
 pub mod drops;
 pub mod explain;

@@ -381,3 +381,17 @@ fn somebody_elses_services_are_left_alone() {
     assert!(!program.host.nftables.contains("dnat"));
     assert!(program.host.routes.iter().all(|route| !route.destination.contains(ip(VIP))));
 }
+
+#[test]
+fn more_endpoints_than_can_be_counted_to_are_cut_off() {
+    let nth = |k: u32| endpoint(IpAddr::from((u32::from_be_bytes([11, 0, 0, 0]) + k).to_be_bytes()), None);
+    let mut one_node = network(service((0..65_540).map(nth)));
+    one_node.nodes.remove(&node_name(2));
+    one_node.pods.remove(&key(2));
+    let port = &mut one_node.services.values_mut().next().unwrap().ports[0];
+    port.node_port = None;
+    let sites = compile_all(&one_node);
+    let chosen = sites[0].program.flows.keys().filter(|key| key.table == compiler::Table::EndpointSelect);
+    // Beside one flow for each: the client keeps its endpoint, and no endpoint of this index.
+    assert_eq!(chosen.count(), 65_536 + 2);
+}

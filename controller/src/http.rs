@@ -198,31 +198,65 @@ async fn policies(Shared(api): Shared<Api>, Query(parameters): Parameters) -> An
 
 async fn relayed<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
     known(&parameters, &["node"])?;
-    relay_to(&api, parameters.get("node").map(NodeName::new), &uri, T::KIND).await
+    relay_to(&api, parameters.get("node").map(NodeName::new), &uri, T::KIND, Vec::new()).await
 }
 
 async fn flows(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
     known(&parameters, &["node", "pod", "policy", "service", "table"])?;
-    concerning(&api, &uri, &parameters, FlowItem::KIND).await
+    concerning(&api, &uri, &parameters, FlowItem::KIND, Vec::new()).await
 }
 
 async fn services(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
     known(&parameters, &["node", "namespace", "service"])?;
-    concerning(&api, &uri, &parameters, ServiceItem::KIND).await
+    let beside = beside_the_data_path(&api, &parameters).await?;
+    if let Some(wanted) = parameters.get("service").cloned().filter(|_| !beside.is_empty())
+        && !api.owner.read(move |state| state.index().has_service(&wanted)).await?
+    {
+        // No agent knows of it.
+        return list(beside);
+    }
+    let beside = beside.iter().filter_map(|item| serde_json::to_value(item).ok()).collect();
+    concerning(&api, &uri, &parameters, ServiceItem::KIND, beside).await
+}
+
+/// The Services that are asked for and that no node balances.
+async fn beside_the_data_path(
+    api: &Api,
+    parameters: &BTreeMap<String, String>,
+) -> Result<Vec<ServiceItem>, Failure> {
+    if parameters.contains_key("node") {
+        return Ok(Vec::new());
+    }
+    let (service, namespace) = (parameters.get("service").cloned(), parameters.get("namespace").cloned());
+    let is_asked = move |key: &NamespacedName| {
+        service.as_ref().is_none_or(|text| key.to_string() == *text || key.name == *text)
+            && namespace.as_ref().is_none_or(|namespace| key.namespace == *namespace)
+    };
+    let items = api.owner.read(move |state| -> Vec<ServiceItem> {
+        let beside = state.index().beside_the_data_path().filter(|service| is_asked(&service.key));
+        beside.map(|service| api::services::item(None, &service, |_, _| None)).collect()
+    });
+    Ok(items.await?)
 }
 
 async fn drops(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
     known(&parameters, &["node", "pod"])?;
-    concerning(&api, &uri, &parameters, DropItem::KIND).await
+    concerning(&api, &uri, &parameters, DropItem::KIND, Vec::new()).await
 }
 
 async fn about_policy<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
     known(&parameters, &["node", "policy"])?;
-    concerning(&api, &uri, &parameters, T::KIND).await
+    concerning(&api, &uri, &parameters, T::KIND, Vec::new()).await
 }
 
-/// What agents know about a pod, a policy or a Service.
-async fn concerning(api: &Api, uri: &Uri, parameters: &BTreeMap<String, String>, kind: &str) -> Answer {
+/// What agents know about a pod, a policy or a Service, and `more` behind it.
+async fn concerning(
+    api: &Api,
+    uri: &Uri,
+    parameters: &BTreeMap<String, String>,
+    kind: &str,
+    more: Vec<serde_json::Value>,
+) -> Answer {
     let mut node = parameters.get("node").map(NodeName::new);
     if let Some(pod) = parameters.get("pod") {
         let key: NamespacedName = pod.parse().map_err(|error: network::name::NameError| {
@@ -256,13 +290,22 @@ async fn concerning(api: &Api, uri: &Uri, parameters: &BTreeMap<String, String>,
             return Err(Failure::new(StatusCode::NOT_FOUND, error));
         }
     }
-    relay_to(api, node, uri, kind).await
+    relay_to(api, node, uri, kind, more).await
 }
 
-async fn relay_to(api: &Api, node: Option<NodeName>, uri: &Uri, kind: &str) -> Answer {
+async fn relay_to(
+    api: &Api,
+    node: Option<NodeName>,
+    uri: &Uri,
+    kind: &str,
+    more: Vec<serde_json::Value>,
+) -> Answer {
     let path = uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string);
     match relay::ask(&api.owner, node.clone(), path, kind).await? {
-        Relayed::List(list) => Ok(axum::Json(list).into_response()),
+        Relayed::List(mut list) => {
+            list.items.extend(more);
+            Ok(axum::Json(list).into_response())
+        }
         Relayed::NoSuchNode => {
             let node = node.map(|node| node.to_string()).unwrap_or_default();
             let error = format!("there is no node {node}; see `ferrule get nodes`");

@@ -129,13 +129,15 @@ pub(crate) fn prune(object: &mut Value) {
         }
     }
     let is = |kind: &str| fields.get("kind").and_then(Value::as_str) == Some(kind);
-    let (pod, node, namespace) = (is("Pod"), is("Node"), is("Namespace"));
+    let (pod, node, namespace, service) = (is("Pod"), is("Node"), is("Namespace"), is("Service"));
     if pod {
         fields.get_mut("spec").map(pod_spec);
         keep(fields.get_mut("status"), &["phase", "podIP", "podIPs"]);
     } else if node {
         keep(fields.get_mut("spec"), &["podCIDR", "podCIDRs"]);
         keep(fields.get_mut("status"), &["addresses"]);
+    } else if service {
+        keep(fields.get_mut("status"), &["loadBalancer"]);
     } else if namespace {
         fields.remove("spec");
         fields.remove("status");

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use network::{Cidr, NamespacedName, Node, Pod, Protocol, Service, ServiceEndpoint};
+use network::service::ZONE_LABEL;
+use network::{Cidr, NamespacedName, Node, NodeName, Pod, Protocol, Service, ServiceEndpoint};
 use sha2::{Digest, Sha256};
 
 use crate::problem::{ObjectRef, Problem};
@@ -50,7 +51,8 @@ pub(crate) fn services(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Ve
         let Some(mut translated) = translated else { continue };
         let mut report = Report::new(ObjectRef::namespaced("Service", &key.namespace, &key.name), origin);
         for (port, declared) in ports(&mut translated, object) {
-            port.endpoints.extend(selected(key, object, declared, port.protocol, pods));
+            let found = selected(key, object, declared, port.protocol, pods);
+            port.endpoints.extend(hinted(object, found, nodes));
             if let Some(fault) = service::leave_out_translated_sctp(port) {
                 report.field("spec.ports", fault);
             }
@@ -113,6 +115,30 @@ fn selected(
                 for_zones: BTreeSet::new(),
                 for_nodes: BTreeSet::new(),
             })
+        })
+        .collect()
+}
+
+/// The hints that the EndpointSlice controller writes for `spec.trafficDistribution` (KEP-3015): each endpoint's own zone, and
+/// its own node where nodes are preferred.
+fn hinted(
+    object: &core::Service,
+    endpoints: BTreeSet<ServiceEndpoint>,
+    nodes: &[Node],
+) -> BTreeSet<ServiceEndpoint> {
+    let wanted = object.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref());
+    let by_node = wanted == Some("PreferSameNode");
+    if !by_node && !matches!(wanted, Some("PreferSameZone" | "PreferClose")) {
+        return endpoints;
+    }
+    let zone =
+        |name: &NodeName| nodes.iter().find(|node| node.name == *name)?.labels.get(ZONE_LABEL).cloned();
+    endpoints
+        .into_iter()
+        .map(|endpoint| ServiceEndpoint {
+            for_zones: endpoint.node.as_ref().and_then(zone).into_iter().collect(),
+            for_nodes: endpoint.node.clone().filter(|_| by_node).into_iter().collect(),
+            ..endpoint
         })
         .collect()
 }

@@ -34,6 +34,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: balanced, namespace: shop}
 spec: {selector: {app: web}, type: LoadBalancer, externalTrafficPolicy: Local, ipFamilyPolicy: PreferDualStack, ports: [{port: 81}]}
+status: {loadBalancer: {ingress: [{ip: 203.0.113.5}, {ip: 203.0.113.6, ipMode: Proxy}]}}
 ---
 apiVersion: v1
 kind: Service
@@ -84,6 +85,7 @@ fn addresses_ports_and_endpoints_are_made_up_the_same_every_time() {
     let balanced = service("balanced");
     assert_eq!(balanced.cluster_ips.len(), 2);
     assert!(balanced.health_check_node_port.is_some());
+    assert_eq!(balanced.load_balancer_ips, ["203.0.113.5".parse().unwrap()].into());
 
     let by_hand = service("by-hand");
     assert_eq!(by_hand.cluster_ips, ["10.96.7.7".parse().unwrap()].into());
@@ -116,4 +118,17 @@ fn what_two_services_claim_belongs_to_one_and_is_told() {
     let (_, problems) = network(&(two("b", 80) + &two("a", 81)), Families::Ipv4);
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert!(problems[0].contains("TCP node port 30100"), "{problems:#?}");
+}
+
+#[test]
+fn near_endpoints_are_hinted_as_the_controller_would() {
+    let near = |wanted: &str| {
+        let text = SHOP.replace("type: NodePort,", &format!("trafficDistribution: {wanted},"));
+        let (network, _) = network(&text, Families::Ipv4);
+        network.services[&NamespacedName::new("shop", "web")].ports[0].endpoints.clone()
+    };
+    let by_node = near("PreferSameNode");
+    assert_eq!(by_node.len(), 4);
+    assert!(by_node.iter().all(|e| e.for_nodes.iter().eq(e.node.iter())), "{by_node:#?}");
+    assert!(near("PreferClose").iter().all(|e| e.for_nodes.is_empty()));
 }

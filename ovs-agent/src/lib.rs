@@ -20,6 +20,7 @@ pub mod cut;
 pub mod drift;
 pub mod drivers;
 pub mod event;
+pub mod health_check;
 pub mod insight;
 pub mod ipam;
 pub mod metrics;

@@ -18,6 +18,7 @@ use crate::attachment::Attachment;
 use crate::cut::stale::Served;
 use crate::cut::{Cuts, Order, Threat};
 use crate::event::{AttachmentIds, Database, Event, Session};
+use crate::health_check::HealthChecks;
 use crate::plan::{Confirmation, FlowMods, Planner};
 use crate::recipe::Recipe;
 use crate::saved::Saved;
@@ -63,6 +64,8 @@ pub struct Node {
     cuts: Cuts,
     /// What is served over UDP is to be told once this generation is confirmed.
     unserved: Option<u64>,
+    /// What load balancers are answered.
+    health_checks: Arc<HealthChecks>,
     /// Addresses whose owner is gone, and the generation in which it was.
     departed: Vec<(u64, Vec<std::net::IpAddr>)>,
     work: Work,
@@ -148,6 +151,8 @@ pub struct Work {
     pub cut: Option<(Session, Order)>,
     /// What Services are served by over UDP, when that changed or the switch is another.
     pub served: Option<(Session, Arc<Served>)>,
+    /// What load balancers are to be answered, when that changed.
+    pub health_checks: Option<Arc<HealthChecks>>,
     /// To be kept on disk.
     pub save: Option<Saved>,
     /// What could not be done is to be tried again after a while.
@@ -202,6 +207,7 @@ impl Node {
             confirmed: Confirmed::default(),
             cuts: Cuts::default(),
             unserved: None,
+            health_checks: Arc::default(),
             departed: Vec::new(),
             work: Work { ranges: Some(Vec::new()), ..Work::default() },
             flow_mods_sent: 0,
@@ -281,6 +287,7 @@ impl Node {
         self.pay();
         self.forget();
         self.served();
+        self.answer_health_checks();
         let mut work = std::mem::take(&mut self.work);
         work.in_sync = self.in_sync();
         work.mend = work.observe.is_some() && std::mem::take(&mut self.drifted.mend);
@@ -423,6 +430,20 @@ impl Node {
         if self.config.services && self.unserved.is_some_and(|since| since <= self.confirmed.generation) {
             self.unserved = None;
             self.work.served = Some((*session, Arc::new(Served::of(&self.view))));
+        }
+    }
+
+    fn answer_health_checks(&mut self) {
+        if !self.config.services {
+            return;
+        }
+        let has_node_ports = |address: &std::net::IpAddr| self.config.has_node_ports(*address);
+        let addresses = self.own().addresses.iter().copied().filter(has_node_ports).collect();
+        let is_serving = matches!(self.switch, Switch::Here { .. }) && self.confirmed.generation > 0;
+        let now = HealthChecks::of(&self.view, &self.config.node, addresses, is_serving);
+        if *self.health_checks != now {
+            self.health_checks = Arc::new(now);
+            self.work.health_checks = Some(Arc::clone(&self.health_checks));
         }
     }
 

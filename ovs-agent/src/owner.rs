@@ -16,6 +16,7 @@ use crate::drift::Past;
 use crate::drivers::beside::Beside;
 use crate::drivers::database;
 use crate::event::{Event, Session};
+use crate::health_check::HealthChecks;
 use crate::ipam::BuiltIn;
 use crate::metrics::Metrics;
 use crate::node::{Node, Snapshot, Standing, Work};
@@ -124,6 +125,8 @@ pub struct Outputs {
     pub switch: mpsc::Sender<SwitchCommand>,
     /// The controller.
     pub stream: mpsc::Sender<StreamCommand>,
+    /// Who answers load balancers.
+    pub health_checks: watch::Sender<Arc<HealthChecks>>,
     /// The disk.
     pub save: Arc<Slot>,
     /// The addresses.
@@ -331,7 +334,7 @@ impl Owner {
 
     /// The channels hold what the drivers have not taken up yet; a driver that has ended ends the agent with it.
     async fn hand_out(&mut self, work: Work) {
-        let Outputs { database, host, switch, stream, save, ipam, metrics } = &self.outputs;
+        let Outputs { database, host, switch, stream, health_checks, save, ipam, metrics } = &self.outputs;
         if let Some(ranges) = work.ranges.filter(|ranges| *ranges != self.ranges) {
             ipam.set_ranges(ranges.clone());
             self.ranges = ranges;
@@ -374,6 +377,9 @@ impl Owner {
         }
         for (session, reason) in work.leave {
             let _ = stream.send(StreamCommand::Leave(session, reason)).await;
+        }
+        if let Some(answers) = work.health_checks {
+            health_checks.send_replace(answers);
         }
         if let Some(saved) = work.save {
             save.put(saved);

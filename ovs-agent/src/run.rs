@@ -16,7 +16,7 @@ use crate::cni::host::Host;
 use crate::cni::{collect, server};
 use crate::drivers::copies::Copies;
 use crate::drivers::nftables::Nftables;
-use crate::drivers::{audit, clock, controller, database, discovery, host, switch};
+use crate::drivers::{audit, clock, controller, database, discovery, health_check, host, switch};
 use crate::insight::{Insight, http};
 use crate::ipam::{BuiltIn, FileDisk, IpamError};
 use crate::metrics::Metrics;
@@ -133,6 +133,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     let (to_stream, stream_commands) = mpsc::channel(OUTBOX);
     let (to_database, database_wanted) = watch::channel(database::Wanted::default());
     let (to_host, host_wanted) = watch::channel(None);
+    let (to_balancers, health_checks) = watch::channel(Arc::default());
     let to_disk = Arc::new(Slot::default());
     let (decide, decisions) = mpsc::channel(audit::WAITING);
     let outputs = Outputs {
@@ -140,6 +141,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         host: to_host,
         switch: to_switch.clone(),
         stream: to_stream,
+        health_checks: to_balancers,
         save: Arc::clone(&to_disk),
         ipam: Arc::clone(&ipam),
         metrics: Arc::clone(&metrics),
@@ -216,6 +218,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
     let streams =
         controller::run(credentials, addresses, stream_commands, events, insight.clone(), failed, random);
     part("controller streams", Box::pin(streams));
+    part("health checks", Box::pin(health_check::run(health_checks)));
     part("saver", Box::pin(save(saved_path, to_disk)));
     part("garbage collector", Box::pin(collect::run(attacher.clone(), clock)));
     part("CNI server", Box::pin(server::run(cni_listener, attacher, metrics, clock)));

@@ -194,3 +194,19 @@ async fn a_client_keeps_its_endpoint() {
     let counts = switch.counted(200).await;
     assert_eq!(counts.values().filter(|count| **count > 0).count(), 1, "{counts:?}");
 }
+
+#[tokio::test]
+async fn what_the_switch_learns_for_longer_than_a_flow_can_live_says_what_is_left() {
+    let Some(ovs) = PrivateOvs::start().unwrap() else { return };
+    let site = compile_all(&network(10, Some(86_400))).swap_remove(0);
+    let switch = running(&ovs, &site).await;
+    switch.connect(0).await;
+    switch.counted(1).await;
+    let table = format!("table={}", Table::ServiceAffinity.id());
+    let learned = ovs.ofctl(["-OOpenFlow13", "dump-flows", bridge::BRIDGE, &table]).unwrap();
+    let of_client: Vec<_> = learned.lines().filter(|line| line.contains("nw_src=10.244.1.2")).collect();
+    let [line] = of_client[..] else { panic!("{learned}") };
+    // 20,865 s are left after the first 65,535.
+    assert!(line.contains("cookie=0xfd005181"), "{line}");
+    assert!(line.contains("hard_timeout=65535") && line.contains("send_flow_rem"), "{line}");
+}

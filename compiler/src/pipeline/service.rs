@@ -14,15 +14,13 @@ use network::{
     Cidr, NamespacedName, NodeName, Protocol, Service, ServiceEndpoint, ServicePort, TrafficPolicy,
 };
 use openflow::{
-    Action, Ct, CtZone, Field, HashFields, Learn, LearnSpec, Match, Multipath, MultipathAlgorithm, Nat,
-    PortNo, Subfield, TableId,
+    Action, Ct, CtZone, Field, HashFields, Match, Multipath, MultipathAlgorithm, Nat, PortNo, TableId,
 };
 
 use super::Context;
+use crate::affinity;
 use crate::input::PortRef;
-use crate::packet::{
-    ETH_IPV4, ETH_IPV6, End, Family, address, port_field, transport, with_address, with_prefix,
-};
+use crate::packet::{End, Family, address, port_field, transport, with_address, with_prefix};
 use crate::policy::conjunction::ids;
 use crate::program::FlowAction;
 use crate::provenance::Owner;
@@ -36,8 +34,6 @@ use crate::table::Table;
 
 /// The most endpoints that one backend can choose among: what `multipath` counts to.
 pub const MOST_ENDPOINTS: usize = 1 << 16;
-/// The longest time that the switch keeps a learned flow, in seconds (timeouts are 16 bits wide).
-const LONGEST_AFFINITY: u32 = 65_535;
 
 /// Endpoints to choose among.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -384,7 +380,7 @@ impl Writer<'_, '_> {
             let match_ = ENDPOINT.on(of_service(transport(family, port.protocol)), u64::from(endpoint_id));
             let mut draft = flow(Table::EndpointDnat, 100, match_);
             if let Some(seconds) = self.service.affinity_seconds {
-                draft = draft.act(learn_affinity(family, seconds));
+                draft = draft.act(affinity::learn(family, endpoint_id, seconds));
             }
             let who = self.describe(endpoint, *target);
             let what = format!("{}: to endpoint {who}", self.name(port));
@@ -480,27 +476,5 @@ fn translate((address, port): (IpAddr, u16)) -> Action {
         nat: Some(Nat::dst(address).port(port)),
         exec: vec![CT_VERSION.exec(CT_LAYOUT), CT_UNJUDGED.exec(1), CT_SERVICE.exec(1)],
         ..Ct::default()
-    }))
-}
-
-/// The client is given this endpoint again. Every new connection renews the time.
-fn learn_affinity(family: Family, seconds: u32) -> Action {
-    let (eth_type, source) = match family {
-        Family::V4 => (ETH_IPV4, Field::IPV4_SRC),
-        Family::V6 => (ETH_IPV6, Field::IPV6_SRC),
-    };
-    let same = |bits: Subfield| LearnSpec::match_field(bits, bits);
-    Action::Learn(Box::new(Learn {
-        table: TableId(Table::ServiceAffinity.id()),
-        priority: 100,
-        hard_timeout: seconds.clamp(1, LONGEST_AFFINITY) as u16,
-        specs: vec![
-            LearnSpec::match_value(Subfield::all(Field::ETH_TYPE), eth_type.into()),
-            same(Subfield::all(source)),
-            same(SERVICE.bits),
-            LearnSpec::load_field(ENDPOINT.bits, ENDPOINT.bits),
-            LearnSpec::load_value(1, AFFINE.bits),
-        ],
-        ..Learn::default()
     }))
 }

@@ -292,6 +292,12 @@ impl Index {
         balanced.into_iter().any(|(key, _)| key.to_string() == name || key.name == name)
     }
 
+    /// The Services of which nothing is in the data path, with the addresses that their endpoints have now.
+    pub fn beside_the_data_path(&self) -> impl Iterator<Item = Service> + '_ {
+        let beside = self.services.values().filter(|held| !held.service.is_in_data_path());
+        beside.map(|held| self.resolved_service(&held.service))
+    }
+
     /// How many nodes, pods and policies there are.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.node_names().count(), self.pods.len(), self.policies.len())

@@ -164,6 +164,13 @@ impl Link<'_> {
                         tracing::warn!(xid = xid.0, error = %error.code, "the switch refused a message");
                     }
                     Some(ClientEvent::Async(message @ Message::Nicira(_))) => self.copies.take(&message),
+                    Some(ClientEvent::Async(Message::FlowRemoved(removed))) => {
+                        if let Some(flow) = compiler::affinity::continued(&removed)
+                            && let Err(error) = client.send(Message::FlowMod(Box::new(flow))).await
+                        {
+                            return lost(true)(error);
+                        }
+                    }
                     Some(ClientEvent::Async(message)) => match monitor::word(message) {
                         monitor::Word::Changes(changes) => {
                             if self.events.send(Event::FlowsChanged(self.session, changes)).await.is_err() {

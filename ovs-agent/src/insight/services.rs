@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::insight::{ServiceEndpointItem, ServiceItem, ServicePortItem};
+use api::insight::ServiceItem;
 use compiler::Translation;
-use network::{Service, ServiceEndpoint, ServiceKind, ServicePort};
+use network::{Service, ServiceEndpoint, ServicePort};
 use openflow::FlowStats;
 
 use super::Parameters;
@@ -59,57 +59,9 @@ fn counts(flows: &[FlowStats]) -> BTreeMap<(u32, u32), u64> {
 }
 
 fn item(node: &Snapshot, service: &Service, given: &Given<'_>) -> ServiceItem {
-    ServiceItem {
-        node: node.config.node.clone(),
-        service: service.key.clone(),
-        kind: match service.kind {
-            ServiceKind::ClusterIp => "ClusterIP",
-            ServiceKind::NodePort => "NodePort",
-            ServiceKind::LoadBalancer => "LoadBalancer",
-            ServiceKind::Headless => "Headless",
-            ServiceKind::ExternalName => "ExternalName",
-        }
-        .into(),
-        cluster_ips: service.cluster_ips.iter().copied().collect(),
-        outside_ips: service.outside_addresses().collect(),
-        affinity_seconds: service.affinity_seconds,
-        ports: service.ports.iter().map(|port| port_item(service, port, given)).collect(),
-    }
-}
-
-fn port_item(service: &Service, port: &ServicePort, given: &Given<'_>) -> ServicePortItem {
-    let chosen = |endpoint: &ServiceEndpoint| {
+    let chosen = |port: &ServicePort, endpoint: &ServiceEndpoint| {
         let at = endpoint.addresses.first().map(|address| (*address, endpoint.port))?;
         given.get(&(&service.key, port.protocol, port.port, at)).copied()
     };
-    let all: u64 = port.endpoints.iter().filter_map(chosen).sum();
-    let item = |endpoint: &ServiceEndpoint| {
-        let connections = chosen(endpoint);
-        ServiceEndpointItem {
-            address: endpoint.addresses.first().copied(),
-            port: endpoint.port,
-            pod: endpoint.pod.clone(),
-            on: endpoint.node.clone(),
-            state: state(endpoint).into(),
-            used: connections.is_some(),
-            connections: connections.unwrap_or(0),
-            share: if all == 0 { 0.0 } else { connections.unwrap_or(0) as f64 / all as f64 },
-        }
-    };
-    ServicePortItem {
-        name: port.name.clone(),
-        protocol: port.protocol.to_string(),
-        port: port.port,
-        node_port: port.node_port,
-        endpoints: port.endpoints.iter().map(item).collect(),
-    }
-}
-
-fn state(endpoint: &ServiceEndpoint) -> &'static str {
-    match (endpoint.ready, endpoint.serving, endpoint.terminating) {
-        (true, ..) => "ready",
-        (false, true, true) => "terminating, serving",
-        (false, false, true) => "terminating",
-        (false, ..) => "not ready",
-    }
+    api::services::item(Some(node.config.node.clone()), service, chosen)
 }
