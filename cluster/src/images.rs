@@ -93,6 +93,8 @@ impl Builder {
                 layer.program(&own("agnhost-sctp"), "agnhost")?;
                 layer.program(&own("agnhost"), "agnhost-upstream")?;
                 layer.program(&own("cyclonus-worker"), "worker")?;
+                // A name server of its own, for one spec.
+                layer.program(&own("coredns"), "coredns")?;
                 layer.link("agnhost-2", "agnhost")?;
                 // The certificate that its TLS server shows.
                 let arguments = ["list", "-mod=mod", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"];

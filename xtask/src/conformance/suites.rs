@@ -83,6 +83,7 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("Internet connection", "the internet"),
     (r"\[Provider:GCE\]", "Google's cloud"),
     ("invalid conntrack state bug", "an image that cannot be had (regression-issue-74839)"),
+    ("run iperf2", "iperf as its image has it: Debian's prints other columns"),
     (r"\[Alpha\]", "a feature gate that is off"),
     (r"\[Feature:PerformanceDNS\]", "10,000 Services: a benchmark, hours here"),
 ];
