@@ -17,6 +17,8 @@
 //! | `/v1alpha1/network` | | [`NetworkItem`], one | controller |
 //! | `/v1alpha1/audit` | `node` | [`AuditItem`] | agents, relayed |
 //! | `POST /v1alpha1/repair` | `node` | [`AuditItem`]; puts right what it names; over unix sockets only | agents, relayed |
+//! | `/v1alpha1/trace` | `node`, `flow` | [`TraceItem`] | agents, relayed |
+//! | `POST /v1alpha1/probe` | `node`, `source`, `destination`, `protocol`, `sourcePort`, `port`, `length` | [`ProbeItem`]; over unix sockets only | agents, relayed |
 //! | `/v1alpha1/problems` | | [`ProblemItem`] | controller |
 //! | `/v1alpha1/manifests` | | [`ManifestItem`] | controller |
 //!
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use crate::audit::{AuditItem, Difference};
+pub use crate::trace::{ProbeItem, TraceItem, TraceStep};
 
 /// The `apiVersion` of everything here.
 pub const API_VERSION: &str = "ferrule.io/v1alpha1";
@@ -122,6 +125,9 @@ pub struct SwitchItem {
     pub flow_mods_sent: u64,
     /// Whether the switch is connected and holds what it should.
     pub in_sync: bool,
+    /// The longest packet that pods may send, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_mtu: Option<u32>,
 }
 
 /// What a port of the switch is for.
@@ -578,5 +584,5 @@ macro_rules! kinds {
 kinds! {
     NodeItem => "Node", SwitchItem => "Switch", PortItem => "Port", PodItem => "Pod", PolicyItem => "Policy",
     TunnelItem => "Tunnel", FlowItem => "Flow", DropItem => "Drop", RuleItem => "Rule", ServiceItem => "Service", CostItem => "Cost", ProblemItem => "Problem", ManifestItem => "Manifest",
-    NetworkItem => "Network", AuditItem => "Audit",
+    NetworkItem => "Network", AuditItem => "Audit", TraceItem => "Trace", ProbeItem => "Probe",
 }

@@ -15,4 +15,5 @@ pub mod role;
 pub mod services;
 mod set_change;
 pub mod stream;
+mod trace;
 pub mod watermark;

@@ -22,6 +22,10 @@ pub enum Command {
     Get(Get),
     /// Why a packet passes or does not: the rules and flows that decide
     Explain(Explain),
+    /// A packet through the live switches: what each says, and what its flows count when one is sent
+    Trace(crate::trace::options::Trace),
+    /// Whether a machine is fit for Ferrule before it is installed, and whether everything works after it
+    Check(crate::check::options::Check),
     /// What nodes hold that they should not, or do not hold that they should
     Audit(Audit),
     /// Predict who reaches whom, without a cluster
@@ -176,6 +180,13 @@ pub struct EndpointArguments {
     pub context: Option<String>,
 }
 
+impl EndpointArguments {
+    /// This controller, or the one that is found.
+    pub fn of(controller: Option<Endpoint>) -> Self {
+        Self { controller, agent: None, bundle: None, kubeconfig: None, context: None }
+    }
+}
+
 /// Why a packet passes or does not. Exit code 0: it passes; 2: it does not; 1: nobody can tell.
 #[derive(Debug, Args)]
 pub struct Explain {
@@ -243,6 +254,23 @@ pub struct Audit {
 }
 
 impl Explain {
+    /// A question about the first packet from one end to another.
+    pub fn about(from: &str, to: &str, port: crate::explain::Wanted) -> Self {
+        Self {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            port: Some(port),
+            established: false,
+            reply: false,
+            via: None,
+            manifests: None,
+            nodes: 2,
+            brief: true,
+            output: Output::Table,
+            endpoint: EndpointArguments::of(None),
+        }
+    }
+
     /// Which packet of a connection is meant.
     pub fn phase(&self) -> compiler::explain::Phase {
         match (self.established, self.reply) {

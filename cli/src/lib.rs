@@ -5,6 +5,7 @@ mod arguments;
 mod audit;
 mod await_daemonset;
 mod bundle;
+mod check;
 mod cost;
 mod explain;
 mod fail;
@@ -20,6 +21,7 @@ mod paint;
 mod plan;
 mod resource;
 mod table;
+mod trace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -68,6 +70,8 @@ fn dispatch(command: Command) -> Result<Outcome, Fail> {
         Command::Get(get) => get::run(&get),
         Command::Audit(audit) => audit::run(&audit),
         Command::Explain(explain) => explain::run(&explain),
+        Command::Trace(trace) => trace::run(&trace),
+        Command::Check(check) => check::run(&check),
         Command::Matrix(matrix) => matrix::run(&matrix),
         Command::Plan(plan) => plan::run(&plan),
         Command::Bundle(bundle) => bundle::run(&bundle),

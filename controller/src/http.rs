@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use api::insight::{
-    self, AuditItem, CostItem, DropItem, FlowItem, Item, List, NetworkItem, PortItem, RuleItem, ServiceItem,
-    SwitchItem, TunnelItem,
+    self, AuditItem, CostItem, DropItem, FlowItem, Item, List, NetworkItem, PortItem, ProbeItem, RuleItem,
+    ServiceItem, SwitchItem, TraceItem, TunnelItem,
 };
 use axum::Router;
 use axum::extract::{Query, State as Shared};
@@ -41,6 +41,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1alpha1/manifests", get(manifests))
         .route("/v1alpha1/network", get(network))
         .route("/v1alpha1/audit", get(relayed::<AuditItem>))
+        .route("/v1alpha1/trace", get(traced))
         .route("/v1alpha1/switches", get(relayed::<SwitchItem>))
         .route("/v1alpha1/ports", get(relayed::<PortItem>))
         .route("/v1alpha1/tunnels", get(relayed::<TunnelItem>))
@@ -57,7 +58,10 @@ pub fn router(api: Api) -> Router {
 
 /// The routes, and those that have agents change something: not for whoever can reach an address.
 pub fn router_with_changes(api: Api) -> Router {
-    let changes = Router::new().route("/v1alpha1/repair", post(relayed::<AuditItem>)).with_state(api.clone());
+    let changes = Router::new()
+        .route("/v1alpha1/repair", post(relayed::<AuditItem>))
+        .route("/v1alpha1/probe", post(probed))
+        .with_state(api.clone());
     router(api).merge(changes)
 }
 
@@ -199,6 +203,23 @@ async fn policies(Shared(api): Shared<Api>, Query(parameters): Parameters) -> An
 async fn relayed<T: Item>(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
     known(&parameters, &["node"])?;
     relay_to(&api, parameters.get("node").map(NodeName::new), &uri, T::KIND, Vec::new()).await
+}
+
+async fn traced(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &["node", "flow"])?;
+    of_one_node(&api, &uri, &parameters, TraceItem::KIND).await
+}
+
+async fn probed(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {
+    known(&parameters, &["node", "source", "destination", "protocol", "sourcePort", "port", "length"])?;
+    of_one_node(&api, &uri, &parameters, ProbeItem::KIND).await
+}
+
+/// What makes no sense on every node at once.
+async fn of_one_node(api: &Api, uri: &Uri, parameters: &BTreeMap<String, String>, kind: &str) -> Answer {
+    let node = parameters.get("node").map(NodeName::new);
+    let node = node.ok_or_else(|| Failure::new(StatusCode::BAD_REQUEST, "node is missing: on which one?"))?;
+    relay_to(api, Some(node), uri, kind, Vec::new()).await
 }
 
 async fn flows(Shared(api): Shared<Api>, uri: Uri, Query(parameters): Parameters) -> Answer {

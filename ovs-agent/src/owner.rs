@@ -70,6 +70,8 @@ pub enum SwitchCommand {
     Observe(Session, Mend),
     /// Read flows with their counters.
     Dump(Dump),
+    /// Send a packet through the switch.
+    Probe(Box<openflow::message::PacketOut>, oneshot::Sender<Result<(), String>>),
     /// Say what of meters and groups is not as it should be.
     Beside(oneshot::Sender<Result<Vec<Beside>, String>>),
     /// Say what was dropped last.

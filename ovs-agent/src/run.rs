@@ -154,6 +154,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
         ipam: Arc::clone(&ipam),
         metrics: Arc::clone(&metrics),
         keeps_host: settings.host_network_state == HostNetworkState::Manage,
+        rundir: settings.ovs_rundir.clone(),
         nftables: nftables.clone(),
         clock,
     };

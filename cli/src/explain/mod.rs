@@ -3,17 +3,18 @@
 
 mod document;
 mod names;
-mod online;
-mod people;
+pub mod online;
+pub mod people;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::IpAddr;
 
-use compiler::explain::{Cluster, Phase, Probe, Question, Start, headers};
+use compiler::explain::{Cluster, Explanation, Phase, Probe, Question, Start, headers};
 use network::{Direction, Network, NodeName};
 
-use self::document::{Document, Packet, Place, Places, Verdict};
+pub use self::document::{Document, Verdict};
+use self::document::{Packet, Place, Places};
 pub use self::names::Wanted;
 use self::names::{End, EndKind, Party};
 use crate::arguments::{self, Output};
@@ -35,7 +36,7 @@ pub fn run(explain: &arguments::Explain) -> Result<Outcome, Fail> {
     if !offline.is_clean {
         warnings.push("not all of the manifests could be used: the answer is about the rest".to_owned());
     }
-    let asker = Asker { network: &offline.network, cluster: &mut cluster, places: &places, explain };
+    let mut asker = Asker::new(&offline.network, &mut cluster, &places, explain);
     print(&asker.document(warnings)?, explain)
 }
 
@@ -72,10 +73,21 @@ struct Asker<'a, 'n> {
     cluster: &'a mut Cluster<'n>,
     places: Places<'a>,
     explain: &'a arguments::Explain,
+    /// What the compiler told of each packet, in their order; of one that meets no switch nothing.
+    told: Vec<Option<Explanation>>,
 }
 
-impl Asker<'_, '_> {
-    fn document(mut self, warnings: Vec<String>) -> Result<Document, Fail> {
+impl<'a, 'n> Asker<'a, 'n> {
+    fn new(
+        network: &'n Network,
+        cluster: &'a mut Cluster<'n>,
+        places: Places<'a>,
+        explain: &'a arguments::Explain,
+    ) -> Self {
+        Self { network, cluster, places, explain, told: Vec::new() }
+    }
+
+    fn document(&mut self, warnings: Vec<String>) -> Result<Document, Fail> {
         let from = self.senders(names::find(self.network, &self.explain.from)?)?;
         let to = names::find(self.network, &self.explain.to)?;
         let pairs = from.ends.len().saturating_mul(to.ends.len());
@@ -184,6 +196,7 @@ impl Asker<'_, '_> {
         let mut asked = destination;
         let start = match (&from.kind, &to.kind) {
             (EndKind::Pod(a), EndKind::Pod(b)) if a == b => {
+                self.told.push(None);
                 return Ok(apart(
                     "itself",
                     "a pod's packets to itself never leave it: no policy can keep it from itself",
@@ -197,6 +210,7 @@ impl Asker<'_, '_> {
                 Start::Node(here.clone())
             }
             (EndKind::Node(_) | EndKind::Outside, EndKind::Node(_) | EndKind::Outside) => {
+                self.told.push(None);
                 return Ok(apart(
                     "underlay",
                     "between nodes and outside the underlay carries it: no switch of Ferrule's is met",
@@ -228,6 +242,7 @@ impl Asker<'_, '_> {
                 format!("; a node port of Service {service}, which nftables hands to the switch as {asked}");
             packet.reason.push_str(&why);
         }
+        self.told.push(Some(told));
         Ok(packet)
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use api::insight::{FlowItem, List, ManifestItem, NetworkItem, NodeItem, PortItem, PortRole};
 use compiler::LocalPort;
-use compiler::explain::Cluster;
+use compiler::explain::{Cluster, Explanation};
 use lab::http::Endpoint;
 use network::{Network, NodeName};
 use objects::{ObjectSet, SourceText};
@@ -19,18 +19,53 @@ use crate::{get, plan};
 
 pub fn run(explain: &Explain) -> Result<Outcome, Fail> {
     let endpoint = get::endpoint(&explain.endpoint);
-    let list: List<NetworkItem> = endpoint.list("network", &[])?;
-    let network = list.items.into_iter().next().map(Network::from);
-    let network = network.ok_or_else(|| Fail::Said(format!("{endpoint} knows no network")))?;
-    let objects = manifests(&endpoint);
-    let places = |policy: &_, rule: Option<_>| plan::source(&objects, policy, &field_of(rule));
-    let ports: List<PortItem> = endpoint.list("ports", &[])?;
-    let mut cluster = Cluster::new(&network, plugged(&network, &ports.items));
-    let asker = Asker { network: &network, cluster: &mut cluster, places: &places, explain };
-    let mut document = asker.document(Vec::new())?;
+    let (mut document, _) = known(&endpoint)?.explain(explain)?;
     let warnings = count(&endpoint, &mut document)?;
     document.warnings.extend(warnings);
     print(&document, explain)
+}
+
+/// What a controller and its agents know.
+pub struct Known {
+    /// The network as the controller believes it.
+    pub network: Network,
+    objects: ObjectSet,
+    /// The ports that agents say they have.
+    pub ports: Vec<PortItem>,
+}
+
+/// Asks for everything that packets are explained from.
+pub fn known(endpoint: &Endpoint) -> Result<Known, Fail> {
+    let list: List<NetworkItem> = endpoint.list("network", &[])?;
+    let network = list.items.into_iter().next().map(Network::from);
+    let network = network.ok_or_else(|| Fail::Said(format!("{endpoint} knows no network")))?;
+    let objects = manifests(endpoint);
+    let ports: List<PortItem> = endpoint.list("ports", &[])?;
+    Ok(Known { network, objects, ports: ports.items })
+}
+
+impl Known {
+    /// The model's answer, and what it was made from, packet by packet.
+    pub fn explain(&self, explain: &Explain) -> Result<(Document, Vec<Option<Explanation>>), Fail> {
+        self.explain_in(&mut self.cluster(), explain)
+    }
+
+    /// Its nodes, to be compiled once for many questions.
+    pub fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(&self.network, plugged(&self.network, &self.ports))
+    }
+
+    /// The same answer from nodes that may be compiled already.
+    pub fn explain_in<'n>(
+        &'n self,
+        cluster: &mut Cluster<'n>,
+        explain: &Explain,
+    ) -> Result<(Document, Vec<Option<Explanation>>), Fail> {
+        let places = |policy: &_, rule: Option<_>| plan::source(&self.objects, policy, &field_of(rule));
+        let mut asker = Asker::new(&self.network, cluster, &places, explain);
+        let document = asker.document(Vec::new())?;
+        Ok((document, asker.told))
+    }
 }
 
 /// The ports that agents say they have, by node. Whose agent is away is not among them.
@@ -50,7 +85,7 @@ fn plugged(network: &Network, ports: &[PortItem]) -> BTreeMap<NodeName, Vec<Loca
 }
 
 /// What the switches on the way count; and what is not known, or not as the model has it.
-fn count(endpoint: &Endpoint, document: &mut Document) -> Result<Vec<String>, Fail> {
+pub fn count(endpoint: &Endpoint, document: &mut Document) -> Result<Vec<String>, Fail> {
     let mut warnings = Vec::new();
     let nodes: List<NodeItem> = endpoint.list("nodes", &[])?;
     let mut counters = Counters::new();

@@ -52,14 +52,43 @@ pub fn question(connection: &Connection, senders: &Senders) -> Option<PacketOut>
         (None, _) => (senders.gateway?, Mac::ROUTER),
     };
     actions.push(Action::Resubmit { port: PortNo::IN_PORT, table: Some(TableId(0)), ct: false });
-    let data = frame(mac, connection)?;
+    let data = frame(mac, connection, 0)?;
     Some(PacketOut { buffer_id: BufferId::NONE, in_port, actions, data: Bytes::from(data) })
+}
+
+/// The first packet of a connection as it comes in by a port, to go wherever the flows send it. UDP is made as long as `length`
+/// (of the whole packet in bytes, 0 for as short as can be), not to be fragmented.
+pub fn probe(
+    (source, destination): (IpAddr, IpAddr),
+    protocol: u8,
+    discriminator: Discriminator,
+    (in_port, mac): (PortNo, Mac),
+    length: u16,
+) -> Option<PacketOut> {
+    let headers = if source.is_ipv4() { 28 } else { 48 };
+    let connection = Connection {
+        protocol,
+        source,
+        destination,
+        discriminator,
+        answerer: destination,
+        answerer_port: None,
+        zone: 0,
+        mark: 0,
+        is_over: false,
+    };
+    let actions = vec![Action::Resubmit { port: PortNo::IN_PORT, table: Some(TableId(0)), ct: false }];
+    let data = Bytes::from(frame(mac, &connection, length.saturating_sub(headers))?);
+    Some(PacketOut { buffer_id: BufferId::NONE, in_port, actions, data })
 }
 
 /// TCP: a SYN, which is valid on both datapaths whatever the connection's state is and changes nothing of it.
 const SYN: u8 = 0x02;
 
-fn frame(mac: Mac, connection: &Connection) -> Option<Vec<u8>> {
+/// RFC 791 §3.1.
+const DONT_FRAGMENT: u16 = 0x4000;
+
+fn frame(mac: Mac, connection: &Connection, padding: u16) -> Option<Vec<u8>> {
     let (source, destination) = (connection.source, connection.destination);
     let mut payload: Vec<u8> = Vec::new();
     let mut sum_at = None;
@@ -70,7 +99,8 @@ fn frame(mac: Mac, connection: &Connection) -> Option<Vec<u8>> {
             sum_at = Some(16);
         }
         (17 | 136, Discriminator::Ports { source, destination }) => {
-            put(&mut payload, &[source, destination, 8, 0]);
+            put(&mut payload, &[source, destination, 8 + padding, 0]);
+            payload.resize(8 + usize::from(padding), 0);
             sum_at = Some(6);
         }
         (1 | 58, Discriminator::Echo { id, kind, code }) => {
@@ -91,7 +121,8 @@ fn frame(mac: Mac, connection: &Connection) -> Option<Vec<u8>> {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             put(&mut frame, &[0x0800]);
             let start = frame.len();
-            put(&mut frame, &[0x4500, 20 + payload.len() as u16, 0, 0]);
+            let whole = if padding > 0 { DONT_FRAGMENT } else { 0 };
+            put(&mut frame, &[0x4500, 20 + payload.len() as u16, 0, whole]);
             frame.extend([64, connection.protocol, 0, 0]);
             frame.extend(source.octets().into_iter().chain(destination.octets()));
             let sum = checksum(None, 0, frame.get(start..)?);
@@ -200,5 +231,10 @@ mod tests {
             }
         }
         assert_eq!(question(&connection([10, 244, 1, 2], 132, ports), &senders()), None);
+        let ends = (IpAddr::from([10, 244, 1, 2]), IpAddr::from([10, 244, 1, 3]));
+        let long = probe(ends, 17, ports, (PortNo(7), Mac([2; 6])), 1450).unwrap();
+        let packet = &long.data[14..];
+        assert_eq!((packet.len(), packet[6]), (1450, 0x40));
+        assert_eq!(checksum(Some(ends), 17, &packet[20..]), 0xffff);
     }
 }

@@ -81,6 +81,7 @@ async fn idle(
                 }
                 Some(SwitchCommand::Seen(reply)) => drop(reply.send(copies.seen.clone())),
                 Some(SwitchCommand::Suppressed(reply)) => drop(reply.send(Err(problem.to_owned()))),
+                Some(SwitchCommand::Probe(_, reply)) => drop(reply.send(Err(problem.to_owned()))),
                 Some(SwitchCommand::Beside(reply)) => drop(reply.send(Err(problem.to_owned()))),
                 // It belongs to a connection that is over.
                 Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Served(..) | SwitchCommand::Observe(..)) => {}
@@ -255,6 +256,14 @@ impl Link<'_> {
                     Some(SwitchCommand::Apply(..) | SwitchCommand::Forget(..) | SwitchCommand::Cut(..) | SwitchCommand::Served(..) | SwitchCommand::Observe(..)) => {}
                     Some(SwitchCommand::Dump(wanted)) => drop(tokio::spawn(dump(client.clone(), wanted))),
                     Some(SwitchCommand::Seen(reply)) => drop(reply.send(self.copies.seen.clone())),
+                    Some(SwitchCommand::Probe(packet, reply)) => {
+                        let client = client.clone();
+                        let sent = async move {
+                            client.packet_out(*packet).await?;
+                            client.barrier().await
+                        };
+                        tokio::spawn(async move { reply.send(sent.await.map_err(|error| error.to_string())) });
+                    }
                     Some(SwitchCommand::Beside(reply)) => {
                         let client = client.clone();
                         let differing = async move { Client::within(ANSWER_LIMIT, beside::differing(&client)).await };

@@ -22,6 +22,7 @@ pub(super) fn switch(node: &Snapshot) -> SwitchItem {
         flows: node.flows,
         flow_mods_sent: node.flow_mods_sent,
         in_sync: node.in_sync && database.realized,
+        pod_mtu: Some(node.pod_mtu),
     }
 }
 

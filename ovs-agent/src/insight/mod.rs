@@ -10,6 +10,7 @@ pub mod http;
 mod items;
 mod repair;
 mod services;
+mod trace;
 
 pub(crate) use counters::tuple_item;
 pub(crate) use flows::shown as owner_item;
@@ -33,8 +34,11 @@ use crate::owner::{Ask, Dump, SwitchCommand, ask};
 /// What puts right what an audit finds.
 pub const REPAIR: &str = "/v1alpha1/repair";
 
+/// What sends a packet.
+pub const PROBE: &str = "/v1alpha1/probe";
+
 /// What changes something: to be posted.
-pub const CHANGES: [&str; 1] = [REPAIR];
+pub const CHANGES: [&str; 2] = [REPAIR, PROBE];
 
 /// Answers questions.
 #[derive(Clone, Debug)]
@@ -49,6 +53,8 @@ pub struct Insight {
     pub metrics: Arc<Metrics>,
     /// The host's network is kept by this agent.
     pub keeps_host: bool,
+    /// Where the switch's sockets are.
+    pub rundir: std::path::PathBuf,
     /// The table of the host that it keeps.
     pub nftables: Nftables,
     /// The time, for what rests.
@@ -76,6 +82,14 @@ struct Parameters {
     namespace: Option<String>,
     service: Option<String>,
     table: Option<String>,
+    flow: Option<String>,
+    source: Option<std::net::IpAddr>,
+    destination: Option<std::net::IpAddr>,
+    protocol: Option<u8>,
+    #[serde(rename = "sourcePort")]
+    source_port: Option<u16>,
+    port: Option<u16>,
+    length: Option<u16>,
 }
 
 /// `GET /healthz`.
@@ -209,13 +223,19 @@ impl Insight {
                 json(StatusCode::OK, &list)
             }
             REPAIR if !elsewhere => json(StatusCode::OK, &self.repair(&node).await),
+            "/v1alpha1/trace" if !elsewhere => {
+                json(StatusCode::OK, &trace::trace(&self.rundir, &node, &parameters).await?)
+            }
+            "/v1alpha1/trace" => list(true, Vec::<api::insight::TraceItem>::new),
+            PROBE if !elsewhere => json(StatusCode::OK, &self.probe(&node, &parameters).await?),
+            PROBE => list(true, Vec::<api::insight::ProbeItem>::new),
             "/v1alpha1/audit" | REPAIR => list(true, Vec::<api::insight::AuditItem>::new),
             "/v1alpha1/rules" => list(true, Vec::<api::insight::RuleItem>::new),
             "/v1alpha1/costs" => list(elsewhere, || costs::items(&node, parameters.policy.as_deref())),
             other => {
                 let error = format!(
-                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels, services, flows, drops, rules and costs, \
-                     /healthz and /metrics"
+                    "an agent has no {other}; it has /v1alpha1/switches, ports, tunnels, services, flows, drops, rules, costs, audit and \
+                     trace, /healthz and /metrics"
                 );
                 return Err((StatusCode::NOT_FOUND, error));
             }
