@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use network::Network;
 use network::matrix::{
@@ -19,8 +19,10 @@ use crate::{netns, pods};
 
 mod services;
 
-/// How often what met silence is asked again.
-const TRIES: usize = 2;
+/// What met silence is asked again, after so long. At last after more than the 10 s for which the switch keeps a datapath flow
+/// that nobody uses (`max-idle`): the userspace datapath of Open vSwitch 3.1 may keep one of an earlier policy as long as packets
+/// meet it, where it had two for the same packets when the policy changed.
+const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::ZERO, Duration::from_secs(11)];
 
 /// One probe every so often.
 const PACE: Duration = Duration::from_micros(400);
@@ -91,16 +93,25 @@ impl Lab {
         let mut remarks = Vec::new();
         let mut probed = probe::run(&sources, &targets, &self.interrupt, progress)?;
         // What should have passed and met silence is asked again, slowly: a busy machine loses packets, a policy never relents.
-        for _ in 0..TRIES {
+        for pause in PAUSES {
             let silent = silent(&probed, &predicted);
             if silent.is_empty() {
                 break;
             }
+            self.rest(pause)?;
             let wanted = |from: &Entry, to: &Entry, port| silent.contains(&(from.clone(), to.clone(), port));
             let again = probe::run_some(&sources, &targets, SLOW, &wanted, &self.interrupt, progress)?;
             probed.retain(|probe| !wanted(&probe.from, &probe.to, probe.port));
             probed.extend(again);
-            remarks.push(format!("{} pairs and ports were probed again, as no answer came", silent.len()));
+            let after = if pause.is_zero() {
+                ""
+            } else {
+                ", after a pause in which the switch forgets what is not used"
+            };
+            remarks.push(format!(
+                "{} pairs and ports were probed again, as no answer came{after}",
+                silent.len()
+            ));
         }
         // An endpoint that should refuse may not have been among those few that were chosen.
         let unmet = services::unmet(&probed, &predicted);
@@ -123,6 +134,15 @@ impl Lab {
             !undecided
         });
         Ok(Measured { observed, predicted, differences, remarks, probes: probed.len() })
+    }
+
+    fn rest(&self, pause: Duration) -> Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < pause {
+            self.interrupt.check()?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     fn participants(&self) -> (Vec<Source>, Vec<Target>) {

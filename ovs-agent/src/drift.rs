@@ -67,11 +67,12 @@ const REMEMBERED: usize = 100;
 const LATELY: Duration = Duration::from_secs(3600);
 
 impl Past {
-    /// Remembers these, and forgets what is old.
+    /// Remembers these, and forgets what is old: flows first, of which one change can touch all.
     pub fn add(&mut self, drifts: impl IntoIterator<Item = Drift>, now: SystemTime) {
         self.all.extend(drifts.into_iter().map(|drift| (now, drift)));
         while self.all.len() > REMEMBERED {
-            self.all.pop_front();
+            let oldest_flow = self.all.iter().position(|(_, drift)| drift.place == "flow");
+            self.all.remove(oldest_flow.unwrap_or(0));
         }
     }
 
@@ -93,6 +94,10 @@ mod tests {
         past.add((0..150).map(drift), start);
         let first = |past: &Past, now| past.lately(now).next().map(|(_, drift)| drift.clone());
         assert_eq!((past.lately(start).count(), first(&past, start)), (100, Some(drift(50))));
+        // Flows make way for everything else, and not the other way round.
+        let flow = |n: u32| Drift { place: "flow", ..drift(n) };
+        past.add((0..150).map(flow), start);
+        assert!(past.lately(start).all(|(_, drift)| drift.place == "host"));
         past.add([drift(7)], start + LATELY);
         assert_eq!(first(&past, start + LATELY), Some(drift(7)));
     }

@@ -16,6 +16,8 @@ use crate::translate::pod::{protocol, unusable};
 
 /// A Service with this label is somebody else's to balance.
 pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+/// A Service with this label is treated as headless, whatever addresses it has.
+pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 /// The label of an EndpointSlice that names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// How long a client keeps its endpoint where the object does not say, in seconds (core/v1 `SetDefaults_Service`).
@@ -34,7 +36,7 @@ pub fn service(
     let key =
         NamespacedName::new(object.metadata.namespace.clone().unwrap_or_else(|| "default".into()), name);
     let mut report = Report::new(ObjectRef::namespaced("Service", &key.namespace, &key.name), origin);
-    if object.metadata.labels.iter().flatten().any(|(label, _)| label == PROXY_NAME_LABEL) {
+    if has_label(object, PROXY_NAME_LABEL) {
         return (None, Vec::new());
     }
     let mut endpoints = Endpoints::new();
@@ -47,6 +49,10 @@ pub fn service(
     (Some(service), report.problems)
 }
 
+fn has_label(object: &core::Service, label: &str) -> bool {
+    object.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(label))
+}
+
 fn described(
     object: &core::Service,
     key: NamespacedName,
@@ -56,7 +62,9 @@ fn described(
     let spec = object.spec.clone().unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let cluster_ips = spec.cluster_ips.clone().unwrap_or_default();
-    let headless = text(&spec.cluster_ip) == "None" || cluster_ips.iter().any(|ip| ip == "None");
+    let headless = text(&spec.cluster_ip) == "None"
+        || cluster_ips.iter().any(|ip| ip == "None")
+        || has_label(object, HEADLESS_LABEL);
     let kind = match (text(&spec.type_).as_str(), headless) {
         ("ExternalName", _) => ServiceKind::ExternalName,
         (_, true) => ServiceKind::Headless,
@@ -321,6 +329,13 @@ mod tests {
         let of = |spec| translated(json!({"metadata": metadata(), "spec": spec}), vec![]).0;
         let headless = of(json!({"clusterIP": "None", "ports": [{"port": 80}]}));
         assert_eq!((headless.kind, headless.is_in_data_path()), (ServiceKind::Headless, false));
+        let labels = json!({"name": "web", "labels": {HEADLESS_LABEL: ""}});
+        let spec =
+            json!({"type": "NodePort", "clusterIP": "10.96.0.1", "ports": [{"port": 80, "nodePort": 30080}]});
+        let object: core::Service =
+            serde_json::from_value(json!({"metadata": labels, "spec": spec})).unwrap();
+        let labelled = service(&object, &[], None).0.unwrap();
+        assert_eq!((labelled.kind, labelled.is_in_data_path()), (ServiceKind::Headless, false));
         let name = of(json!({"type": "ExternalName", "externalName": "example.org"}));
         assert_eq!((name.kind, name.is_in_data_path()), (ServiceKind::ExternalName, false));
         let labels = json!({"name": "web", "labels": {PROXY_NAME_LABEL: "other"}});

@@ -65,20 +65,19 @@ pub async fn run(
     let client = Client::start(Remote::unix(socket), interest(), ClientConfig::default());
     let mut states = client.watch();
     let mut report = Report { bridge, events, sent: None, lost: None, problem: None };
-    // What was asked for when it held all of that: what differs from it later is somebody else's doing.
+    // What was asked for when it held all of that: what differs from it later is somebody else's doing, also when something else
+    // is asked for in the same moment.
     let mut held: Option<Wanted> = None;
     loop {
         let state = states.borrow_and_update().clone();
         let target = wanted.borrow_and_update().clone();
         let mut outcome = Settled::Yes;
         if state.live {
-            let drifts = match held.as_ref() == Some(&target) {
-                true => difference::drifts(&state.replica, &target),
-                false => Vec::new(),
-            };
+            let drifts = held.as_ref().map(|held| difference::drifts(&state.replica, held));
             outcome = realize(&client, &state.replica, &target, &mut report.problem).await;
             if let Settled::Yes = outcome {
                 held = Some(target.clone());
+                let drifts = drifts.unwrap_or_default();
                 if !drifts.is_empty() && report.events.send(Event::Drifted(drifts)).await.is_err() {
                     return;
                 }

@@ -14,7 +14,11 @@ use super::unixctl::Unixctl;
 use crate::cut::connection::{Connection, Discriminator};
 use crate::cut::stale::Served;
 
-/// How often to look again although nothing changed: a packet that was on its way may have made an entry behind a sweep.
+/// When to look once more after a change: the datapath goes by its old flows for up to half a second after the switch confirmed
+/// the new ones (`max-revalidator`), and a client that goes on asking may have made an entry behind the first sweep.
+pub const SETTLED: Duration = Duration::from_secs(1);
+
+/// How often to look again although nothing changed, whatever was missed.
 pub const AGAIN: Duration = Duration::from_secs(30);
 
 /// A million connections take a switch some ten seconds.

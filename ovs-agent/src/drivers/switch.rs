@@ -152,6 +152,7 @@ impl Link<'_> {
         let mut sweeping: Option<Sweeping> = None;
         // What is served changed while a sweep was under way: one more behind it.
         let (mut served, mut due) = (None::<Arc<Served>>, false);
+        let mut settling: Option<Sweeping> = None;
         let mut again = tokio::time::interval(sweeper::AGAIN);
         loop {
             if let Some(served) = served.as_ref().filter(|_| due && sweeping.is_none()) {
@@ -212,6 +213,7 @@ impl Link<'_> {
                     }
                 }
                 () = finished(&mut sweeping) => sweeping = None,
+                () = finished(&mut settling) => (settling, due) = (None, true),
                 _ = again.tick() => {
                     due = true;
                     if !what.copies {
@@ -225,6 +227,7 @@ impl Link<'_> {
                 command = commands.recv() => match command {
                     Some(SwitchCommand::Served(session, now)) if session == self.session => {
                         (served, due) = (Some(now), true);
+                        settling = Some(Box::pin(tokio::time::sleep(sweeper::SETTLED)));
                     }
                     Some(SwitchCommand::Cut(session, order)) if session == self.session => {
                         cutting = Some(Box::pin(cut(client.clone(), socket.to_owned(), order)));

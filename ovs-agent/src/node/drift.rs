@@ -8,7 +8,8 @@ use crate::drift::{Drift, Thing};
 use crate::event::Session;
 use crate::shadow::{FlowChange, FlowId, Held, Shadow};
 
-/// As many are kept for whoever tells of them; more are counted.
+/// As many flows are kept for whoever tells of them; more are counted. Of all else there are twice as many: what somebody
+/// changed may have cost all flows, and is not to be lost among them.
 const KEPT: usize = 100;
 
 /// What was noted.
@@ -26,7 +27,8 @@ pub(super) struct Drifted {
 
 impl Drifted {
     pub(super) fn note(&mut self, drift: Drift) {
-        if self.fresh.len() < KEPT {
+        let most = if drift.place == "flow" { KEPT } else { 2 * KEPT };
+        if self.fresh.len() < most {
             self.fresh.push_back(drift);
         }
     }
