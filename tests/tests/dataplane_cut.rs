@@ -142,8 +142,8 @@ impl Stage {
         std::fs::remove_file(self.up.manifests.join("late.yaml")).unwrap();
         let edited = Instant::now();
         for (_, c) in &self.losers {
-            c.heard_within(&c.client, Duration::from_secs(20));
-            c.heard_within(&c.server, Duration::from_secs(20));
+            c.heard_within(&c.client, Duration::from_secs(60));
+            c.heard_within(&c.server, Duration::from_secs(60));
         }
         eprintln!("measured: {name}: an allow has followed everywhere {:?} after the edit", edited.elapsed());
         self.up.in_force(LIMIT);
