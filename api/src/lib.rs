@@ -2,6 +2,7 @@
 //! Shapes only: no sockets, no state.
 
 pub mod audit;
+pub mod causes;
 pub mod client;
 pub mod cni;
 pub mod convert;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use api::causes::with_sources;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -98,8 +99,11 @@ impl Controller {
         let failed = |what: String| {
             format!("the controller {} cannot be reached through the API server: {what}", self.name)
         };
-        let mut forwarded =
-            self.pods.portforward(&self.name, &[self.port]).await.map_err(|error| failed(said(&error)))?;
+        let mut forwarded = self
+            .pods
+            .portforward(&self.name, &[self.port])
+            .await
+            .map_err(|error| failed(with_sources(&error)))?;
         forwarded.take_stream(self.port).ok_or_else(|| failed("it forwards no stream".to_owned()))
     }
 }
@@ -109,7 +113,7 @@ async fn find(endpoint: &EndpointArguments) -> Result<Controller, Fail> {
     let client = client(endpoint).await?;
     let listed = Api::<Pod>::all(client.clone()).list(&ListParams::default().labels(LABELS)).await;
     let listed = listed.map_err(|error| {
-        format!("cannot look for controllers (pods with the labels {LABELS}): {}", said(&error))
+        format!("cannot look for controllers (pods with the labels {LABELS}): {}", with_sources(&error))
     })?;
     let candidates = ranked(listed.items);
     let mut why =
@@ -135,27 +139,14 @@ async fn client(endpoint: &EndpointArguments) -> Result<Client, Fail> {
     let (config, place) = match &endpoint.kubeconfig {
         Some(file) => {
             let place = file.display().to_string();
-            let read = Kubeconfig::read_from(file).map_err(|error| format!("{place}: {}", said(&error)))?;
+            let read =
+                Kubeconfig::read_from(file).map_err(|error| format!("{place}: {}", with_sources(&error)))?;
             (Config::from_custom_kubeconfig(read, &options).await, place)
         }
         None => (Config::from_kubeconfig(&options).await, "$KUBECONFIG or ~/.kube/config".to_owned()),
     };
-    let config = config.map_err(|error| format!("{place}: {}", said(&error)))?;
-    Ok(Client::try_from(config).map_err(|error| format!("{place}: {}", said(&error)))?)
-}
-
-/// An error with what is behind it.
-fn said(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
+    let config = config.map_err(|error| format!("{place}: {}", with_sources(&error)))?;
+    Ok(Client::try_from(config).map_err(|error| format!("{place}: {}", with_sources(&error)))?)
 }
 
 /// Those that run, the ready ones first.

@@ -19,6 +19,9 @@ pub struct Drift {
     pub thing: Thing,
 }
 
+/// What is said of something that nobody of Ferrule's made.
+pub const NOT_OURS: &str = "not ours: nobody knows why it is here";
+
 /// What was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Thing {
@@ -49,7 +52,12 @@ impl Drift {
         Self { place, difference, thing }
     }
 
-    /// Something that is neither a flow nor beside one.
+    /// Whether it is a flow: one change of somebody's can touch all of them.
+    pub fn is_flow(&self) -> bool {
+        matches!(self.thing, Thing::Flow { .. })
+    }
+
+    /// Something that is not a flow.
     pub fn other(place: &'static str, difference: Difference, object: String, what: &str) -> Self {
         Self { place, difference, thing: Thing::Other { object, what: what.into() } }
     }
@@ -71,7 +79,7 @@ impl Past {
     pub fn add(&mut self, drifts: impl IntoIterator<Item = Drift>, now: SystemTime) {
         self.all.extend(drifts.into_iter().map(|drift| (now, drift)));
         while self.all.len() > REMEMBERED {
-            let oldest_flow = self.all.iter().position(|(_, drift)| drift.place == "flow");
+            let oldest_flow = self.all.iter().position(|(_, drift)| drift.is_flow());
             self.all.remove(oldest_flow.unwrap_or(0));
         }
     }
@@ -85,6 +93,8 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
+    use openflow::{FlowMod, Match, TableId};
+
     use super::*;
 
     #[test]
@@ -95,7 +105,10 @@ mod tests {
         let first = |past: &Past, now| past.lately(now).next().map(|(_, drift)| drift.clone());
         assert_eq!((past.lately(start).count(), first(&past, start)), (100, Some(drift(50))));
         // Flows make way for everything else, and not the other way round.
-        let flow = |n: u32| Drift { place: "flow", ..drift(n) };
+        let flow = |n: u16| {
+            let id = FlowId::of(&FlowMod::add(TableId(3), n, Match::new(), Vec::new()));
+            Drift::new("flow", (true, false), Thing::Flow { id, cookie: None })
+        };
         past.add((0..150).map(flow), start);
         assert!(past.lately(start).all(|(_, drift)| drift.place == "host"));
         past.add([drift(7)], start + LATELY);

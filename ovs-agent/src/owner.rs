@@ -266,7 +266,7 @@ impl Owner {
         }
         let drifts = self.node.take_drifts();
         if !drifts.is_empty() {
-            for drift in drifts.iter().filter(|drift| drift.place != "flow") {
+            for drift in drifts.iter().filter(|drift| !drift.is_flow()) {
                 self.outputs.metrics.drifted(drift.place);
                 tracing::warn!(?drift, "somebody else changed what is ours; it was put right");
             }

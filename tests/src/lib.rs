@@ -1,5 +1,6 @@
 //! What the tests that cross crates share; it must not hold anything that production code needs.
 
+pub mod asking;
 pub mod binaries;
 pub mod cluster;
 pub mod conformance;

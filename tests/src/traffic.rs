@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -43,8 +44,13 @@ impl Direction {
 
     /// How many of those before `number` have not arrived.
     pub fn missing_before(&self, number: u64) -> u64 {
+        self.missing(0..number)
+    }
+
+    /// How many of those with these numbers have not arrived.
+    pub fn missing(&self, numbers: Range<u64>) -> u64 {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        number - heard.range(..number).count() as u64
+        (numbers.end - numbers.start) - heard.range(numbers).count() as u64
     }
 
     fn next(&self) -> Option<u64> {

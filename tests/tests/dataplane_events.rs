@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tests::lab_up::{LabUp, write};
 use tests::packet::stage::{Host, SERVICE};
 use tests::packet::{Mark, Trials, UDP, ip, udp};
-use tests::traffic::{Conversation, Direction};
+use tests::traffic::Conversation;
 
 /// On each node a pod that may, one that may not, one of a namespace that may not, and a server.
 fn pods(mallory: &str) -> String {
@@ -156,18 +156,13 @@ impl Stage {
         let marks: Vec<_> = self.alice.iter().map(|c| (c.client.sent(), c.server.sent())).collect();
         let asked = Instant::now();
         for ((c, (client, server)), begun) in self.alice.iter().zip(marks).zip(&self.begun) {
-            let missing = || missing(&c.client, begun.0, client) + missing(&c.server, begun.1, server);
+            let missing = || c.client.missing(begun.0..client) + c.server.missing(begun.1..server);
             while missing() > 0 && asked.elapsed() < Duration::from_secs(5) {
                 std::thread::sleep(Duration::from_millis(20));
             }
             self.trials.check(missing() == 0, || format!("LOST: {what}: {}: {}", c.name, missing()));
         }
     }
-}
-
-/// How many of the packets from one on, up to another, have not arrived.
-fn missing(direction: &Direction, from: u64, before: u64) -> u64 {
-    (before - from) - (direction.heard_from(from) - direction.heard_from(before)) as u64
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use api::insight::{NodeItem, PolicyItem, SwitchItem};
 use lab::http::Endpoint;
 use lab::{Component, Family, Lab, NodeIndex, Place, netns};
 use nix::sys::signal::Signal;
+use tests::asking::who;
 use tests::lab_up::{LabUp, write};
 use tests::steady::{StopOnDrop, echo_until, until};
 use tests::traffic::Conversation;
@@ -63,15 +63,7 @@ fn address(place: &Place) -> IpAddr {
 
 /// Whether a TCP connection comes about, and carries something.
 fn reaches(from: &Place, to: IpAddr, limit: Duration) -> bool {
-    from.run(|| {
-        let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::new(to, 80), limit) else {
-            return false;
-        };
-        stream.set_read_timeout(Some(limit)).unwrap();
-        let mut answer = [0; 2];
-        stream.write_all(b"hi").is_ok() && stream.read_exact(&mut answer).is_ok()
-    })
-    .unwrap()
+    who(from, to, 80, limit).is_ok()
 }
 
 #[test]
@@ -321,7 +313,6 @@ fn pods_that_come_and_go_cost_others_no_packet() {
     for (direction, from) in directions.iter().zip(begun) {
         let sent = direction.sent();
         assert!(sent > from + 12, "{} messages only", sent - from);
-        let heard = || direction.heard_from(from) - direction.heard_from(sent);
-        until("every message has arrived", Duration::from_secs(5), || heard() as u64 == sent - from);
+        until("every message has arrived", Duration::from_secs(5), || direction.missing(from..sent) == 0);
     }
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use api::insight::{List, ServiceItem};
 use lab::http::Endpoint;
 use lab::{Component, Family, NodeIndex, Place};
 use nix::sys::signal::Signal;
+use tests::asking::who;
 use tests::lab_up::{LabUp, is_in_sync, write};
 use tests::steady;
 
@@ -140,19 +141,6 @@ const MANY: usize = 32;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
-}
-
-/// Who answers a connection.
-fn who(from: &Place, to: IpAddr, port: u16, limit: Duration) -> Result<String, ErrorKind> {
-    let asked = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), limit)?;
-        stream.set_read_timeout(Some(limit))?;
-        stream.write_all(b"who are you?\n")?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        Ok(line.trim_end().to_owned())
-    };
-    from.run(asked).unwrap().map_err(|error| error.kind())
 }
 
 /// Who answers many of them; every one has to be answered.

@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use api::insight::{FlowItem, List, ServiceItem};
 use lab::http::Endpoint;
 use lab::{Family, Place};
 use network::matrix::{Entry, Grid};
+use tests::asking::who;
 use tests::lab_up::{LabUp, write};
 
 const PODS: &str = r#"
@@ -71,17 +72,9 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Connects and hears something; why not, else.
+/// Whether somebody answers; why not, else.
 fn ask(from: &Place, to: IpAddr, port: u16, limit: Duration) -> Result<(), ErrorKind> {
-    from.run(|| {
-        let mut stream =
-            TcpStream::connect_timeout(&SocketAddr::new(to, port), limit).map_err(|error| error.kind())?;
-        stream.set_read_timeout(Some(limit)).unwrap();
-        let mut answer = [0; 2];
-        stream.write_all(b"hi").map_err(|error| error.kind())?;
-        stream.read_exact(&mut answer).map_err(|error| error.kind())
-    })
-    .unwrap()
+    who(from, to, port, limit).map(drop)
 }
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -219,11 +219,8 @@ impl Prober<'_> {
             }
             let follower =
                 Follower { endpoint: self.endpoint, ports: &self.known.ports, probe: true, length };
-            let followed =
-                told.iter().map(|told| follower.follow(told.as_ref())).collect::<Result<Vec<_>, Fail>>()?;
-            let size = length.map(|length| format!(", {length} bytes")).unwrap_or_default();
-            let named = format!("{} → {} {protocol}/{port}{size}", one.from, one.to);
-            return Ok(finding(check, on, &named, verdict, &followed));
+            let followed = follower.follow_all(&told)?;
+            return Ok(finding(check, on, one, length, verdict, &followed));
         }
         Ok(Finding::new(check, on, Status::Skipped, none))
     }
@@ -237,13 +234,19 @@ fn ports_of(pod: &Pod) -> Vec<(Protocol, u16)> {
     ports
 }
 
-fn finding(check: &'static str, on: &str, named: &str, verdict: Verdict, followed: &[Followed]) -> Finding {
+fn finding(
+    check: &'static str,
+    on: &str,
+    one: &Try,
+    length: Option<u16>,
+    verdict: Verdict,
+    followed: &[Followed],
+) -> Finding {
+    let (Try { from, to, .. }, (protocol, port)) = (one, one.port);
+    let size = length.map(|length| format!(", {length} bytes")).unwrap_or_default();
+    let named = format!("{from} → {to} {protocol}/{port}{size}");
     if let Some(disagreement) = followed.iter().flat_map(|one| &one.disagreements).next() {
-        let words: Vec<&str> = named.split([' ', ',']).collect();
-        let cure = match words.as_slice() {
-            [from, _, to, port, ..] => format!("`ferrule trace {from} {to} --port {port}`"),
-            _ => "`ferrule trace`".to_owned(),
-        };
+        let cure = format!("`ferrule trace {from} {to} --port {protocol}/{port}`");
         return Finding::new(check, on, Status::Bad, format!("{named}: {disagreement}")).cure(cure);
     }
     if let Some(unknown) = followed.iter().flat_map(|one| &one.unknown).next() {

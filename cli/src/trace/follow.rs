@@ -76,8 +76,13 @@ pub struct Step {
 type Flows = BTreeMap<String, FlowItem>;
 
 impl Follower<'_> {
-    /// Follows a packet of the model; one that meets no switch has no way.
-    pub fn follow(&self, told: Option<&Explanation>) -> Result<Followed, Fail> {
+    /// Follows the packets of the model, each by itself.
+    pub fn follow_all(&self, told: &[Option<Explanation>]) -> Result<Vec<Followed>, Fail> {
+        told.iter().map(|told| self.follow(told.as_ref())).collect()
+    }
+
+    /// One that meets no switch has no way.
+    fn follow(&self, told: Option<&Explanation>) -> Result<Followed, Fail> {
         let mut followed = Followed::default();
         let Some(told) = told else { return Ok(followed) };
         let mut flows: BTreeMap<NodeName, Flows> = BTreeMap::new();

@@ -57,7 +57,7 @@ pub fn run(trace: &Trace) -> Result<Outcome, Fail> {
     explanation.warnings.extend(warnings);
     let follower =
         Follower { endpoint: &endpoint, ports: &known.ports, probe: !trace.no_probe, length: None };
-    let packets = told.iter().map(|told| follower.follow(told.as_ref())).collect::<Result<Vec<_>, Fail>>()?;
+    let packets = follower.follow_all(&told)?;
     let denied = explanation.verdict == Verdict::Denied;
     let traced = Traced { api_version: api::insight::API_VERSION, kind: "Trace", explanation, packets };
     let said = match trace.output {

@@ -13,11 +13,13 @@ use openflow::message::{
 };
 
 use super::copies;
-use crate::drift::Drift;
+use crate::drift::{Drift, NOT_OURS};
 
 /// One of them that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beside {
+    /// `meter` or `group`.
+    pub place: &'static str,
     /// `meter 2`, `group 7`.
     pub object: String,
     /// How it differs.
@@ -43,7 +45,7 @@ enum Cure {
 /// Everything that differs; meters only where the switch can have any.
 pub async fn differing(client: &Client) -> Result<Vec<Beside>, ClientError> {
     let meters = match copies::meters(client).await? {
-        Some(held) => meters(&held.into_values().map(|meter| (meter.meter, meter)).collect()),
+        Some(held) => meters(&held.into_iter().collect()),
         None => Vec::new(),
     };
     let groups = held_groups(client).await?.into_iter().map(foreign_group);
@@ -70,7 +72,7 @@ pub async fn mend(client: &Client) -> Result<Vec<Beside>, ClientError> {
 /// The same for what is ours alone: what somebody else made is left to an audit.
 pub async fn mend_ours(client: &Client) -> Result<Vec<Beside>, ClientError> {
     let Some(held) = copies::meters(client).await? else { return Ok(Vec::new()) };
-    let mut all = meters(&held.into_values().map(|meter| (meter.meter, meter)).collect());
+    let mut all = meters(&held.into_iter().collect());
     all.retain(|one| one.cure == Cure::Prepare);
     if !all.is_empty() {
         copies::prepare(client).await?;
@@ -81,8 +83,7 @@ pub async fn mend_ours(client: &Client) -> Result<Vec<Beside>, ClientError> {
 impl Beside {
     /// The same as something that somebody else did.
     pub fn drift(&self) -> Drift {
-        let place = if self.object.starts_with("meter") { "meter" } else { "group" };
-        Drift::other(place, self.difference, self.object.clone(), &self.what)
+        Drift::other(self.place, self.difference, self.object.clone(), &self.what)
     }
 }
 
@@ -94,11 +95,12 @@ fn meters(held: &BTreeMap<openflow::MeterId, MeterConfig>) -> Vec<Beside> {
             Some(one) if one == *found => {}
             Some(one) => all.push(our_meter(Difference::Changed, &one, Some(found))),
             None => all.push(Beside {
+                place: "meter",
                 object: format!("meter {}", id.0),
                 difference: Difference::Extra,
                 wanted: None,
                 found: Some(text(found)),
-                what: "not ours: nobody knows why it is here".into(),
+                what: NOT_OURS.into(),
                 cure: Cure::Meter(Box::new(command(MeterModCommand::Delete, found))),
             }),
         }
@@ -109,6 +111,7 @@ fn meters(held: &BTreeMap<openflow::MeterId, MeterConfig>) -> Vec<Beside> {
 
 fn our_meter(difference: Difference, wanted: &MeterConfig, found: Option<&MeterConfig>) -> Beside {
     Beside {
+        place: "meter",
         object: format!("meter {}", wanted.meter.0),
         difference,
         wanted: Some(text(wanted)),
@@ -128,11 +131,12 @@ fn command(command: MeterModCommand, meter: &MeterConfig) -> MeterMod {
 
 fn foreign_group(group: GroupDesc) -> Beside {
     Beside {
+        place: "group",
         object: format!("group {}", group.group.0),
         difference: Difference::Extra,
         wanted: None,
         found: Some(group.to_string()),
-        what: "not ours: nobody knows why it is here".into(),
+        what: NOT_OURS.into(),
         cure: Cure::Group(Box::new(GroupMod::delete(GroupId(group.group.0)))),
     }
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use api::causes::with_sources;
 use api::generated::ferrule::v1alpha1 as wire;
 use ovsdb::Backoff;
 use tokio::sync::{Notify, mpsc, watch};
@@ -283,18 +284,4 @@ async fn read(path: &PathBuf) -> Result<Vec<u8>, StreamError> {
 
 fn said(status: &tonic::Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
-}
-
-/// An error with what lies under it: tonic's own texts say only `transport error`.
-pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

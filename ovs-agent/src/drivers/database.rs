@@ -73,11 +73,11 @@ pub async fn run(
         let target = wanted.borrow_and_update().clone();
         let mut outcome = Settled::Yes;
         if state.live {
-            let drifts = held.as_ref().map(|held| difference::drifts(&state.replica, held));
+            let drifts =
+                held.as_ref().map(|held| difference::drifts(&state.replica, held)).unwrap_or_default();
             outcome = realize(&client, &state.replica, &target, &mut report.problem).await;
             if let Settled::Yes = outcome {
                 held = Some(target.clone());
-                let drifts = drifts.unwrap_or_default();
                 if !drifts.is_empty() && report.events.send(Event::Drifted(drifts)).await.is_err() {
                     return;
                 }

@@ -121,7 +121,7 @@ async fn read(server: &Server, path: &str) -> Result<Vec<u8>, GetError> {
     let name = ServerName::try_from(server.url.host.clone())
         .map_err(|_| GetError::Unfit(format!("`{}` is no name of a host", server.url.host)))?;
     let failed = |what: &str, error: &dyn std::error::Error| {
-        GetError::Failed(format!("{what}: {}", super::controller::with_sources(error)))
+        GetError::Failed(format!("{what}: {}", api::causes::with_sources(error)))
     };
     let tcp = TcpStream::connect((server.url.host.as_str(), server.url.port)).await;
     let tcp = tcp.map_err(|error| failed("cannot connect", &error))?;

@@ -12,7 +12,7 @@ use network::NodeName;
 use openflow::{FlowMod, FlowStats, Match, TableId};
 
 use super::flows::{actions, shown};
-use crate::drift::{Drift, Past, Thing};
+use crate::drift::{Drift, NOT_OURS, Past, Thing};
 use crate::drivers::beside::Beside;
 use crate::drivers::netlink::{Change, Netlink};
 use crate::drivers::nftables::Nftables;
@@ -65,18 +65,12 @@ fn item(
     {
         now = now.map(|actions| format!("{actions} (cookie {:#x})", there.cookie.0));
     }
+    let what = reason.map_or(NOT_OURS, |reason| &reason.what);
     AuditItem {
-        node: node.clone(),
-        place: "flow".into(),
-        difference,
-        object,
         wanted: wanted.map(does),
         found: now,
         owners: reason.into_iter().flat_map(|reason| &reason.owners).map(shown).collect(),
-        what: reason
-            .map_or_else(|| "not ours: nobody knows why it is here".into(), |reason| reason.what.clone()),
-        repaired: false,
-        at: None,
+        ..thing(node, "flow", difference, object, what)
     }
 }
 
@@ -98,8 +92,7 @@ fn thing(node: &NodeName, place: &str, difference: Difference, object: String, w
 /// Meters and groups.
 pub(super) fn beside(node: &NodeName, all: Vec<Beside>) -> Vec<AuditItem> {
     let item = |one: Beside| {
-        let place = one.drift().place;
-        let mut item = thing(node, place, one.difference, one.object, &one.what);
+        let mut item = thing(node, one.place, one.difference, one.object, &one.what);
         (item.wanted, item.found) = (one.wanted, one.found);
         item
     };
@@ -171,7 +164,7 @@ pub(super) fn database(node: &NodeName, wanted: &SwitchRows, held: Option<&Datab
     }
     let local = &bridge.name;
     for name in held.ports.keys().filter(|name| *name != local && !wanted.ports.contains_key(*name)) {
-        items.push(at(Difference::Extra, format!("port {name}"), "not ours: nobody knows why it is here"));
+        items.push(at(Difference::Extra, format!("port {name}"), NOT_OURS));
     }
     if items.is_empty() && !held.realized {
         let what = held.problem.clone().unwrap_or_else(|| "some column is not as it should be yet".into());

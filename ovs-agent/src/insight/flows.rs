@@ -9,6 +9,7 @@ use network::{Direction, NamespacedName, PolicyId, PolicyKind};
 use openflow::{Field, FlowStats};
 
 use super::{Parameters, items::addresses};
+use crate::drift::NOT_OURS;
 use crate::node::Snapshot;
 
 /// Which flows are asked for.
@@ -162,7 +163,7 @@ fn item(node: &Snapshot, flow: &FlowStats, reason: Option<&Reason>) -> FlowItem 
         packets: flow.packet_count,
         bytes: flow.byte_count,
         owners: reason.into_iter().flat_map(|reason| &reason.owners).map(shown).collect(),
-        what: reason.map_or_else(|| "not ours: nobody knows why it is here".into(), |r| r.what.clone()),
+        what: reason.map_or_else(|| NOT_OURS.into(), |r| r.what.clone()),
     }
 }
 

@@ -65,25 +65,21 @@ impl Insight {
                 continue;
             }
             let left = self.audit(&node).await;
-            let is_left = |one: &AuditItem| {
-                left.items.iter().any(|left| (&left.place, &left.object) == (&one.place, &one.object))
-            };
             for item in &mut found.items {
-                item.repaired = left.warnings.len() <= found.warnings.len() && !is_left(item);
+                item.repaired = left.warnings.len() <= found.warnings.len() && !is_among(item, &left.items);
             }
             if late || left.items.is_empty() {
                 // What came to be wrong meanwhile is to be known too.
-                let is_new = |one: &AuditItem| {
-                    !found
-                        .items
-                        .iter()
-                        .any(|known| (&known.place, &known.object) == (&one.place, &one.object))
-                };
-                let new: Vec<_> = left.items.into_iter().filter(is_new).collect();
+                let new: Vec<_> = left.items.into_iter().filter(|one| !is_among(one, &found.items)).collect();
                 found.items.extend(new);
                 break;
             }
         }
         found
     }
+}
+
+/// Whether one of these is about the same thing.
+fn is_among(one: &AuditItem, all: &[AuditItem]) -> bool {
+    all.iter().any(|other| (&other.place, &other.object) == (&one.place, &one.object))
 }

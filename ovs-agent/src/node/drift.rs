@@ -27,7 +27,7 @@ pub(super) struct Drifted {
 
 impl Drifted {
     pub(super) fn note(&mut self, drift: Drift) {
-        let most = if drift.place == "flow" { KEPT } else { 2 * KEPT };
+        let most = if drift.is_flow() { KEPT } else { 2 * KEPT };
         if self.fresh.len() < most {
             self.fresh.push_back(drift);
         }

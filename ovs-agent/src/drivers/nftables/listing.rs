@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::insight::Difference;
 
+use crate::drift::NOT_OURS;
+
 /// Something of the table that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meddled {
@@ -44,7 +46,7 @@ pub fn differences(wanted: &str, found: &str) -> Vec<Meddled> {
         difference: Difference::Extra,
         wanted: None,
         found: Some(lines.join("; ")),
-        what: "not ours: nobody knows why it is here".into(),
+        what: NOT_OURS.into(),
     }));
     all
 }
@@ -106,8 +108,7 @@ fn within(head: &str, wanted: &[String], found: &[String]) -> Vec<Meddled> {
             None => item(Difference::Missing, Some(line), None, "a rule of the table".into()),
         });
     }
-    let unknown = || "not ours: nobody knows why it is here".to_owned();
-    all.extend(extra.into_iter().map(|held| item(Difference::Extra, None, Some(held), unknown())));
+    all.extend(extra.into_iter().map(|held| item(Difference::Extra, None, Some(held), NOT_OURS.into())));
     all
 }
 
