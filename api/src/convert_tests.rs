@@ -144,27 +144,32 @@ fn service() -> impl Strategy<Value = Service> {
     let addresses = || btree_set(address(), 0..3);
     let seconds = proptest::option::of(1..=86_400u32);
     let health = proptest::option::of(1..=u16::MAX);
+    let created = proptest::option::of(0..u64::MAX);
     (
-        (name(), name(), kind),
+        (name(), name(), kind, created),
         (addresses(), addresses(), addresses(), btree_set(cidr(), 0..3)),
         (vec(service_port(), 0..3), seconds, policy(), policy(), health),
     )
-        .prop_map(|((namespace, name, kind), (cluster_ips, external_ips, balancer, ranges), rest)| {
-            let (ports, affinity_seconds, internal_policy, external_policy, health_check_node_port) = rest;
-            Service {
-                key: NamespacedName { namespace, name },
-                kind,
-                cluster_ips,
-                external_ips,
-                load_balancer_ips: balancer,
-                source_ranges: ranges,
-                ports,
-                affinity_seconds,
-                internal_policy,
-                external_policy,
-                health_check_node_port,
-            }
-        })
+        .prop_map(
+            |((namespace, name, kind, created), (cluster_ips, external_ips, balancer, ranges), rest)| {
+                let (ports, affinity_seconds, internal_policy, external_policy, health_check_node_port) =
+                    rest;
+                Service {
+                    key: NamespacedName { namespace, name },
+                    created,
+                    kind,
+                    cluster_ips,
+                    external_ips,
+                    load_balancer_ips: balancer,
+                    source_ranges: ranges,
+                    ports,
+                    affinity_seconds,
+                    internal_policy,
+                    external_policy,
+                    health_check_node_port,
+                }
+            },
+        )
 }
 
 fn view() -> impl Strategy<Value = NodeView> {

@@ -59,6 +59,7 @@ fn endpoint(address: IpAddr, node: Option<u8>) -> ServiceEndpoint {
 fn service(endpoints: impl IntoIterator<Item = ServiceEndpoint>) -> Service {
     Service {
         key: NamespacedName::new("ns", "web"),
+        created: None,
         kind: ServiceKind::LoadBalancer,
         cluster_ips: [ip(VIP)].into(),
         external_ips: BTreeSet::new(),

@@ -31,6 +31,67 @@ fn an_agent_gets_its_view_and_later_only_what_concerns_it() {
     assert_eq!(world.takes(&mut two), ["Node node-3"]);
 }
 
+/// A Service with so many endpoints.
+fn served(endpoints: u8) -> Network {
+    let endpoint = |k: u8| network::ServiceEndpoint {
+        pod: None,
+        addresses: [[10, 244, 1, k].into()].into(),
+        port: 80,
+        node: None,
+        ready: true,
+        serving: true,
+        terminating: false,
+        for_zones: BTreeSet::new(),
+        for_nodes: BTreeSet::new(),
+    };
+    let key = NamespacedName::new("shop", "web");
+    let service = network::Service {
+        key: key.clone(),
+        created: Some(1),
+        kind: network::ServiceKind::ClusterIp,
+        cluster_ips: [[10, 96, 0, 1].into()].into(),
+        external_ips: BTreeSet::new(),
+        load_balancer_ips: BTreeSet::new(),
+        source_ranges: BTreeSet::new(),
+        ports: vec![network::ServicePort {
+            name: None,
+            protocol: network::Protocol::Tcp,
+            port: 80,
+            node_port: None,
+            endpoints: (1..=endpoints).map(endpoint).collect(),
+        }],
+        affinity_seconds: None,
+        internal_policy: network::TrafficPolicy::Cluster,
+        external_policy: network::TrafficPolicy::Cluster,
+        health_check_node_port: None,
+    };
+    let mut network = shop();
+    network.services.insert(key, service);
+    network
+}
+
+#[test]
+fn an_endpoint_that_flaps_is_sent_as_often_as_the_agent_answers() {
+    let mut world = World::new();
+    world.network(served(20));
+    let mut one = world.connect(1);
+    world.takes(&mut one);
+    for k in 0..100 {
+        world.network(served(if k % 2 == 0 { 19 } else { 21 }));
+    }
+    let waiting: Vec<wire::Delta> = std::iter::from_fn(|| one.receive()).collect();
+    assert_eq!(waiting.len(), WINDOW);
+    for delta in &waiting {
+        assert_eq!(one.apply(delta), ["Service shop/web"]);
+    }
+    world.says(&one, Said::Answer { nonce: waiting[WINDOW - 1].nonce, rejected: vec![] });
+    // A hundred changes and one answer: at most one delta more, and it leads to the end of them.
+    let after: Vec<wire::Delta> = std::iter::from_fn(|| one.receive()).collect();
+    assert!(after.len() <= 1, "{} deltas", after.len());
+    after.iter().for_each(|delta| drop(one.apply(delta)));
+    assert_eq!(one.view, NodeView::of(&world.state.network(), &name(1)));
+}
+
 /// So many pods `web` on node-1, all with addresses, which `db` on node-2 admits.
 fn crowd(members: u16) -> Network {
     let mut network = shop();

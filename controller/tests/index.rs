@@ -165,6 +165,7 @@ fn vary(network: &mut network::Network, number: usize, elsewhere: bool) {
     };
     let service = Service {
         key: NamespacedName::new("alpha", "web"),
+        created: None,
         kind: if number == 1 { network::ServiceKind::Headless } else { network::ServiceKind::ClusterIp },
         cluster_ips: BTreeSet::from([IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1))]),
         external_ips: BTreeSet::new(),

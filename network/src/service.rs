@@ -12,6 +12,9 @@ use crate::name::{NamespacedName, NodeName};
 use crate::node::Node;
 use crate::protocol::Protocol;
 
+/// The most endpoints of one port and family that are used: what the switch can choose among (`multipath`).
+pub const MOST_ENDPOINTS: usize = 1 << 16;
+
 /// The label of a node that names its zone.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
@@ -20,6 +23,8 @@ pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 pub struct Service {
     /// `namespace/name`.
     pub key: NamespacedName,
+    /// When it was made, in seconds since 1970; `None`: nobody says.
+    pub created: Option<u64>,
     /// How it is reached.
     pub kind: ServiceKind,
     /// Its cluster addresses, at most one per family. None for a headless one and for a name alone.
@@ -117,6 +122,26 @@ impl Service {
         self.external_ips.union(&self.load_balancer_ips).copied()
     }
 
+    /// Of several that claim something the first in this order has it: the oldest; of those that are equally old, or of which
+    /// nobody says how old they are, the smallest key. Who does not say comes after those who do.
+    pub fn seniority(&self) -> (u64, &NamespacedName) {
+        (self.created.unwrap_or(u64::MAX), &self.key)
+    }
+
+    /// What it claims for itself alone, in no order that means something. Its endpoints have no part in it.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> + '_ {
+        let addresses: BTreeSet<IpAddr> =
+            self.cluster_ips.iter().copied().chain(self.outside_addresses()).collect();
+        self.ports.iter().filter(|_| self.is_in_data_path()).flat_map(move |port| {
+            let at_addresses =
+                addresses.iter().map(|address| (Frontend::Address(*address), port.protocol, port.port));
+            let at_nodes = port.node_port.into_iter().flat_map(|number| {
+                [true, false].map(|ipv4| (Frontend::NodePort { ipv4 }, port.protocol, number))
+            });
+            at_addresses.chain(at_nodes).collect::<Vec<_>>()
+        })
+    }
+
     /// The same Service with the addresses that its endpoints' pods have now. An endpoint without any is left out; one
     /// whose pod is unknown keeps what the object says.
     pub fn resolved(&self, pods: &Network) -> Self {
@@ -151,7 +176,7 @@ impl ServiceEndpoint {
 }
 
 impl ServicePort {
-    /// The endpoints that a new connection on this node may get, in their order.
+    /// The endpoints that a new connection on this node may get, in their order, and at most [`MOST_ENDPOINTS`].
     ///
     /// Ready ones; while there are none, those that serve while they terminate. `Local` looks at this node's only. Else the
     /// hints narrow the choice: this node's where any endpoint is meant for it, this zone's where all are meant for zones and
@@ -169,10 +194,19 @@ impl ServicePort {
         } else {
             ready
         };
-        match policy {
+        let mut chosen = match policy {
             TrafficPolicy::Local => chosen,
             TrafficPolicy::Cluster => near(chosen, node),
-        }
+        };
+        chosen.truncate(MOST_ENDPOINTS);
+        chosen
+    }
+
+    /// Whether it has more ready endpoints of one family than are used.
+    pub fn is_crowded(&self) -> bool {
+        let ready = |ipv4| self.endpoints.iter().filter(|e| e.ready && e.address(ipv4).is_some()).count();
+        self.endpoints.len() > MOST_ENDPOINTS
+            && [true, false].map(ready).iter().any(|count| *count > MOST_ENDPOINTS)
     }
 }
 
@@ -232,31 +266,22 @@ pub struct Lost<'a> {
     pub owner: &'a NamespacedName,
 }
 
-/// Who owns every frontend: of several that claim one the smallest key keeps it. Also who went without what.
+/// Who owns every frontend: of several that claim one the first by [`Service::seniority`]. Also who went without what.
 pub fn claims<'a>(
     services: impl Iterator<Item = &'a Service>,
 ) -> (BTreeMap<Claim, &'a NamespacedName>, Vec<Lost<'a>>) {
     let mut owners: BTreeMap<Claim, &NamespacedName> = BTreeMap::new();
     let mut lost = Vec::new();
     let mut sorted: Vec<_> = services.filter(|service| service.is_in_data_path()).collect();
-    sorted.sort_by_key(|service| &service.key);
+    sorted.sort_by_key(|service| service.seniority());
     for service in sorted {
-        let addresses: BTreeSet<IpAddr> =
-            service.cluster_ips.iter().copied().chain(service.outside_addresses()).collect();
-        for port in &service.ports {
-            let at_addresses =
-                addresses.iter().map(|address| (Frontend::Address(*address), port.protocol, port.port));
-            let at_nodes = port.node_port.into_iter().flat_map(|number| {
-                [true, false].map(|ipv4| (Frontend::NodePort { ipv4 }, port.protocol, number))
-            });
-            for claim in at_addresses.chain(at_nodes) {
-                match owners.get(&claim) {
-                    None => {
-                        owners.insert(claim, &service.key);
-                    }
-                    Some(owner) if *owner == &service.key => {}
-                    Some(owner) => lost.push(Lost { service: &service.key, claim, owner }),
+        for claim in service.claims() {
+            match owners.get(&claim) {
+                None => {
+                    owners.insert(claim, &service.key);
                 }
+                Some(owner) if *owner == &service.key => {}
+                Some(owner) => lost.push(Lost { service: &service.key, claim, owner }),
             }
         }
     }
@@ -266,6 +291,20 @@ pub fn claims<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_more_endpoints_than_can_be_chosen_among_the_first_are_used() {
+        let nth =
+            |k: u32| ServiceEndpoint { addresses: [IpAddr::from(k.to_be_bytes())].into(), ..endpoint(1) };
+        let most = MOST_ENDPOINTS as u32;
+        let full = port((0..most).map(nth));
+        assert!(!full.is_crowded());
+        let crowded = port((0..most + 2).map(nth));
+        assert!(crowded.is_crowded());
+        let usable = crowded.usable(&node("node-1", None), TrafficPolicy::Cluster, true);
+        assert_eq!(usable.len(), MOST_ENDPOINTS);
+        assert_eq!(usable.last().map(|endpoint| &endpoint.addresses), Some(&nth(most - 1).addresses));
+    }
 
     fn endpoint(k: u8) -> ServiceEndpoint {
         ServiceEndpoint {
@@ -350,9 +389,10 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_key_keeps_what_several_claim() {
+    fn the_oldest_keeps_what_several_claim_and_of_equals_the_smallest_key() {
         let service = |name: &str, number| Service {
             key: NamespacedName::new("shop", name),
+            created: None,
             kind: ServiceKind::NodePort,
             cluster_ips: [IpAddr::from([10, 96, 0, number])].into(),
             external_ips: [IpAddr::from([192, 0, 2, 1])].into(),
@@ -371,5 +411,18 @@ mod tests {
         // Both families of the node port and the external address; each cluster address has one owner.
         assert_eq!(lost.len(), 3);
         assert!(lost.iter().all(|lost| (lost.service, lost.owner) == (&b.key, &a.key)));
+
+        let made = |service: &Service, created| Service { created, ..service.clone() };
+        for (b_made, a_made, keeps) in [
+            (Some(1), Some(2), &b.key),
+            (Some(2), Some(1), &a.key),
+            (Some(1), Some(1), &a.key),
+            (Some(1), None, &b.key),
+            (None, Some(1), &a.key),
+        ] {
+            let (b, a) = (made(&b, b_made), made(&a, a_made));
+            let (owners, lost) = claims([&a, &b].into_iter());
+            assert_eq!((owners[&node_port], lost.len()), (keeps, 3), "{b_made:?} {a_made:?}");
+        }
     }
 }

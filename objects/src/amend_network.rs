@@ -91,6 +91,7 @@ impl Amended {
         for mut service in services.into_iter().filter(|service| change.services.contains_key(&service.key)) {
             if let Some(earlier) = self.network.services.get(&service.key) {
                 service.cluster_ips.clone_from(&earlier.cluster_ips);
+                service.created = earlier.created;
             }
             self.network.apply(Change::Service(service));
         }

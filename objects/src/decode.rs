@@ -2,6 +2,7 @@
 //! variable that is a number) is not ours to judge, and what is not kept costs nothing.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use network::NamespacedName;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -113,7 +114,11 @@ struct RawOrdinals {
 /// Takes from an object what nothing here reads.
 pub(crate) fn prune(object: &mut Value) {
     let Value::Object(fields) = object else { return };
+    let created = age(fields);
     metadata(fields);
+    if let (Some(created), Some(Value::Object(metadata))) = (created, fields.get_mut("metadata")) {
+        metadata.insert(CREATED.into(), created);
+    }
     if matches!(fields.get("kind").and_then(Value::as_str), Some("NetworkPolicy" | "ClusterNetworkPolicy")) {
         // Nothing that is wrong with its labels and annotations may keep a policy from being in force.
         keep(fields.get_mut("metadata"), &["name", "namespace", "uid", "generation", "annotations"]);
@@ -150,6 +155,15 @@ pub(crate) fn prune(object: &mut Value) {
             template.get_mut("spec").map(pod_spec);
         }
     }
+}
+
+const CREATED: &str = "creationTimestamp";
+
+/// When a Service was made, where that is said and is a time.
+fn age(fields: &Map<String, Value>) -> Option<Value> {
+    let created =
+        fields.get("metadata")?.get(CREATED).filter(|_| fields.get("kind") == Some(&"Service".into()))?;
+    Time::deserialize(created).is_ok().then(|| created.clone())
 }
 
 fn pod_spec(spec: &mut Value) {

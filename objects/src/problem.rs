@@ -348,6 +348,20 @@ pub enum Fault {
         /// Why.
         reason: RuleFault,
     },
+    /// A port of an EndpointSlice that cannot be one.
+    #[error("the endpoints are left out at this port: {reason}")]
+    BadEndpointPort {
+        /// Why.
+        reason: RuleFault,
+    },
+    /// More endpoints than the switch can choose among.
+    #[error(
+        "it has more than {most} ready endpoints of one address family, the first {most} in their order are used"
+    )]
+    CrowdedPort {
+        /// How many can be.
+        most: usize,
+    },
     /// A type of Service that is not known here.
     #[error("`{kind}` is no type of Service known here, it is served as a ClusterIP")]
     ServiceType {
@@ -396,7 +410,9 @@ impl Fault {
             | Self::SubjectNotUnderstood { reason, .. }
             | Self::DirectionsNotUnderstood { reason }
             | Self::BadContainerPort { reason }
+            | Self::BadEndpointPort { reason }
             | Self::BadServicePort { reason } => reason.cure(),
+            Self::CrowdedPort { .. } => "divide the pods among several Services".into(),
             Self::ServiceType { .. } => "use ClusterIP, NodePort, LoadBalancer or ExternalName".into(),
             Self::SctpTarget { port } => format!("let the endpoints listen on {port}"),
             Self::FrontendTaken { .. } => "give one of the two another number or address".into(),

@@ -121,6 +121,26 @@ fn what_two_services_claim_belongs_to_one_and_is_told() {
 }
 
 #[test]
+fn the_older_of_two_has_what_both_claim() {
+    let made = |name: &str, year: u16| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: t, creationTimestamp: \"{year}-01-01T00:00:00Z\"}}\n\
+             spec: {{externalIPs: [192.0.2.9], ports: [{{port: 80}}]}}\n---\n"
+        )
+    };
+    // What is no time is none.
+    let (_, problems) = network(&(made("a", 0).replace("0-01", "x") + &made("b", 2026)), Families::Ipv4);
+    assert!(problems.len() == 1 && problems[0].starts_with("Service t/a"), "{problems:#?}");
+    for (a, b, loser) in
+        [(2025, 2026, "Service t/b"), (2026, 2025, "Service t/a"), (2026, 2026, "Service t/b")]
+    {
+        let (_, problems) = network(&(made("a", a) + &made("b", b)), Families::Ipv4);
+        let [problem] = &problems[..] else { panic!("{problems:#?}") };
+        assert!(problem.starts_with(loser), "{problem}");
+    }
+}
+
+#[test]
 fn near_endpoints_are_hinted_as_the_controller_would() {
     let near = |wanted: &str| {
         let text = SHOP.replace("type: NodePort,", &format!("trafficDistribution: {wanted},"));

@@ -27,10 +27,12 @@ pub struct HealthCheck {
 }
 
 impl HealthChecks {
-    /// Of a node's Services. Of two that have one port the smaller name has it, as with every port of a node.
+    /// Of a node's Services. Of two that have one port the older has it, as with every port of a node.
     pub fn of(view: &NodeView, node: &NodeName, addresses: BTreeSet<IpAddr>, is_serving: bool) -> Self {
         let mut checks = BTreeMap::new();
-        for service in view.services.values() {
+        let mut services: Vec<&Service> = view.services.values().map(|service| &**service).collect();
+        services.sort_by_key(|service| service.seniority());
+        for service in services {
             if let Some(port) = asked_port(service) {
                 let local_endpoints = local_endpoints(service, node);
                 checks
@@ -113,6 +115,7 @@ mod tests {
         };
         Service {
             key: NamespacedName::new("shop", name),
+            created: None,
             kind: ServiceKind::LoadBalancer,
             cluster_ips: BTreeSet::new(),
             external_ips: BTreeSet::new(),

@@ -61,6 +61,7 @@ fn network(endpoints: usize, affinity_seconds: Option<u32>) -> Network {
     };
     let service = Service {
         key: NamespacedName::new("ns", "web"),
+        created: None,
         kind: ServiceKind::ClusterIp,
         cluster_ips: [VIP.into()].into(),
         external_ips: BTreeSet::new(),

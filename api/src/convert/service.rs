@@ -35,6 +35,7 @@ pub fn encode_service(service: &Service) -> wire::resource::Body {
         internal_policy: encode_policy(service.internal_policy).into(),
         external_policy: encode_policy(service.external_policy).into(),
         health_check_node_port: service.health_check_node_port.unwrap_or(0).into(),
+        created: service.created.map_or(0, |seconds| seconds.saturating_add(1)),
     })
 }
 
@@ -84,6 +85,7 @@ pub(super) fn decode_service(service: &wire::Service) -> Result<Service, Fault> 
     let name = format!("{}/{}", service.namespace, service.name);
     Ok(Service {
         key: namespaced_name(&name)?,
+        created: service.created.checked_sub(1),
         kind,
         cluster_ips: all("cluster_ips", &service.cluster_ips, |address| decode_address(address))?,
         external_ips: all("external_ips", &service.external_ips, |address| decode_address(address))?,

@@ -402,6 +402,9 @@ pub struct Service {
     /// 0: none.
     #[prost(uint32, tag = "12")]
     pub health_check_node_port: u32,
+    /// When it was made, in seconds since 1970, and one more; 0: nobody says.
+    #[prost(uint64, tag = "13")]
+    pub created: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServicePort {

@@ -32,9 +32,6 @@ use crate::stack;
 use crate::stream::{Out, flow};
 use crate::table::Table;
 
-/// The most endpoints that one backend can choose among: what `multipath` counts to.
-pub const MOST_ENDPOINTS: usize = 1 << 16;
-
 /// Endpoints to choose among.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct BackendKey {
@@ -343,9 +340,7 @@ impl Writer<'_, '_> {
 
     fn endpoints<'p>(&self, port: &'p ServicePort, backend: &BackendKey) -> Vec<&'p ServiceEndpoint> {
         let policy = if backend.local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
-        let mut endpoints = port.usable(self.own, policy, backend.ipv4);
-        endpoints.truncate(MOST_ENDPOINTS);
-        endpoints
+        port.usable(self.own, policy, backend.ipv4)
     }
 
     fn targets(&self, backend: &BackendKey, port: &ServicePort) -> Vec<(IpAddr, u16)> {

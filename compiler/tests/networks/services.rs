@@ -82,6 +82,7 @@ fn service(index: usize) -> impl Strategy<Value = Service> {
     (kind, 0u8..4, any::<u8>(), ports, affinity, policy(), policy()).prop_map(
         move |(kind, cluster, more, ports, affinity_seconds, internal_policy, external_policy)| Service {
             key: NamespacedName::new(format!("ns-{}", index % 2), format!("service-{index}")),
+            created: [None, Some(1), Some(2), Some(2)][usize::from(more >> 4 & 3)],
             kind,
             cluster_ips: match kind {
                 ServiceKind::Headless => BTreeSet::new(),

@@ -31,6 +31,17 @@ const METADATA: Keep = Fields(&[
     ("resourceVersion", All),
     ("deletionTimestamp", All),
 ]);
+const DATED: Keep = Fields(&[
+    ("name", All),
+    ("namespace", All),
+    ("uid", All),
+    ("labels", All),
+    ("annotations", All),
+    ("generation", All),
+    ("resourceVersion", All),
+    ("creationTimestamp", All),
+    ("deletionTimestamp", All),
+]);
 const CONTAINER: Keep = Fields(&[("name", All), ("ports", All), ("restartPolicy", All)]);
 const STATUS: [(&str, Keep); 3] = [("code", All), ("message", All), ("reason", All)];
 
@@ -61,10 +72,14 @@ const NODE: Keep = Fields(&[
 /// An unknown field of a policy means something.
 const OTHER: Keep = Else(&[("metadata", METADATA), ("status", Fields(&[("loadBalancer", All)]))]);
 
+/// Of several that claim something the oldest has it.
+const SERVICE: Keep = Else(&[("metadata", DATED), ("status", Fields(&[("loadBalancer", All)]))]);
+
 fn of(kind: &str) -> Keep {
     match kind {
         "Pod" => POD,
         "Node" => NODE,
+        "Service" => SERVICE,
         _ => OTHER,
     }
 }
@@ -208,6 +223,13 @@ mod tests {
         assert_eq!(lean, json!({"metadata": {"resourceVersion": "7", "continue": "x"}, "items": [kept]}));
         let added = json!({"type": "ADDED", "object": pod}).to_string();
         assert_eq!(event("Pod", added.as_bytes()).unwrap(), json!({"type": "ADDED", "object": kept}));
+    }
+
+    #[test]
+    fn the_age_of_a_service_is_kept() {
+        let service = json!({"type": "ADDED", "object": {
+            "metadata": {"name": "s", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"clusterIP": "10.96.0.1"}}});
+        assert_eq!(event("Service", service.to_string().as_bytes()).unwrap(), service);
     }
 
     #[test]

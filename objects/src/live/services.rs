@@ -20,6 +20,8 @@ pub(crate) struct Services {
     /// As they were told.
     services: BTreeMap<NamespacedName, Service>,
     dirty: BTreeSet<NamespacedName>,
+    /// A Service claims something else than before, or is of another age.
+    stale_claims: bool,
     /// Frontends that several claim.
     contested: Vec<Problem>,
 }
@@ -74,6 +76,7 @@ impl Services {
         let mut changed = Vec::new();
         for key in std::mem::take(&mut self.dirty) {
             let (service, problems) = self.translated(&key);
+            self.stale_claims |= !same_claims(self.services.get(&key), service.as_ref());
             match &service {
                 Some(service) => drop(self.services.insert(key.clone(), service.clone())),
                 None => drop(self.services.remove(&key)),
@@ -88,8 +91,11 @@ impl Services {
         &self.contested
     }
 
-    /// Looks again who claims what; whether that is different.
+    /// Looks again who claims what, where that may be different; whether it is. Endpoints that come and go claim nothing.
     pub(crate) fn contest(&mut self) -> bool {
+        if !std::mem::take(&mut self.stale_claims) {
+            return false;
+        }
         let contested = contested(self.services.values());
         let changed = contested != self.contested;
         self.contested = contested;
@@ -102,6 +108,13 @@ impl Services {
         let slices: Vec<&EndpointSlice> = slices.filter_map(|slice| self.slices.get(slice)).collect();
         service::service(object, &slices, None)
     }
+}
+
+fn same_claims(old: Option<&Service>, new: Option<&Service>) -> bool {
+    let created = |service: Option<&Service>| service.and_then(|service| service.created);
+    let claims =
+        |service: Option<&'_ Service>| -> Vec<_> { service.iter().flat_map(|s| s.claims()).collect() };
+    created(old) == created(new) && claims(old) == claims(new)
 }
 
 fn owner(key: &NamespacedName, slice: &EndpointSlice) -> Option<NamespacedName> {

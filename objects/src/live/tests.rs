@@ -158,7 +158,8 @@ fn service(random: &mut Random) -> (ObjectRef, &'static str, Value) {
     let name = format!("service-{}", random.below(3));
     let address = format!("10.96.0.{}", 1 + random.below(3));
     let value = json!({
-        "metadata": {"name": name, "namespace": "ns-0"},
+        "metadata": {"name": name, "namespace": "ns-0",
+            "creationTimestamp": format!("2026-01-01T00:00:0{}Z", random.below(3))},
         "spec": {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80 + random.below(2), "protocol": "TCP"}]},
     });
     (ObjectRef::namespaced("Service", "ns-0", &name), "v1", value)

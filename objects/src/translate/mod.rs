@@ -72,7 +72,7 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
     (network, problems)
 }
 
-/// Frontends that several Services claim; the one with the smallest name has it.
+/// Frontends that several Services claim; the oldest has it, of equals the one with the smallest name.
 pub fn contested<'a>(services: impl Iterator<Item = &'a Service>) -> Vec<Problem> {
     let lost = claims(services).1;
     let told = lost.into_iter().map(|lost| Problem {

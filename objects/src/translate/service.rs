@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use network::service::MOST_ENDPOINTS;
 use network::{
     Cidr, NamespacedName, NodeName, Protocol, Service, ServiceEndpoint, ServiceKind, ServicePort,
     TrafficPolicy,
@@ -23,8 +24,8 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// How long a client keeps its endpoint where the object does not say, in seconds (core/v1 `SetDefaults_Service`).
 const AFFINITY_SECONDS: i32 = 10_800;
 
-/// The ports of one Service that its endpoints serve, by the name of the port.
-pub(crate) type Endpoints = BTreeMap<String, BTreeSet<ServiceEndpoint>>;
+/// The ports of one Service that its endpoints serve: by the name of the port, by address and number.
+type Endpoints = BTreeMap<String, BTreeMap<(IpAddr, u16), ServiceEndpoint>>;
 
 /// The Service that an object and its slices describe; `None` when another proxy serves it. It need not be defaulted.
 pub fn service(
@@ -108,6 +109,11 @@ fn described(
     let ports = spec.ports.iter().flatten().enumerate();
     Service {
         key,
+        created: object
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .and_then(|at| u64::try_from(at.0.as_second()).ok()),
         kind,
         cluster_ips: if headless { BTreeSet::new() } else { cluster_ips },
         external_ips,
@@ -173,15 +179,18 @@ fn service_port(
         }
     };
     let name = port.name.clone().filter(|name| !name.is_empty());
-    let endpoints = endpoints.get(name.as_deref().unwrap_or_default()).cloned().unwrap_or_default();
+    let serving = endpoints.get(name.as_deref().unwrap_or_default()).into_iter().flat_map(BTreeMap::values);
     let reached_by_nodes = matches!(kind, ServiceKind::NodePort | ServiceKind::LoadBalancer);
     let mut read = ServicePort {
         name,
         protocol,
         port: number,
         node_port: node_port.filter(|_| reached_by_nodes),
-        endpoints,
+        endpoints: serving.cloned().collect(),
     };
+    if read.is_crowded() {
+        report.field(&format!("spec.ports[{index}]"), Fault::CrowdedPort { most: MOST_ENDPOINTS });
+    }
     if let Some(fault) = leave_out_translated_sctp(&mut read) {
         report.field(&format!("spec.ports[{index}].targetPort"), fault);
     }
@@ -205,6 +214,18 @@ fn of_slice(slice: &discovery::EndpointSlice, endpoints: &mut Endpoints) -> Vec<
     if slice.address_type == "FQDN" {
         return report.problems;
     }
+    // A port without a number stands for all of them, and there is no Service that it could be meant for.
+    let mut ports: Vec<(&str, u16)> = Vec::new();
+    for (index, port) in slice.ports.iter().flatten().enumerate() {
+        let Some(number) = port.port else { continue };
+        match u16::try_from(number).ok().filter(|number| *number > 0) {
+            Some(number) => ports.push((port.name.as_deref().unwrap_or_default(), number)),
+            None => {
+                let reason = RuleFault::PortNumber(i64::from(number));
+                report.field(&format!("ports[{index}].port"), Fault::BadEndpointPort { reason });
+            }
+        }
+    }
     for (index, endpoint) in slice.endpoints.iter().enumerate() {
         // More than one address has no meaning that was ever defined: the first counts, as it does for kube-proxy.
         let listed = addresses(
@@ -212,9 +233,7 @@ fn of_slice(slice: &discovery::EndpointSlice, endpoints: &mut Endpoints) -> Vec<
             &endpoint.addresses.iter().take(1).cloned().collect::<Vec<_>>(),
             &mut report,
         );
-        if listed.is_empty() {
-            continue;
-        }
+        let Some(address) = listed.first().copied() else { continue };
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         let ready = conditions.ready.unwrap_or(true);
         let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
@@ -234,30 +253,20 @@ fn of_slice(slice: &discovery::EndpointSlice, endpoints: &mut Endpoints) -> Vec<
             for_zones: hints.for_zones.into_iter().flatten().map(|zone| zone.name).collect(),
             for_nodes: hints.for_nodes.into_iter().flatten().map(|node| NodeName::new(node.name)).collect(),
         };
-        for port in slice.ports.iter().flatten() {
-            let number = port.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-            let Some(number) = number else { continue };
-            let at = endpoints.entry(port.name.clone().unwrap_or_default()).or_default();
-            put(at, ServiceEndpoint { port: number, ..read.clone() });
+        for (name, number) in &ports {
+            let at = endpoints.entry((*name).to_owned()).or_default();
+            put(at, address, ServiceEndpoint { port: *number, ..read.clone() });
         }
     }
     report.problems
 }
 
 /// One address and port is one endpoint, whatever number of slices list it; the state that serves most counts.
-fn put(endpoints: &mut BTreeSet<ServiceEndpoint>, endpoint: ServiceEndpoint) {
+fn put(endpoints: &mut BTreeMap<(IpAddr, u16), ServiceEndpoint>, address: IpAddr, endpoint: ServiceEndpoint) {
     let worth = |endpoint: &ServiceEndpoint| (endpoint.ready, endpoint.serving);
-    let held =
-        endpoints.iter().find(|held| held.addresses == endpoint.addresses && held.port == endpoint.port);
-    match held.cloned() {
-        None => {
-            endpoints.insert(endpoint);
-        }
-        Some(held) if worth(&held) < worth(&endpoint) => {
-            endpoints.remove(&held);
-            endpoints.insert(endpoint);
-        }
-        Some(_) => {}
+    match endpoints.get(&(address, endpoint.port)) {
+        Some(held) if worth(held) >= worth(&endpoint) => {}
+        _ => drop(endpoints.insert((address, endpoint.port), endpoint)),
     }
 }
 
@@ -322,6 +331,31 @@ mod tests {
         assert_eq!((ready.port, ready.for_zones.len()), (8080, 1));
         assert!(ending.serving && ending.terminating && !ending.ready);
         assert_eq!(service.ports[1].endpoints.first().unwrap().port, 5353);
+    }
+
+    #[test]
+    fn more_endpoints_than_the_switch_counts_to_and_ports_that_are_none_are_told() {
+        let address = |k: u32| std::net::Ipv4Addr::from(0x0b00_0000 + k).to_string();
+        let slice = |part: u32| {
+            let endpoints = (part * 1_000..(part + 1) * 1_000).map(|k| json!({"addresses": [address(k)]}));
+            json!({"metadata": {"name": format!("s-{part}")}, "addressType": "IPv4",
+                "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 0}, {"name": "c"}],
+                "endpoints": endpoints.collect::<Vec<_>>()})
+        };
+        let object = json!({"metadata": metadata(), "spec": {"clusterIP": "10.96.0.7", "ports": [
+            {"name": "a", "port": 80}, {"name": "b", "port": 81}, {"name": "c", "port": 82}]}});
+        let (few, problems) = translated(object.clone(), vec![slice(0)]);
+        assert_eq!(few.ports.iter().map(|port| port.endpoints.len()).collect::<Vec<_>>(), [1_000, 0, 0]);
+        let [none] = &problems[..] else { panic!("{problems:#?}") };
+        assert!(none.starts_with("EndpointSlice default/s-0: ports[1].port: "), "{none}");
+        let (many, problems) = translated(object, (0..66).map(slice).collect());
+        assert_eq!(many.ports[0].endpoints.len(), 66_000);
+        assert_eq!(problems.len(), 67);
+        assert!(
+            problems
+                .iter()
+                .any(|p| p.starts_with("Service shop/web: spec.ports[0]: it has more than 65536 "))
+        );
     }
 
     #[test]

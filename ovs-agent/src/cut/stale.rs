@@ -88,6 +88,7 @@ mod tests {
         };
         let service = Service {
             key: NamespacedName::new("kube-system", "dns"),
+            created: None,
             kind: ServiceKind::NodePort,
             cluster_ips: [[10, 96, 0, 10].into()].into(),
             external_ips: BTreeSet::new(),

@@ -95,6 +95,7 @@ fn service(name: &str, cluster_ip: [u8; 4]) -> network::Service {
     };
     network::Service {
         key: NamespacedName::new("shop", name),
+        created: None,
         kind: network::ServiceKind::ClusterIp,
         cluster_ips: [cluster_ip.into()].into(),
         external_ips: BTreeSet::new(),
@@ -430,4 +431,48 @@ fn a_change_behind_our_back_is_put_right_and_one_in_between_is_looked_up() {
     node.handle(observed(1, reread));
     assert_eq!(settle(&mut node), 1);
     assert_eq!(node.standing(&plugged.id), Standing::InForce);
+}
+
+/// The view of a Service with so many endpoints, as a delta.
+fn serving(nonce: u64, endpoints: u8) -> Event {
+    let mut service = service("web", [10, 96, 0, 1]);
+    let port = &mut service.ports[0];
+    let Some(any) = port.endpoints.pop_first() else { panic!("no endpoint") };
+    let at = |k: u8| network::ServiceEndpoint { addresses: [[10, 244, 1, k].into()].into(), ..any.clone() };
+    port.endpoints = (1..=endpoints).map(at).collect();
+    let mut view = NodeView::default();
+    view.services.insert(service.key.clone(), Arc::new(service));
+    let delta = wire::Delta {
+        nonce,
+        watermark: Some(api::convert::encode_watermark(&Watermark::default())),
+        ..api::delta::delta(&Default::default(), &api::delta::resources(&view))
+    };
+    Event::Delta(Session(1), Box::new(delta))
+}
+
+#[test]
+fn endpoints_that_flap_cost_one_bundle_for_every_confirmation() {
+    let mut node = node(Saved::default(), &[], true);
+    node.handle(database(&[]));
+    node.handle(observed(1, Shadow::default()));
+    node.handle(opened(1));
+    settle(&mut node);
+    node.handle(serving(1, 20));
+    settle(&mut node);
+    // One that goes: its place, its translation, and what says among how many is chosen.
+    node.handle(serving(2, 19));
+    assert_eq!(settle(&mut node), 3);
+    node.handle(serving(3, 20));
+    let (_, first) = node.work().flows.unwrap();
+    assert_eq!(first.len(), 3);
+    // A hundred changes before the switch has confirmed: nothing more is sent until then, and then the difference once.
+    for k in 0..100 {
+        node.handle(serving(4 + k, if k % 2 == 0 { 25 } else { 18 }));
+        assert!(node.work().flows.is_none(), "change {k}");
+    }
+    node.handle(Event::SwitchConfirmed);
+    let (_, rest) = node.work().flows.unwrap();
+    assert_eq!(rest.len(), 5, "two endpoints of twenty go");
+    node.handle(Event::SwitchConfirmed);
+    assert_eq!(settle(&mut node), 0);
 }
