@@ -211,3 +211,156 @@ async fn what_the_switch_learns_for_longer_than_a_flow_can_live_says_what_is_lef
     assert!(line.contains("cookie=0xfd005181"), "{line}");
     assert!(line.contains("hard_timeout=65535") && line.contains("send_flow_rem"), "{line}");
 }
+
+/// The first node of two with a client, and a Service whose only endpoint is a pod here or there.
+fn site(endpoint: Ipv4Addr) -> Site {
+    let mut network = network(1, None);
+    let node = |k: u8| Node {
+        name: NodeName::new(format!("node-{k}")),
+        labels: Labels::new(),
+        addresses: vec![IpAddr::from([172, 30, 0, k])],
+        pod_cidrs: vec![format!("10.244.{k}.0/24").parse().unwrap()],
+    };
+    network.nodes.insert(node(2).name, node(2));
+    let client = network.pods.values().next().unwrap().clone();
+    // The client's second address is this pod's here.
+    network.pods.values_mut().for_each(|pod| pod.addresses.truncate(1));
+    for (k, address) in [(1, ENDPOINT), (2, ELSEWHERE)] {
+        let key = NamespacedName::new("ns", format!("web-{k}"));
+        let pod = Pod {
+            key: key.clone(),
+            uid: format!("uid-{k}"),
+            node: Some(node(k).name),
+            addresses: vec![address.into()],
+            ..client.clone()
+        };
+        network.pods.insert(key, pod);
+    }
+    for service in network.services.values_mut() {
+        let port = &mut service.ports[0];
+        // Nobody counts its octets, so packets may be made up one by one.
+        port.protocol = Protocol::Udp;
+        port.node_port = Some(30_080);
+        let any = port.endpoints.pop_first().unwrap();
+        port.endpoints.insert(ServiceEndpoint { addresses: [endpoint.into()].into(), ..any });
+        service.kind = ServiceKind::NodePort;
+    }
+    compile_all(&network).swap_remove(0)
+}
+
+const ENDPOINT: Ipv4Addr = CLIENTS[1];
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 2);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
+const NODE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+/// As the host hands over what asks for its node ports.
+const NODE_PORTS: Ipv4Addr = Ipv4Addr::new(169, 254, 254, 2);
+
+/// Where a packet comes in.
+#[derive(Clone, Copy)]
+enum At {
+    Pod(Ipv4Addr),
+    Gateway,
+    Tunnel,
+}
+
+impl At {
+    async fn send(self, client: &Client, site: &Site, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) {
+        let numbers = numbers(site);
+        let (port, mac) = match self {
+            Self::Pod(address) => {
+                let port = site.ports.iter().find(|port| port.addresses.contains(&address.into())).unwrap();
+                (PortRef::Interface(port.interface.clone()), port.mac)
+            }
+            Self::Gateway => (PortRef::Gateway, Mac::from_address(GATEWAY.into())),
+            Self::Tunnel => (PortRef::Tunnel, Mac::ROUTER),
+        };
+        let datagram = packet::udp(from.0.into(), to.0.into(), (from.1, to.1), &[]);
+        let datagram = packet::ip(from.0.into(), to.0.into(), packet::UDP, 64, &datagram);
+        let mut actions = Vec::new();
+        if let Self::Tunnel = self {
+            actions.push(Action::set_field(Field::TUN_SRC, Ipv4Addr::new(172, 30, 0, 2)));
+            actions.push(Action::set_field(Field::TUN_ID, compiler::register::VNI));
+        }
+        actions.push(Action::Resubmit { port: PortNo::IN_PORT, table: Some(TableId(0)), ct: false });
+        let data = packet::ip_frame(mac, Mac::ROUTER, &datagram).into();
+        let packet = PacketOut { buffer_id: BufferId::NONE, in_port: numbers[&port], actions, data };
+        client.packet_out(packet).await.unwrap();
+    }
+}
+
+/// How often packets went through the datapath again since it was made.
+fn recirculations(ovs: &PrivateOvs) -> u64 {
+    let stats = ovs.appctl(["dpif-netdev/pmd-stats-show"]).unwrap();
+    let counts = stats.lines().filter_map(|line| line.trim().strip_prefix("packet recirculations:"));
+    let counts: Vec<u64> = counts.map(|count| count.trim().parse().unwrap()).collect();
+    assert!(!counts.is_empty(), "{stats}");
+    counts.iter().sum()
+}
+
+#[tokio::test]
+async fn the_switch_counts_as_many_recirculations_as_are_written_down() {
+    let Some(ovs) = PrivateOvs::start().unwrap() else { return };
+    const PACKETS: u64 = 20;
+    let (pod, outside) = ((CLIENTS[0], 40_000), (OUTSIDE, 40_000));
+    let (service, node_port) = ((VIP, 80), (NODE_PORTS, 30_080));
+    let client = At::Pod(CLIENTS[0]);
+    // Who asks what, who answers, whom the endpoint sees; as in compiler/tests/recirculations.rs.
+    let cases = [
+        ("pod, same node", client, pod, service, (At::Pod(ENDPOINT), ENDPOINT), pod, (1, 1)),
+        ("pod, other node", client, pod, service, (At::Tunnel, ELSEWHERE), pod, (1, 1)),
+        ("itself", client, pod, service, (client, CLIENTS[0]), (GATEWAY, 40_000), (2, 2)),
+        (
+            "host, same node",
+            At::Gateway,
+            (NODE, 40_000),
+            service,
+            (At::Pod(ENDPOINT), ENDPOINT),
+            (NODE, 40_000),
+            (1, 1),
+        ),
+        (
+            "outside, same node",
+            At::Gateway,
+            outside,
+            node_port,
+            (At::Pod(ENDPOINT), ENDPOINT),
+            outside,
+            (1, 1),
+        ),
+        (
+            "outside, other node",
+            At::Gateway,
+            outside,
+            node_port,
+            (At::Tunnel, ELSEWHERE),
+            (GATEWAY, 40_000),
+            (2, 2),
+        ),
+    ];
+    for (what, from, source, to, (answers, endpoint), seen, expected) in cases {
+        let site = site(endpoint);
+        let numbers = numbers(&site);
+        make_bridge(&ovs, &numbers);
+        let switch = connect(&ovs).await;
+        install(&switch, flow_mods(&site.program, &numbers)).await;
+        ovs.appctl(["dpctl/flush-conntrack"]).unwrap();
+        let answer = (endpoint, 8080);
+        from.send(&switch, &site, source, to).await;
+        answers.send(&switch, &site, answer, seen).await;
+        let mut counted = Vec::new();
+        for there in [true, false] {
+            switch.barrier().await.unwrap();
+            let before = recirculations(&ovs);
+            for _ in 0..PACKETS {
+                match there {
+                    true => from.send(&switch, &site, source, to).await,
+                    false => answers.send(&switch, &site, answer, seen).await,
+                }
+            }
+            switch.barrier().await.unwrap();
+            counted.push(recirculations(&ovs) - before);
+        }
+        assert_eq!(counted, [expected.0 * PACKETS, expected.1 * PACKETS], "{what}");
+    }
+}
