@@ -290,6 +290,7 @@ fn decode_node(node: &wire::Node) -> Result<Resource, Fault> {
         labels: node.labels.clone(),
         addresses: all("addresses", &node.addresses, |address| decode_address(address))?,
         pod_cidrs: all("pod_cidrs", &node.pod_cidrs, decode_prefix)?,
+        external: Vec::new(),
     }))
 }
 

@@ -32,7 +32,10 @@ fn labels() -> impl Strategy<Value = Labels> {
 
 fn node() -> impl Strategy<Value = Node> {
     (name(), labels(), vec(address(), 0..3), vec(cidr(), 0..3)).prop_map(
-        |(name, labels, addresses, pod_cidrs)| Node { name: NodeName(name), labels, addresses, pod_cidrs },
+        |(name, labels, addresses, pod_cidrs)| {
+            let external = Vec::new();
+            Node { name: NodeName(name), labels, addresses, pod_cidrs, external }
+        },
     )
 }
 
@@ -376,6 +379,7 @@ fn what_is_new_comes_in_one_piece_to_those_who_take_it() {
         labels: Labels::new(),
         addresses: vec![[192, 0, 2, k].into()],
         pod_cidrs: vec![],
+        ..Node::default()
     };
     let named = |nodes: std::ops::Range<u8>| NodeView {
         nodes: nodes.map(node).map(|node| (node.name.clone(), node)).collect(),
@@ -412,6 +416,7 @@ fn what_is_malformed_is_rejected_for_itself_and_the_rest_is_applied() {
         labels: Labels::new(),
         addresses: vec!["192.0.2.1".parse().unwrap()],
         pod_cidrs: vec![],
+        ..Node::default()
     };
     let mut policy = sample_policy();
     policy.rules[0].action = 0;
@@ -453,6 +458,7 @@ fn versions_are_the_same_everywhere_and_for_ever() {
         labels: Labels::from([("b".into(), "2".into()), ("a".into(), "1".into())]),
         addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        ..Node::default()
     };
     let view = NodeView { nodes: [(node.name.clone(), node)].into(), ..NodeView::default() };
     let versions: Vec<_> =

@@ -55,6 +55,7 @@ fn policies_of_one_priority_may_have_more_rules_than_one_policy() {
         labels: Labels::new(),
         addresses: vec![IpAddr::from([172, 30, 0, 1])],
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        ..Node::default()
     };
     network.nodes.insert(node.name.clone(), node);
     for pod in [pod("a", 2), pod("b", 3), pod("c", 4)] {

@@ -83,6 +83,23 @@ proptest! {
                         if walk.passed() {
                             prop_assert_eq!(walk.outcome, Outcome::Host { node: from.name.clone() });
                         }
+                        // By its external addresses, which are outside, and so behind the pod's own node.
+                        for external in from.external.iter().copied().filter(|a| a.is_ipv4() == ipv4) {
+                            let outside = Endpoint::Outside(external);
+                            let pod = Endpoint::Pod { key: to.key.clone(), address: target };
+                            let own = to.node.clone().unwrap();
+                            let expected = verdict(&network, &pod, &outside, protocol, port);
+                            fabric.forget_connections();
+                            let walk = fabric.from_pod(&to.key, Packet::first(target, external, protocol, port)).unwrap();
+                            prop_assert_eq!(walk.passed(), expected.combined(), "{} -> {}: {:#?}", to.key, external, walk);
+                            if walk.passed() {
+                                prop_assert_eq!(walk.outcome, Outcome::Host { node: own.clone() });
+                            }
+                            let expected = verdict(&network, &outside, &pod, protocol, port);
+                            fabric.forget_connections();
+                            let walk = fabric.from_node(&own, Packet::first(external, target, protocol, port));
+                            prop_assert_eq!(walk.passed(), expected.combined(), "{} -> {}: {:#?}", external, to.key, walk);
+                        }
                     }
                 }
             }

@@ -17,6 +17,7 @@ fn network() -> Network {
             labels: Labels::new(),
             addresses: vec![IpAddr::from([172, 30, 0, k])],
             pod_cidrs: vec![format!("10.244.{k}.0/24").parse().unwrap()],
+            ..Node::default()
         };
         let pod = Pod {
             key: NamespacedName::new("ns", format!("pod-{k}")),

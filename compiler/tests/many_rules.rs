@@ -36,6 +36,7 @@ fn twenty_thousand_rules_share_a_port() {
             labels: Labels::new(),
             addresses: vec![IpAddr::from([172, 30, 0, k])],
             pod_cidrs: vec![format!("10.244.{k}.0/24").parse().unwrap()],
+            ..Node::default()
         };
         network.nodes.insert(node.name.clone(), node);
     }

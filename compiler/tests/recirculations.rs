@@ -31,6 +31,7 @@ fn network(endpoint: [u8; 4]) -> Network {
             labels: Labels::new(),
             addresses: vec![[172, 30, 0, k].into()],
             pod_cidrs: vec![format!("10.244.{k}.0/24").parse().unwrap()],
+            ..Node::default()
         };
         network.nodes.insert(node.name.clone(), node);
     }

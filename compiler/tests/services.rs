@@ -87,6 +87,7 @@ fn network(service: Service) -> Network {
             labels: Labels::new(),
             addresses: vec![node_ip(k)],
             pod_cidrs: vec![format!("10.244.{k}.0/24").parse().unwrap()],
+            ..Node::default()
         };
         network.nodes.insert(node.name.clone(), node);
         let pod = Pod {

@@ -235,6 +235,7 @@ fn node(number: u32) -> Node {
         labels: labels("kubernetes.io/os", "linux"),
         addresses: vec![IpAddr::V4(Ipv4Addr::new(172, 30, high, low))],
         pod_cidrs: Cidr::new(Ipv4Addr::new(100, 64 + high, low, 0).into(), 24).into_iter().collect(),
+        ..Node::default()
     }
 }
 

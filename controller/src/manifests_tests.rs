@@ -23,6 +23,7 @@ impl Translate for Lines {
             labels: BTreeMap::new(),
             addresses: vec![],
             pod_cidrs: vec![],
+            ..Node::default()
         };
         let nodes = names.map(|name| (NodeName::new(name), node(name))).collect();
         (Network { nodes, ..Network::default() }, vec![])

@@ -24,6 +24,7 @@ fn node(k: u8) -> Node {
         labels: BTreeMap::new(),
         addresses: vec![format!("192.0.2.{k}").parse().unwrap()],
         pod_cidrs: vec![format!("10.244.{k}.0/24").parse().unwrap()],
+        ..Node::default()
     }
 }
 

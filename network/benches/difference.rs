@@ -68,6 +68,7 @@ fn cluster(namespaces: u32) -> Network {
             labels: Labels::new(),
             addresses: vec![IpAddr::from([172, 30, 0, k as u8])],
             pod_cidrs: range.into_iter().collect(),
+            ..Node::default()
         };
         network.nodes.insert(name, node);
     }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{NO_LABELS, Network};
 use crate::name::{NamespacedName, NodeName};
+use crate::node::Node;
 use crate::policy::Policy;
 use crate::selector::Selector;
 
 impl Network {
     /// Some pods, their nodes, some more nodes, and the policies that select one of the pods. What it says about connections
-    /// between these is what the whole says.
+    /// between these, or with the outside, is what the whole says.
     #[must_use]
     pub fn excerpt(&self, pods: &BTreeSet<&NamespacedName>, nodes: &BTreeSet<&NodeName>) -> Self {
         let pods: BTreeMap<_, _> = pods.iter().filter_map(|key| self.pods.get_key_value(*key)).collect();
@@ -35,12 +36,19 @@ impl Network {
             .collect();
         let named: BTreeSet<_> = policies.values().flat_map(Policy::sets).collect();
         let selectors = named.into_iter().filter_map(|id| Some((id, self.selectors.get(&id)?.clone())));
+        // By its external addresses a node is meant wherever the packet goes.
+        let selectors: BTreeMap<_, _> = selectors.collect();
+        let is_meant = |node: &Node| {
+            !node.external.is_empty()
+                && selectors.values().any(|selector: &Selector| selector.selects_node(node))
+        };
+        let kept = self.nodes.iter().filter(|(name, node)| nodes.contains(name) || is_meant(node));
         Self {
-            nodes: nodes.into_iter().filter_map(|n| Some((n.clone(), self.nodes.get(n)?.clone()))).collect(),
+            nodes: kept.map(|(name, node)| (name.clone(), node.clone())).collect(),
             namespaces: namespaces
                 .filter_map(|n| Some((n.clone(), self.namespaces.get(n)?.clone())))
                 .collect(),
-            selectors: selectors.collect(),
+            selectors,
             policies,
             services: BTreeMap::new(),
             pods: pods.into_iter().map(|(key, pod)| (key.clone(), pod.clone())).collect(),

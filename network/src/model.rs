@@ -46,7 +46,7 @@ impl Network {
         })
     }
 
-    /// The addresses that a selector stands for: of its pods, or of its nodes (underlay and gateway port).
+    /// The addresses that a selector stands for: of its pods, or of its nodes (underlay, gateway port and external).
     pub fn addresses_of(&self, selector: &Selector) -> BTreeSet<IpAddr> {
         match selector {
             Selector::Pods { .. } => {
@@ -56,7 +56,7 @@ impl Network {
                 .nodes
                 .values()
                 .filter(|node| selector.selects_node(node))
-                .flat_map(|node| node.addresses.iter().copied().chain(node.gateway_addresses()))
+                .flat_map(Node::meant_addresses)
                 .collect(),
         }
     }
@@ -69,6 +69,11 @@ impl Network {
     /// The node that owns an address.
     pub fn node_at(&self, address: IpAddr) -> Option<&Node> {
         self.nodes.values().find(|node| node.owns(address))
+    }
+
+    /// The nodes of which an address is an external one: several behind one translator.
+    pub fn known_as(&self, address: IpAddr) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(move |node| node.external.contains(&address))
     }
 }
 

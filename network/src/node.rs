@@ -9,7 +9,7 @@ use crate::labels::Labels;
 use crate::name::NodeName;
 
 /// A node. Its logical switch is its pod ranges with one logical port per pod and a gateway port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Node {
     /// The name.
     pub name: NodeName,
@@ -19,6 +19,11 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The pod ranges, at most one per family.
     pub pod_cidrs: Vec<Cidr>,
+    /// Addresses by which the outside knows it (`ExternalIP`): policies that select the node mean them too, and nothing else
+    /// does. They may be a translator's that stands before several nodes, so nothing is routed or believed by them, and agents
+    /// are told of them as members of sets only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<IpAddr>,
 }
 
 impl Node {
@@ -36,6 +41,11 @@ impl Node {
     /// get them.
     pub fn gateway_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.pod_cidrs.iter().filter_map(gateway_address)
+    }
+
+    /// The addresses that policies mean when they select the node.
+    pub fn meant_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().copied().chain(self.gateway_addresses()).chain(self.external.iter().copied())
     }
 
     /// Whether an address is the node's own, on the underlay or on the gateway port.

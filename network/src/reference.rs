@@ -10,6 +10,8 @@
 //!   asked. A pod that none isolates goes on to the Baseline tier, and what that does not decide passes.
 //! - A named port is resolved on the destination pod, whatever made the peer match (selector or address block). It can
 //!   stand for another number on every pod and for none on nodes and outside addresses, and is never "all ports".
+//! - A selector of nodes means the addresses of their objects and gateway ports. By its external addresses a node is meant
+//!   and nothing more: they are outside, and nobody's own node.
 //! - An address block is compared with the address of the packet, pods' addresses included.
 //! - A pod cannot be kept from itself.
 
@@ -193,10 +195,14 @@ impl Connection<'_> {
             Peers::Any => true,
             Peers::Some { sets, blocks } => {
                 blocks.iter().any(|block| block.contains(peer.address()))
-                    || sets.iter().filter_map(|id| network.selectors.get(id)).any(|selector| match peer {
-                        Party::Pod(pod, _) => selects(network, selector, pod),
-                        Party::Node(node, _) => selector.selects_node(node),
-                        Party::Outside(_) => false,
+                    || sets.iter().filter_map(|id| network.selectors.get(id)).any(|selector| match selector {
+                        Selector::Pods { .. } => {
+                            matches!(peer, Party::Pod(pod, _) if selects(network, selector, pod))
+                        }
+                        Selector::Nodes(_) => {
+                            matches!(peer, Party::Node(node, _) if selector.selects_node(node))
+                                || network.known_as(peer.address()).any(|node| selector.selects_node(node))
+                        }
                     })
             }
         }

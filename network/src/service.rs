@@ -336,6 +336,7 @@ mod tests {
             labels: zone.map(|zone| (ZONE_LABEL.to_owned(), zone.to_owned())).into_iter().collect(),
             addresses: vec![],
             pod_cidrs: vec![],
+            ..Node::default()
         }
     }
 

@@ -53,6 +53,7 @@ fn ends(before: &Network, after: &Network, difference: &Connectivity) -> Vec<(Wh
 /// The addresses at and beside every edge of every block.
 fn edges(network: &Network) -> BTreeSet<IpAddr> {
     let mut edges = BTreeSet::from([IpAddr::from([192, 0, 2, 77])]);
+    edges.extend(network.nodes.values().flat_map(|node| node.external.iter().copied()));
     for rule in network.policies.values().flat_map(|policy| &policy.rules) {
         let Peers::Some { blocks, .. } = &rule.peers else { continue };
         for cidr in blocks.iter().flat_map(|block| block.except.iter().chain([&block.cidr])) {

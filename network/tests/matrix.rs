@@ -37,6 +37,7 @@ fn network(pods: Vec<Pod>, blocks: &[&str]) -> Network {
             labels: Labels::new(),
             addresses: vec![[172, 30, 0, 1].into()],
             pod_cidrs: vec![],
+            ..Node::default()
         },
     );
     let subject = network.intern(Selector::pods_in("shop", LabelSelector::everything()));

@@ -258,6 +258,7 @@ fn shop() -> Network {
             labels: Labels::new(),
             addresses: vec![[172, 30, 0, number].into()],
             pod_cidrs: vec![format!("10.244.{number}.0/24").parse().unwrap()],
+            ..Node::default()
         };
         let pod = |pod_name: &str, address: IpAddr, host_network| Pod {
             key: NamespacedName::new("shop", pod_name),

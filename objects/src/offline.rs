@@ -87,6 +87,7 @@ fn numbered_nodes_in(second: u8, count: u8, families: Families) -> Vec<Node> {
                     .flatten()
                     .collect(),
                 pod_cidrs: ranges(second, number, families),
+                ..Node::default()
             }
         })
         .collect()

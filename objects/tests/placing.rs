@@ -316,7 +316,7 @@ apiVersion: v1
 kind: Node
 metadata: {name: a, labels: {zone: x}}
 spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24, 'fd00:1::/64']}
-status: {addresses: [{type: Hostname, address: a}, {type: InternalIP, address: 192.0.2.1}, {type: InternalIP, address: '2001:db8::1'}]}
+status: {addresses: [{type: Hostname, address: a}, {type: InternalIP, address: 192.0.2.1}, {type: InternalIP, address: '2001:db8::1'}, {type: ExternalIP, address: 203.0.113.7}, {type: ExternalIP, address: 192.0.2.1}, {type: ExternalIP, address: 198.51.100.7}]}
 ---
 apiVersion: v1
 kind: Node
@@ -332,16 +332,18 @@ apiVersion: v1
 kind: Node
 metadata: {name: d}
 spec: {podCIDRs: [10.4.0.0/33, 10.5.0.0/24, 10.6.0.0/24]}
-status: {addresses: [{type: InternalIP, address: nowhere}, {type: InternalIP, address: 0.0.0.0}, {type: InternalIP, address: 192.0.2.4}, {type: InternalIP, address: 192.0.2.5}]}
+status: {addresses: [{type: InternalIP, address: nowhere}, {type: InternalIP, address: 0.0.0.0}, {type: InternalIP, address: 192.0.2.4}, {type: ExternalIP, address: 127.0.0.1}, {type: ExternalIP, address: 203.0.113.7}, {type: InternalIP, address: 192.0.2.5}]}
 ";
     let (nodes, problems) = nodes(&set(text));
-    let show: Vec<String> =
-        nodes.iter().map(|n| format!("{} {:?} {:?}", n.name, n.addresses, n.pod_cidrs)).collect();
+    let show: Vec<String> = nodes
+        .iter()
+        .map(|n| format!("{} {:?} {:?} {:?}", n.name, n.addresses, n.pod_cidrs, n.external))
+        .collect();
     expect![[r#"
-        a [192.0.2.1, 2001:db8::1] [10.1.0.0/24, fd00:1::/64]
-        b [] []
-        c [] []
-        d [192.0.2.4] [10.5.0.0/24]"#]]
+        a [192.0.2.1, 2001:db8::1] [10.1.0.0/24, fd00:1::/64] [198.51.100.7, 203.0.113.7]
+        b [] [] []
+        c [] [] []
+        d [192.0.2.4] [10.5.0.0/24] [203.0.113.7]"#]]
     .assert_eq(&show.join("\n"));
     expect![[r#"
         a.yaml:12:21: Node b: status.addresses: the address 192.0.2.1 belongs to Node a, this node goes without it; give one of the two another address
@@ -350,9 +352,10 @@ status: {addresses: [{type: InternalIP, address: nowhere}, {type: InternalIP, ad
         a.yaml:14:1: Node c: spec.podCIDRs: the node has no pod range, its pods get no address from it; give it spec.podCIDRs
         a.yaml:22:50: Node d: status.addresses[0].address: `nowhere` is not an IP address and is ignored; write a unicast address, for example 10.244.1.5, or leave it out
         a.yaml:22:88: Node d: status.addresses[1].address: 0.0.0.0 can be nobody's address and is ignored; write a unicast address, for example 10.244.1.5, or leave it out
-        a.yaml:22:166: Node d: status.addresses[3].address: 192.0.2.5 is a second address of its family and is ignored; keep at most one IPv4 and one IPv6 address
+        a.yaml:22:248: Node d: status.addresses[5].address: 192.0.2.5 is a second address of its family and is ignored; keep at most one IPv4 and one IPv6 address
         a.yaml:21:19: Node d: spec.podCIDRs[0]: prefix length 33 does not fit 10.4.0.0: at most 32, the range is ignored; write ADDRESS/LENGTH, for example 10.244.1.0/24
-        a.yaml:21:45: Node d: spec.podCIDRs[2]: 10.6.0.0 is a second address of its family and is ignored; keep at most one IPv4 and one IPv6 address"#]].assert_eq(&lines(&problems));
+        a.yaml:21:45: Node d: spec.podCIDRs[2]: 10.6.0.0 is a second address of its family and is ignored; keep at most one IPv4 and one IPv6 address
+        a.yaml:22:166: Node d: status.addresses[3].address: 127.0.0.1 can be nobody's address and is ignored; write a unicast address, for example 10.244.1.5, or leave it out"#]].assert_eq(&lines(&problems));
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn recipe(ports: &[&str], numbers: &[u32]) -> Recipe {
             labels: Default::default(),
             addresses: vec!["192.168.0.1".parse().unwrap()],
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+            ..Node::default()
         },
         config: NodeConfig::new(name, Datapath::Netdev, 1500),
         ports: ports.iter().enumerate().map(port).collect(),

@@ -119,6 +119,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
             labels: Default::default(),
             addresses: settings.node_addresses.clone(),
             pod_cidrs: settings.pod_cidrs.clone(),
+            ..network::Node::default()
         },
         saved,
         attachments,

@@ -134,6 +134,7 @@ mod tests {
             labels: [("a".to_owned(), "b".to_owned())].into(),
             addresses: vec!["192.168.0.1".parse().unwrap()],
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+            ..Node::default()
         };
         Arc::make_mut(&mut saved.view).nodes.insert(name, node);
         saved.watermark.revisions.insert("manifests".into(), 7);

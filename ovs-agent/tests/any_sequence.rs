@@ -48,6 +48,7 @@ impl World {
                 labels: BTreeMap::new(),
                 addresses: vec!["172.30.0.1".parse().unwrap()],
                 pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+                ..network::Node::default()
             },
             saved: Saved::default(),
             attachments: BTreeMap::new(),

@@ -241,6 +241,7 @@ impl World {
                 labels: BTreeMap::new(),
                 addresses: Vec::new(),
                 pod_cidrs: Vec::new(),
+                ..network::Node::default()
             }),
             config,
             saved: Saved { view: Arc::new(view.clone()), watermark: watermark() },

@@ -274,6 +274,7 @@ fn nft_takes_what_the_compiler_writes() {
             pod_cidrs: ["10.244.N.0/24", "fd00:10:244:N::/64"]
                 .map(|range| range.replace('N', &number.to_string()).parse().unwrap())
                 .to_vec(),
+            ..network::Node::default()
         };
         view.nodes.insert(name, member);
     }

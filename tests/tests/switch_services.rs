@@ -35,6 +35,7 @@ fn network(endpoints: usize, affinity_seconds: Option<u32>) -> Network {
         labels: Labels::new(),
         addresses: vec![IpAddr::from([172, 30, 0, 1])],
         pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        ..Node::default()
     };
     let pod = Pod {
         key: NamespacedName::new("ns", "client"),
@@ -220,6 +221,7 @@ fn site(endpoint: Ipv4Addr) -> Site {
         labels: Labels::new(),
         addresses: vec![IpAddr::from([172, 30, 0, k])],
         pod_cidrs: vec![format!("10.244.{k}.0/24").parse().unwrap()],
+        ..Node::default()
     };
     network.nodes.insert(node(2).name, node(2));
     let client = network.pods.values().next().unwrap().clone();

@@ -62,6 +62,7 @@ fn node(number: u16) -> Node {
             .iter()
             .filter_map(|cidr| cidr.parse().ok())
             .collect(),
+        ..Node::default()
     }
 }
 

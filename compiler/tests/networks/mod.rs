@@ -27,6 +27,12 @@ fn node(k: u8) -> Node {
             format!("10.244.{k}.0/24").parse().unwrap(),
             format!("fd00:10:244:{k}::/64").parse().unwrap(),
         ],
+        // The last is a translator's before both.
+        external: vec![
+            IpAddr::from([203, 0, 113, k]),
+            format!("2001:db8::{k}").parse().unwrap(),
+            IpAddr::from([203, 0, 113, 9]),
+        ],
     }
 }
 

@@ -335,8 +335,7 @@ impl Index {
         let objects = self.nodes.values().filter_map(|node| node.object.as_ref());
         let selected =
             objects.map(|(node, _)| node).filter(|node| self.sets[set].selector.selects_node(node));
-        let hosts = selected.flat_map(|node| node.addresses.iter().copied().chain(node.gateway_addresses()));
-        let hosts = hosts.collect();
+        let hosts = selected.flat_map(Node::meant_addresses).collect();
         let entry = &mut self.sets[set];
         if entry.hosts != hosts {
             entry.members = Default::default();

@@ -28,6 +28,8 @@ pub(super) struct Ends<'n> {
     labelled: [HashMap<&'n str, Labelled<'n>>; 2],
     /// Per network: by address.
     addresses: [BTreeMap<IpAddr, Vec<u32>>; 2],
+    /// Per network: the nodes of which an address is an external one.
+    external: [HashMap<IpAddr, Vec<&'n Node>>; 2],
     /// Per network: who declares a port of a name.
     declaring: [HashMap<&'n str, [Vec<u32>; 3]>; 2],
     pub(super) nodes: Vec<u32>,
@@ -94,6 +96,7 @@ impl<'n> Ends<'n> {
             namespaces: Default::default(),
             labelled: Default::default(),
             addresses: Default::default(),
+            external: networks.map(external),
             declaring: Default::default(),
             nodes: Vec::new(),
             outside,
@@ -145,7 +148,15 @@ impl<'n> Ends<'n> {
                     Party::Node(node) => selector.selects_node(node),
                     _ => false,
                 };
-                self.nodes.iter().copied().filter(selected).collect()
+                let known_as = self.external[time]
+                    .iter()
+                    .filter(|(_, nodes)| nodes.iter().any(|node| selector.selects_node(node)))
+                    .filter_map(|(address, _)| self.addresses[time].get(address));
+                let mut members: Vec<u32> = self.nodes.iter().copied().filter(selected).collect();
+                members.extend(known_as.flatten());
+                members.sort_unstable();
+                members.dedup();
+                members
             }
             Selector::Pods { namespaces: NamespaceSelector::Name(name), pods, .. } => {
                 self.select_in(time, name, pods, selector)
@@ -198,10 +209,23 @@ impl<'n> Ends<'n> {
         members
     }
 
+    /// The nodes of which an end's address is an external one.
+    pub(super) fn known_as(&self, time: usize, end: u32) -> &[&'n Node] {
+        self.external[time].get(&self.get(end).address[time]).map_or(&[], Vec::as_slice)
+    }
+
     /// Who declares a port of a name.
     pub(super) fn declaring(&self, time: usize, name: &str, protocol: Protocol) -> &[u32] {
         self.declaring[time].get(name).map_or(&[], |by| by[protocol as usize].as_slice())
     }
+}
+
+fn external(network: &Network) -> HashMap<IpAddr, Vec<&Node>> {
+    let mut external: HashMap<IpAddr, Vec<&Node>> = HashMap::new();
+    for node in network.nodes.values() {
+        node.external.iter().for_each(|address| external.entry(*address).or_default().push(node));
+    }
+    external
 }
 
 fn pods<'n>(networks: [&'n Network; 2], ipv4: bool, all: &mut Vec<End<'n>>) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{NO_LABELS, Network};
+use crate::node::Node;
 use crate::policy::{Action, Direction, Peers, Policy, PolicyId, PortMatch, Ports, Rule};
 use crate::port_set::PortSet;
 use crate::protocol::PortRange;
@@ -38,6 +39,8 @@ pub(super) struct Question<'a, 'n> {
     pub(super) docket: &'a Docket<'n>,
     pub(super) subject: &'a End<'n>,
     pub(super) peer: &'a End<'n>,
+    /// The nodes of which the peer's address is an external one.
+    pub(super) known_as: &'a [&'n Node],
     /// The peer is the subject's own node.
     pub(super) own_node: bool,
 }
@@ -144,14 +147,15 @@ impl<'n> Question<'_, 'n> {
     }
 
     fn is_in(&self, selector: &Selector) -> bool {
-        match self.peer.party[self.time] {
+        let selected = match self.peer.party[self.time] {
             Party::Pod(pod) => {
                 let labels = self.network.namespaces.get(&pod.key.namespace).unwrap_or(&NO_LABELS);
                 selector.selects_pod(pod, labels)
             }
             Party::Node(node) => selector.selects_node(node),
             Party::Outside => false,
-        }
+        };
+        selected || self.known_as.iter().any(|node| selector.selects_node(node))
     }
 
     fn ports(&self, ports: &Ports) -> PortSet {

@@ -196,7 +196,8 @@ fn changed(networks: [&Network; 2], ends: &Ends<'_>) -> Vec<u32> {
             [Party::Node(was), Party::Node(is)] => was.labels == is.labels,
             _ => true,
         };
-        !same || end.address[BEFORE] != end.address[AFTER]
+        let [was_known_as, is_known_as] = BOTH.map(|time| ends.known_as(time, *number));
+        !same || end.address[BEFORE] != end.address[AFTER] || was_known_as != is_known_as
     };
     (0..ends.len() as u32).filter(is_changed).collect()
 }
@@ -323,6 +324,7 @@ impl<'a, 'n> Survey<'a, 'n> {
             docket: &class.dockets[time],
             subject: self.ends.get(subject),
             peer: self.ends.get(peer),
+            known_as: self.ends.known_as(time, peer),
             own_node,
         }
     }

@@ -1,4 +1,5 @@
-//! Who is outside: one address for all those that no policy tells apart. Knows no pods and no verdicts.
+//! Who is outside: one address for all those that no policy tells apart. An external address of a node stands for itself.
+//! Knows no pods and no verdicts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,6 +17,8 @@ pub(super) struct Owned {
     addresses: BTreeSet<IpAddr>,
     /// The ranges of pods: who has no pod's address in them cannot be reached and cannot speak.
     ranges: BTreeSet<Cidr>,
+    /// Addresses outside that policies about nodes mean.
+    external: BTreeSet<IpAddr>,
 }
 
 impl Owned {
@@ -26,7 +29,8 @@ impl Owned {
         let of_nodes =
             nodes().flat_map(|node| node.addresses.iter().copied().chain(node.gateway_addresses()));
         let ranges = nodes().flat_map(|node| node.pod_cidrs.iter().copied());
-        Self { addresses: of_pods.chain(of_nodes).collect(), ranges: ranges.collect() }
+        let external = nodes().flat_map(|node| node.external.iter().copied()).collect();
+        Self { addresses: of_pods.chain(of_nodes).collect(), ranges: ranges.collect(), external }
     }
 }
 
@@ -36,7 +40,9 @@ pub(super) fn outside<'n>(
     ipv4: bool,
     owned: &Owned,
 ) -> (Vec<End<'n>>, Vec<Outside>) {
-    let family: Vec<&IpBlock> = blocks.iter().copied().filter(|block| block.cidr.is_ipv4() == ipv4).collect();
+    let hosts: Vec<IpBlock> = owned.external.iter().map(|a| IpBlock::whole(Cidr::host(*a))).collect();
+    let all = blocks.iter().copied().chain(&hosts);
+    let family: Vec<&IpBlock> = all.filter(|block| block.cidr.is_ipv4() == ipv4).collect();
     let pods = owned.ranges.iter().filter(|range| range.is_ipv4() == ipv4);
     let pods: Vec<IpBlock> = pods.copied().map(IpBlock::whole).collect();
     let most = if ipv4 { u128::from(u32::MAX) } else { u128::MAX };

@@ -83,8 +83,13 @@ fn block() -> impl Strategy<Value = IpBlock> {
 
 type RawPeers = Option<(Vec<Selector>, BTreeSet<IpBlock>)>;
 
+/// Nodes too, which only the ordered tiers can name.
+fn peer_selector() -> impl Strategy<Value = Selector> {
+    prop_oneof![4 => selector(), 1 => label_selector().prop_map(Selector::Nodes)]
+}
+
 fn peers() -> impl Strategy<Value = RawPeers> {
-    option::weighted(0.8, (vec(selector(), 0..=2), btree_set(block(), 0..=2)))
+    option::weighted(0.8, (vec(peer_selector(), 0..=2), btree_set(block(), 0..=2)))
 }
 
 /// A rule before its selectors are interned.
@@ -225,24 +230,35 @@ fn node_address(node: u8) -> IpAddr {
     Ipv4Addr::new(172, 30, 0, node).into()
 }
 
+/// Labels and external addresses; of these one is of both nodes, and one is the other's own.
+fn node(number: u8) -> impl Strategy<Value = Node> {
+    let external =
+        [[203, 0, 113, 1].into(), [203, 0, 113, 2].into(), [203, 0, 113, 7].into(), node_address(3 - number)];
+    (labels(), btree_set(proptest::sample::select(external.to_vec()), 0..=2)).prop_map(
+        move |(labels, external)| Node {
+            name: NodeName::new(format!("node-{number}")),
+            labels,
+            addresses: vec![node_address(number)],
+            pod_cidrs: vec![Cidr::new(Ipv4Addr::new(10, 244, number, 0).into(), 24).expect("fits")],
+            external: external.into_iter().collect(),
+        },
+    )
+}
+
 pub fn network(tiers: &'static [Tier]) -> impl Strategy<Value = Network> {
-    (vec(labels(), 3), pods(), vec(policy(tiers), 0..=4)).prop_map(|(namespaces, pods, policies)| {
-        let mut network = Network::default();
-        for number in [1, 2] {
-            let name = NodeName::new(format!("node-{number}"));
-            let node = Node {
-                name: name.clone(),
-                labels: Labels::new(),
-                addresses: vec![node_address(number)],
-                pod_cidrs: vec![Cidr::new(Ipv4Addr::new(10, 244, number, 0).into(), 24).expect("fits")],
-            };
-            network.nodes.insert(name, node);
-        }
-        network.namespaces = NAMESPACES.iter().map(|name| (*name).to_owned()).zip(namespaces).collect();
-        network.pods = pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect();
-        for (index, policy) in policies.into_iter().enumerate() {
-            policy.add_to(&mut network, format!("policy-{index}"));
-        }
-        network
-    })
+    let nodes = (node(1), node(2));
+    (nodes, vec(labels(), 3), pods(), vec(policy(tiers), 0..=4)).prop_map(
+        |(nodes, namespaces, pods, policies)| {
+            let mut network = Network::default();
+            for node in [nodes.0, nodes.1] {
+                network.nodes.insert(node.name.clone(), node);
+            }
+            network.namespaces = NAMESPACES.iter().map(|name| (*name).to_owned()).zip(namespaces).collect();
+            network.pods = pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect();
+            for (index, policy) in policies.into_iter().enumerate() {
+                policy.add_to(&mut network, format!("policy-{index}"));
+            }
+            network
+        },
+    )
 }

@@ -74,36 +74,57 @@ pub fn node(object: &core::Node, origin: Option<&Origin>) -> (Node, Vec<Problem>
     let mut report = Report::new(ObjectRef::cluster("Node", &name), origin);
     let addresses = addresses(object, &mut report);
     let pod_cidrs = pod_ranges(object, &mut report);
+    let external = external(object, &addresses, &mut report);
     let labels = object.metadata.labels.clone().unwrap_or_default();
-    (Node { name: NodeName::new(name), labels, addresses, pod_cidrs }, report.problems)
+    (Node { name: NodeName::new(name), labels, addresses, pod_cidrs, external }, report.problems)
 }
 
 fn addresses(object: &core::Node, report: &mut Report<'_>) -> Vec<IpAddr> {
-    let listed = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let (listed, bad) = listed(object, "InternalIP", report);
     let mut addresses: Vec<IpAddr> = Vec::new();
-    let mut bad = false;
-    for (index, entry) in listed.enumerate().filter(|(_, entry)| entry.type_ == "InternalIP") {
-        let field = format!("status.addresses[{index}].address");
-        match entry.address.parse::<IpAddr>() {
-            Err(_) => {
-                report.field(&field, Fault::BadAddress { text: entry.address.clone() });
-                bad = true;
-            }
-            Ok(address) if unusable(address) => {
-                report.field(&field, Fault::UnusableAddress { address });
-                bad = true;
-            }
-            Ok(address) if addresses.contains(&address) => {}
-            Ok(address) if addresses.iter().any(|other| other.is_ipv4() == address.is_ipv4()) => {
-                report.field(&field, Fault::SecondAddress { address });
-            }
-            Ok(address) => addresses.push(address),
+    for (field, address) in listed {
+        if addresses.contains(&address) {
+            continue;
+        }
+        if addresses.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
+            report.field(&field, Fault::SecondAddress { address });
+        } else {
+            addresses.push(address);
         }
     }
     if addresses.is_empty() && !bad {
         report.field("status.addresses", Fault::NodeWithoutAddress);
     }
     addresses
+}
+
+/// Those of the outside, but for what is its own as well.
+fn external(object: &core::Node, own: &[IpAddr], report: &mut Report<'_>) -> Vec<IpAddr> {
+    let (listed, _) = listed(object, "ExternalIP", report);
+    let mut external: Vec<IpAddr> =
+        listed.into_iter().map(|(_, address)| address).filter(|address| !own.contains(address)).collect();
+    external.sort_unstable();
+    external.dedup();
+    external
+}
+
+/// The addresses of a type that can be somebody's, with their fields, and whether there are others that cannot.
+fn listed(object: &core::Node, kind: &str, report: &mut Report<'_>) -> (Vec<(String, IpAddr)>, bool) {
+    let all = object.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let (mut listed, mut bad) = (Vec::new(), false);
+    for (index, entry) in all.enumerate().filter(|(_, entry)| entry.type_ == kind) {
+        let field = format!("status.addresses[{index}].address");
+        match entry.address.parse::<IpAddr>() {
+            Ok(address) if !unusable(address) => {
+                listed.push((field, address));
+                continue;
+            }
+            Ok(address) => report.field(&field, Fault::UnusableAddress { address }),
+            Err(_) => report.field(&field, Fault::BadAddress { text: entry.address.clone() }),
+        }
+        bad = true;
+    }
+    (listed, bad)
 }
 
 fn pod_ranges(object: &core::Node, report: &mut Report<'_>) -> Vec<Cidr> {

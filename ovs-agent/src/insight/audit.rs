@@ -252,6 +252,7 @@ mod tests {
             labels: Default::default(),
             addresses: vec!["192.168.0.1".parse().unwrap()],
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+            ..Node::default()
         };
         let mut network = Network::default();
         network.nodes.insert(name.clone(), node.clone());

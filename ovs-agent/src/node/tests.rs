@@ -20,6 +20,7 @@ fn node(saved: Saved, attachments: &[Attachment], has_controllers: bool) -> Node
             labels: BTreeMap::new(),
             addresses: vec!["192.168.0.1".parse().unwrap()],
             pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+            ..network::Node::default()
         },
         saved,
         attachments: attachments.iter().map(|a| (a.id.clone(), a.clone())).collect(),
