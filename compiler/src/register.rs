@@ -46,6 +46,8 @@ slots! {
     AFFINE = REG0[10, 1];
     /// Its source is to be rewritten, or replies would miss this node.
     MASK_SOURCE = REG0[11, 1];
+    /// The node that it asks is another one.
+    TO_OTHER_NODE = REG0[12, 1];
     /// OpenFlow port to leave by.
     OUT_PORT = REG1[0, 32];
     /// Scratch of the ARP responder.
@@ -56,6 +58,10 @@ slots! {
     INDEX = REG4[0, 16];
     /// The chosen endpoint.
     ENDPOINT = REG5[0, 32];
+    /// Which other node it asks: half of a hash of the node's name.
+    ASKED_NODE = REG6[0, 32];
+    /// The other half.
+    ASKED_NODE_MORE = REG7[0, 32];
     /// The flow of an audited policy that decided last, as the end of its cookie.
     DECIDED_BY = REG14[0, 32];
     /// The connection is blocked: a policy that came later denies it.

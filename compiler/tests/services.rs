@@ -244,6 +244,36 @@ fn local_policies_look_at_this_node_only() {
     delivered(&there.from_pod(&key(1), first(pod_ip(1), ip(EXTERNAL), 80)).unwrap(), 2);
     delivered(&there.from_node(&node_name(1), first(node_ip(1), ip(EXTERNAL), 80)), 2);
 
+    // Who asks another node for its port gets what that node has, and nothing from one that has none.
+    let at = |k: u8| (node_ip(k), NODE_PORT);
+    let mut ask =
+        |from: u8, to: (IpAddr, u16)| there.from_pod(&key(from), first(pod_ip(from), to.0, to.1)).unwrap();
+    let walk = ask(1, at(2));
+    delivered(&walk, 2);
+    assert_eq!(source(&walk.packet).0, pod_ip(1), "the endpoint sees the client");
+    assert!(!ask(2, at(1)).passed());
+    // Its own node is asked from inside.
+    delivered(&ask(1, at(1)), 2);
+    // While an endpoint ends, it serves where no other is ready.
+    let mut ending = local.clone();
+    ending.ports[0].endpoints = [
+        ServiceEndpoint { ready: false, terminating: true, ..endpoint(pod_ip(2), Some(2)) },
+        endpoint(pod_ip(1), Some(1)),
+    ]
+    .into();
+    let sites = compile_all(&network(ending.clone()));
+    let mut while_ending = fabric(&sites);
+    for (from, to, by) in [(1, 2, 2), (2, 1, 1), (1, 1, 1), (2, 2, 1)] {
+        let (to, number) = at(to);
+        delivered(&while_ending.from_pod(&key(from), first(pod_ip(from), to, number)).unwrap(), by);
+    }
+    // Nobody serves at all: the node that is asked refuses.
+    let mut nobody = local.clone();
+    nobody.ports[0].endpoints.clear();
+    let sites = compile_all(&network(nobody));
+    let walk = fabric(&sites).from_pod(&key(1), first(pod_ip(1), node_ip(2), NODE_PORT)).unwrap();
+    at_host(&walk, 2);
+
     local.internal_policy = TrafficPolicy::Local;
     let sites = compile_all(&network(local));
     let mut inside = fabric(&sites);

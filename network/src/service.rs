@@ -182,24 +182,27 @@ impl ServicePort {
     /// hints narrow the choice: this node's where any endpoint is meant for it, this zone's where all are meant for zones and
     /// some for this one (Kubernetes, "Topology Aware Routing", "Traffic distribution").
     pub fn usable(&self, node: &Node, policy: TrafficPolicy, ipv4: bool) -> Vec<&ServiceEndpoint> {
-        let here = |endpoint: &&ServiceEndpoint| match policy {
-            TrafficPolicy::Cluster => true,
-            TrafficPolicy::Local => endpoint.node.as_ref() == Some(&node.name),
-        };
+        match policy {
+            TrafficPolicy::Local => self.local(&node.name, ipv4),
+            TrafficPolicy::Cluster => first(near(self.serving(ipv4, |_| true), node)),
+        }
+    }
+
+    /// Those that a connection may get which is promised the endpoints of this node alone.
+    pub fn local(&self, node: &NodeName, ipv4: bool) -> Vec<&ServiceEndpoint> {
+        first(self.serving(ipv4, |endpoint| endpoint.node.as_ref() == Some(node)))
+    }
+
+    /// The ready ones among some; while there are none, those that serve while they terminate.
+    fn serving(&self, ipv4: bool, among: impl Fn(&ServiceEndpoint) -> bool) -> Vec<&ServiceEndpoint> {
         let candidates: Vec<_> =
-            self.endpoints.iter().filter(|e| e.address(ipv4).is_some()).filter(here).collect();
+            self.endpoints.iter().filter(|e| e.address(ipv4).is_some() && among(e)).collect();
         let ready: Vec<_> = candidates.iter().copied().filter(|endpoint| endpoint.ready).collect();
-        let chosen = if ready.is_empty() {
+        if ready.is_empty() {
             candidates.into_iter().filter(|endpoint| endpoint.serving && endpoint.terminating).collect()
         } else {
             ready
-        };
-        let mut chosen = match policy {
-            TrafficPolicy::Local => chosen,
-            TrafficPolicy::Cluster => near(chosen, node),
-        };
-        chosen.truncate(MOST_ENDPOINTS);
-        chosen
+        }
     }
 
     /// Whether it has more ready endpoints of one family than are used.
@@ -208,6 +211,12 @@ impl ServicePort {
         self.endpoints.len() > MOST_ENDPOINTS
             && [true, false].map(ready).iter().any(|count| *count > MOST_ENDPOINTS)
     }
+}
+
+/// As many as can be used.
+fn first(mut endpoints: Vec<&ServiceEndpoint>) -> Vec<&ServiceEndpoint> {
+    endpoints.truncate(MOST_ENDPOINTS);
+    endpoints
 }
 
 /// What the hints leave of the endpoints; all where they do not lead anywhere.

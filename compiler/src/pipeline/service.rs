@@ -21,12 +21,12 @@ use super::Context;
 use crate::affinity;
 use crate::input::PortRef;
 use crate::packet::{End, Family, address, port_field, transport, with_address, with_prefix};
-use crate::policy::conjunction::ids;
+use crate::policy::conjunction::{ids, print};
 use crate::program::FlowAction;
 use crate::provenance::Owner;
 use crate::register::{
-    AFFINE, CT_LAYOUT, CT_SERVICE, CT_UNJUDGED, CT_VERSION, DESTINATION, ENDPOINT, INDEX, JUDGED, OUT_PORT,
-    OWN_NODE, SERVICE, SOURCE, Side, TO_NODE, ZONE,
+    AFFINE, ASKED_NODE, ASKED_NODE_MORE, CT_LAYOUT, CT_SERVICE, CT_UNJUDGED, CT_VERSION, DESTINATION,
+    ENDPOINT, INDEX, JUDGED, OUT_PORT, OWN_NODE, SERVICE, SOURCE, Side, TO_NODE, TO_OTHER_NODE, ZONE,
 };
 use crate::stack;
 use crate::stream::{Out, flow};
@@ -39,8 +39,16 @@ struct BackendKey {
     protocol: Protocol,
     port: u16,
     ipv4: bool,
-    /// Only those of this node.
-    local: bool,
+    /// Only those of one node.
+    at: Option<NodeName>,
+}
+
+/// What a client gets.
+enum Way {
+    /// One of a Service port's endpoints: of all, or of one node's.
+    Among(Option<NodeName>),
+    /// Nothing, for this reason.
+    Nothing(&'static str),
 }
 
 /// What the flows of one Service depend on beside it.
@@ -102,13 +110,20 @@ impl<'a> Services<'a> {
 }
 
 /// Every backend that a port may have.
-fn backends_of(service: &Service, port: &ServicePort) -> [BackendKey; 4] {
-    [(true, false), (true, true), (false, false), (false, true)].map(|(ipv4, local)| BackendKey {
-        service: service.key.clone(),
-        protocol: port.protocol,
-        port: port.port,
-        ipv4,
-        local,
+fn backends_of<'s>(service: &'s Service, port: &'s ServicePort) -> impl Iterator<Item = BackendKey> + 's {
+    let by_node = [service.internal_policy, service.external_policy].contains(&TrafficPolicy::Local);
+    let nodes: BTreeSet<&NodeName> =
+        port.endpoints.iter().filter(|_| by_node).filter_map(|endpoint| endpoint.node.as_ref()).collect();
+    let places: Vec<Option<NodeName>> =
+        std::iter::once(None).chain(nodes.into_iter().cloned().map(Some)).collect();
+    [true, false].into_iter().flat_map(move |ipv4| {
+        places.clone().into_iter().map(move |at| BackendKey {
+            service: service.key.clone(),
+            protocol: port.protocol,
+            port: port.port,
+            ipv4,
+            at,
+        })
     })
 }
 
@@ -143,14 +158,25 @@ pub(super) fn own(out: &mut Out<'_>) {
     out.add(flow(Table::EndpointDnat, 0, Match::new()), Owner::Pipeline, "drop: no such endpoint");
 }
 
-/// Pods ask for node ports of any node; they are balanced where the pod is.
+/// Pods ask for node ports of any node; they are balanced where the pod is, as the node that they ask would.
 pub(super) fn node(context: &Context<'_>, node: &network::Node, out: &mut Out<'_>) {
     for own in node.addresses.iter().filter(|address| context.config.has_node_ports(**address)) {
         let match_ = SOURCE.on(address(End::Destination, *own), Side::Pod as u64);
-        let draft = flow(Table::ServiceAddress, 200, match_).act(TO_NODE.load(1)).goto(Table::ServiceLb);
+        let mut draft = flow(Table::ServiceAddress, 200, match_).act(TO_NODE.load(1));
+        if !context.is_own(node) {
+            let [half, other] = halves(&node.name);
+            draft =
+                draft.act(TO_OTHER_NODE.load(1)).act(ASKED_NODE.load(half)).act(ASKED_NODE_MORE.load(other));
+        }
         let what = format!("perhaps a node port of node {} at {own}", node.name);
-        out.add(draft, Owner::Node(node.name.clone()), what);
+        out.add(draft.goto(Table::ServiceLb), Owner::Node(node.name.clone()), what);
     }
+}
+
+/// A node's name as registers hold it: of the name alone, so that the flows of nodes and of Services need not know each other.
+fn halves(node: &NodeName) -> [u64; 2] {
+    let print = print(node);
+    [print >> 32, print & u64::from(u32::MAX)]
 }
 
 /// The flows of one Service.
@@ -159,14 +185,17 @@ pub(crate) fn service(context: &Context<'_>, services: &Services<'_>, service: &
     let mut backends: BTreeMap<BackendKey, &ServicePort> = BTreeMap::new();
     let writer = Writer { context, services, service, own };
     for (frontend, port) in services.frontends(service) {
-        for (priority, condition, way) in writer.ways(frontend) {
-            let Some(policy) = way else {
-                let draft = flow(Table::ServiceLb, priority, condition(writer.asks(frontend, port)));
-                out.add(draft, writer.owner(), "drop: the client is in none of the loadBalancerSourceRanges");
-                continue;
+        for (priority, condition, way) in writer.ways(frontend, port) {
+            let at = match way {
+                Way::Among(at) => at,
+                Way::Nothing(why) => {
+                    let draft = flow(Table::ServiceLb, priority, condition(writer.asks(frontend, port)));
+                    out.add(draft, writer.owner(), format!("drop: {why}"));
+                    continue;
+                }
             };
-            let backend = writer.backend(port, frontend.is_ipv4(), policy);
-            if writer.lead(frontend, port, priority, &*condition, &backend, policy, out) {
+            let backend = writer.backend(port, frontend.is_ipv4(), at);
+            if writer.lead(frontend, port, priority, &*condition, &backend, out) {
                 backends.insert(backend, port);
             }
         }
@@ -191,14 +220,13 @@ impl Writer<'_, '_> {
         Owner::Service(self.service.key.clone())
     }
 
-    fn backend(&self, port: &ServicePort, ipv4: bool, policy: TrafficPolicy) -> BackendKey {
-        BackendKey {
-            service: self.service.key.clone(),
-            protocol: port.protocol,
-            port: port.port,
-            ipv4,
-            local: policy == TrafficPolicy::Local,
-        }
+    fn backend(&self, port: &ServicePort, ipv4: bool, at: Option<NodeName>) -> BackendKey {
+        BackendKey { service: self.service.key.clone(), protocol: port.protocol, port: port.port, ipv4, at }
+    }
+
+    /// Among whom a policy of this node chooses.
+    fn among(&self, policy: TrafficPolicy) -> Way {
+        Way::Among((policy == TrafficPolicy::Local).then(|| self.own.name.clone()))
     }
 
     /// Packets that ask for a frontend.
@@ -215,40 +243,67 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Who asks gets what: priority, condition, and which endpoints (`None`: nothing).
-    fn ways(&self, frontend: Frontend) -> Vec<(u16, Condition, Option<TrafficPolicy>)> {
+    /// Who asks gets what: priority, condition, and among whom.
+    fn ways(&self, frontend: Frontend, port: &ServicePort) -> Vec<(u16, Condition, Way)> {
         let service = self.service;
         let anybody = || Box::new(|match_| match_) as Condition;
         let outside = |match_: Match| OWN_NODE.on(SOURCE.on(match_, Side::Gateway as u64), 0);
+        let external = || self.among(service.external_policy);
+        let mut ways: Vec<(u16, Condition, Way)> = Vec::new();
         if let Frontend::Address(address) = frontend {
             if service.cluster_ips.contains(&address) {
-                return vec![(200, anybody(), Some(service.internal_policy))];
+                return vec![(200, anybody(), self.among(service.internal_policy))];
             }
             if service.load_balancer_ips.contains(&address) && !service.source_ranges.is_empty() {
-                let mut ways: Vec<(u16, Condition, Option<TrafficPolicy>)> = Vec::new();
                 for range in service.source_ranges.iter().filter(|r| r.is_ipv4() == address.is_ipv4()) {
                     let range: Cidr = *range;
                     let from = move |match_| with_prefix(match_, End::Source, &range);
-                    ways.push((226, Box::new(move |m| outside(from(m))), Some(service.external_policy)));
-                    ways.push((224, Box::new(from), Some(TrafficPolicy::Cluster)));
+                    ways.push((226, Box::new(move |m| outside(from(m))), external()));
+                    ways.push((224, Box::new(from), Way::Among(None)));
                 }
                 let node = |match_| OWN_NODE.on(match_, 1);
-                ways.push((222, Box::new(node), Some(TrafficPolicy::Cluster)));
-                ways.push((220, anybody(), None));
+                ways.push((222, Box::new(node), Way::Among(None)));
+                ways.push((
+                    220,
+                    anybody(),
+                    Way::Nothing("the client is in none of the loadBalancerSourceRanges"),
+                ));
                 return ways;
             }
         }
-        let mut ways: Vec<(u16, Condition, Option<TrafficPolicy>)> = Vec::new();
         if service.external_policy == TrafficPolicy::Local {
-            ways.push((210, Box::new(outside), Some(TrafficPolicy::Local)));
+            ways.push((210, Box::new(outside), external()));
+            if let Frontend::NodePort { ipv4 } = frontend
+                && !self.is_refused(port, ipv4)
+            {
+                self.at_other_nodes(port, ipv4, &mut ways);
+            }
         }
         // Who is in the cluster reaches all endpoints, whatever is promised to those outside.
-        ways.push((200, anybody(), Some(TrafficPolicy::Cluster)));
+        ways.push((200, anybody(), Way::Among(None)));
         ways
     }
 
+    /// Pods that ask another node for its port are outside there: they get what that node would give them (ADR-0035).
+    fn at_other_nodes(&self, port: &ServicePort, ipv4: bool, ways: &mut Vec<(u16, Condition, Way)>) {
+        let nodes: BTreeSet<&NodeName> = port.endpoints.iter().filter_map(|e| e.node.as_ref()).collect();
+        for node in nodes.into_iter().filter(|node| **node != self.own.name) {
+            if port.local(node, ipv4).is_empty() {
+                continue;
+            }
+            let [half, other] = halves(node);
+            let asked = move |match_| ASKED_NODE_MORE.on(ASKED_NODE.on(match_, half), other);
+            ways.push((214, Box::new(asked), Way::Among(Some(node.clone()))));
+        }
+        let another = |match_| TO_OTHER_NODE.on(match_, 1);
+        ways.push((
+            212,
+            Box::new(another),
+            Way::Nothing("the node that is asked has no endpoint of its own"),
+        ));
+    }
+
     /// From a frontend to its backend; whether there is any endpoint to choose.
-    #[allow(clippy::too_many_arguments)]
     fn lead(
         &self,
         frontend: Frontend,
@@ -256,7 +311,6 @@ impl Writer<'_, '_> {
         priority: u16,
         condition: &dyn Fn(Match) -> Match,
         backend: &BackendKey,
-        policy: TrafficPolicy,
         out: &mut Out<'_>,
     ) -> bool {
         let count = self.endpoints(port, backend).len();
@@ -264,7 +318,7 @@ impl Writer<'_, '_> {
         for match_ in self.arrivals(frontend, port) {
             let draft = flow(Table::ServiceLb, priority, condition(match_));
             match count {
-                0 if policy == TrafficPolicy::Local && !self.is_refused(port, backend.ipv4) => {
+                0 if backend.at.is_some() && !self.is_refused(port, backend.ipv4) => {
                     out.add(draft, self.owner(), format!("drop: {name} has no endpoint on this node"));
                 }
                 0 if matches!(frontend, Frontend::NodePort { .. }) => {
@@ -339,8 +393,10 @@ impl Writer<'_, '_> {
     }
 
     fn endpoints<'p>(&self, port: &'p ServicePort, backend: &BackendKey) -> Vec<&'p ServiceEndpoint> {
-        let policy = if backend.local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
-        port.usable(self.own, policy, backend.ipv4)
+        match &backend.at {
+            None => port.usable(self.own, TrafficPolicy::Cluster, backend.ipv4),
+            Some(node) => port.local(node, backend.ipv4),
+        }
     }
 
     fn targets(&self, backend: &BackendKey, port: &ServicePort) -> Vec<(IpAddr, u16)> {
@@ -429,7 +485,7 @@ pub struct Translation {
     pub port: (Protocol, u16),
     /// Address and number of the endpoint.
     pub endpoint: (IpAddr, u16),
-    /// It is chosen among this node's endpoints only.
+    /// It is chosen among one node's endpoints only.
     pub local: bool,
     /// What the flow in `EndpointDnat` matches: the values of [`SERVICE`] and [`ENDPOINT`].
     pub marks: (u32, u32),
@@ -444,8 +500,11 @@ pub(crate) fn translations(context: &Context<'_>) -> Vec<Translation> {
         let writer = Writer { context, services: &services, service, own };
         let mut backends: BTreeMap<BackendKey, &ServicePort> = BTreeMap::new();
         for (frontend, port) in services.frontends(service) {
-            let policies = writer.ways(frontend).into_iter().filter_map(|(.., policy)| policy);
-            backends.extend(policies.map(|policy| (writer.backend(port, frontend.is_ipv4(), policy), port)));
+            for (.., way) in writer.ways(frontend, port) {
+                if let Way::Among(at) = way {
+                    backends.insert(writer.backend(port, frontend.is_ipv4(), at), port);
+                }
+            }
         }
         for (backend, port) in &backends {
             let Some(id) = services.ids.get(backend).copied() else { continue };
@@ -453,7 +512,7 @@ pub(crate) fn translations(context: &Context<'_>) -> Vec<Translation> {
                 service: service.key.clone(),
                 port: (port.protocol, port.port),
                 endpoint,
-                local: backend.local,
+                local: backend.at.is_some(),
                 marks: (id, mark),
             }));
         }
