@@ -22,7 +22,10 @@ use api::watermark::{Epoch, Watermark};
 use clap::Parser;
 use compiler::NodeConfig;
 use loaded_node::{BUDGET, Load, loaded_node};
-use network::{Cidr, Direction, IpBlock, NodeView, PeerMatch};
+use network::{
+    Cidr, Direction, IpBlock, NamespacedName, NodeName, NodeView, PeerMatch, Protocol, Service,
+    ServiceEndpoint, ServiceKind, ServicePort, TrafficPolicy,
+};
 use openflow::Message;
 use openflow::connection::Config;
 use openflow::io::{Client, Target};
@@ -53,6 +56,8 @@ fn main() -> Result<()> {
     }
     memory_row()?;
     one_member()?;
+    services_row()?;
+    one_endpoint()?;
     blocks()
 }
 
@@ -131,6 +136,119 @@ fn one_member() -> Result<()> {
         median(times) * 1e3
     );
     Ok(())
+}
+
+/// The process under that load and Services beside it.
+fn services_row() -> Result<()> {
+    let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let (mut view, config, attachments) = node(BUDGET);
+    view.services = services();
+    let state = folder.path().join("state");
+    std::fs::create_dir_all(&state)?;
+    Saved { view: Arc::new(view), watermark: watermark() }.store(&Saved::path(&state))?;
+    let store = Store::open(state.join("attachments"))?;
+    attachments.iter().try_for_each(|attachment| store.put(attachment))?;
+    let began = Instant::now();
+    let agent = Agent::start(&ovs, folder.path(), &config)?;
+    let flows = agent.in_sync(300_000)?;
+    let elapsed = began.elapsed().as_secs_f64();
+    std::thread::sleep(Duration::from_secs(2));
+    let (rest, peak) = (agent.memory("VmRSS")?, agent.memory("VmHWM")?);
+    println!(
+        "ratio: agent, the same and {SERVICES} Services of {ENDPOINTS} endpoints: {flows} flows in the switch {elapsed:.2} s after its start"
+    );
+    println!(
+        "ratio: agent, the same and {SERVICES} Services: {rest:.1} MiB resident, {:.2} of {BUDGET_MIB:.0} MiB; {peak:.1} MiB at the peak",
+        rest / BUDGET_MIB
+    );
+    Ok(())
+}
+
+/// What an endpoint that goes or comes back costs beside all these Services: up to the barrier of a switch that holds them.
+fn one_endpoint() -> Result<()> {
+    let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
+    ovs.vsctl([
+        "add-br",
+        "br-int",
+        "--",
+        "set",
+        "bridge",
+        "br-int",
+        "datapath_type=dummy",
+        "fail_mode=secure",
+    ])?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let small = Load { nodes: 2, pods: 10, rules: 10, sets: 10, members: 5 };
+    let (mut view, config, attachments) = node(small);
+    view.services = services();
+    let began = Instant::now();
+    let mut world = World::of(view, config, attachments);
+    let target = Target::Unix(ovs.mgmt_socket("br-int"));
+    let (client, _events) = runtime.block_on(Client::connect(&target, Config::default()))?;
+    let flows = runtime.block_on(world.apply(&client))?;
+    println!(
+        "ratio: {SERVICES} Services of {ENDPOINTS} endpoints, from the first event to the barrier: {:.2} s for {flows} flows",
+        began.elapsed().as_secs_f64()
+    );
+    let Some(whole) = world.view.services.values().next().cloned() else { return Ok(()) };
+    let mut fewer = (*whole).clone();
+    fewer.ports.iter_mut().for_each(|port| drop(port.endpoints.pop_first()));
+    let (mut times, mut sent) = (Vec::new(), BTreeSet::new());
+    for round in 0..6 {
+        let mut of_service = NodeView::default();
+        let now = if round % 2 == 0 { Arc::new(fewer.clone()) } else { Arc::clone(&whole) };
+        of_service.services.insert(whole.key.clone(), now);
+        let event = world.delta(api::delta::delta(&Default::default(), &api::delta::resources(&of_service)));
+        let began = Instant::now();
+        world.node.handle(event);
+        sent.insert(runtime.block_on(world.apply(&client))?);
+        times.push(began.elapsed().as_secs_f64());
+    }
+    println!(
+        "ratio: one endpoint of {ENDPOINTS} at that load: {:.2} ms from the delta to the barrier, {sent:?} flow-mods in one bundle",
+        median(times) * 1e3
+    );
+    Ok(())
+}
+
+const SERVICES: u32 = 5_000;
+const ENDPOINTS: u32 = 20;
+
+/// So many, each with an address and endpoints of its own.
+fn services() -> BTreeMap<NamespacedName, Arc<Service>> {
+    let endpoint = |number: u32| ServiceEndpoint {
+        pod: Some(NamespacedName::new("services", format!("pod-{number}"))),
+        addresses: [std::net::Ipv4Addr::from(0x0a80_0000 + number).into()].into(),
+        port: 8080,
+        node: Some(NodeName::new(format!("node-{}", number % 100))),
+        ready: true,
+        serving: true,
+        terminating: false,
+        for_zones: BTreeSet::new(),
+        for_nodes: BTreeSet::new(),
+    };
+    let service = |number: u32| Service {
+        key: NamespacedName::new("services", format!("service-{number}")),
+        created: Some(u64::from(number)),
+        kind: ServiceKind::ClusterIp,
+        cluster_ips: [std::net::Ipv4Addr::from(0x0a60_0000 + number).into()].into(),
+        external_ips: BTreeSet::new(),
+        load_balancer_ips: BTreeSet::new(),
+        source_ranges: BTreeSet::new(),
+        ports: vec![ServicePort {
+            name: None,
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+            endpoints: (0..ENDPOINTS).map(|k| endpoint(number * ENDPOINTS + k)).collect(),
+        }],
+        affinity_seconds: None,
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        health_check_node_port: None,
+    };
+    (0..SERVICES).map(service).map(|service| (service.key.clone(), Arc::new(service))).collect()
 }
 
 /// A policy of many blocks comes to a node that is in force.
@@ -230,6 +348,10 @@ struct World {
 impl World {
     fn new(load: Load) -> Self {
         let (view, config, attachments) = node(load);
+        Self::of(view, config, attachments)
+    }
+
+    fn of(view: NodeView, config: NodeConfig, attachments: Vec<Attachment>) -> Self {
         let own = view.nodes.get(&config.node).cloned();
         let names = [config.gateway.clone(), config.tunnel.clone()];
         let interfaces = attachments.iter().map(|attachment| attachment.host_interface.clone());

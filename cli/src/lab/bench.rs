@@ -119,6 +119,11 @@ fn throughput(lab: &Lab) -> Result<(), Error> {
         measured.pods / measured.normal,
         gigabits(measured.normal)
     );
+    println!(
+        "ratio: pod to Service on one node: {:.2} Gbit/s, {:.2} of pod to pod (goal 0.95)",
+        gigabits(measured.service),
+        measured.service / measured.pods
+    );
     Ok(())
 }
 

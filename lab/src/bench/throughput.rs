@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::EDIT_LIMIT;
 use crate::command;
 use crate::error::{Context, Error, Result};
 use crate::lab::Lab;
@@ -22,6 +23,9 @@ const ROUNDS: usize = 5;
 /// Where the reference listens, and where a pod of the lab does is its own business.
 const PORT: u16 = 5001;
 
+/// The file that the benchmark writes, beside the manifests of the lab.
+const SERVICE_FILE: &str = "zz-bench-service.yaml";
+
 /// The bridge with one flow.
 const BRIDGE: &str = "br-bench";
 
@@ -30,6 +34,8 @@ const BRIDGE: &str = "br-bench";
 pub struct Throughput {
     /// Between two pods of one node.
     pub pods: f64,
+    /// Between the same two, over a Service.
+    pub service: f64,
     /// Between two ports of a bridge with one NORMAL flow.
     pub normal: f64,
 }
@@ -43,14 +49,39 @@ impl Lab {
             port,
         );
         let reference = Normal::new(self, node, mtu(&from)?)?;
-        let (mut pods, mut normal) = (Vec::new(), Vec::new());
+        let over = self.over_a_service(to)?;
+        let (mut pods, mut service, mut normal) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             self.interrupt.check()?;
             pods.push(from.run(|| stream(to))??);
+            service.push(from.run(|| stream(over))??);
             normal.push(reference.stream()?);
             progress(round + 1, ROUNDS);
         }
-        Ok(Throughput { pods: middle(pods), normal: middle(normal) })
+        let path = self.record.manifests.join(SERVICE_FILE);
+        std::fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
+        Ok(Throughput { pods: middle(pods), service: middle(service), normal: middle(normal) })
+    }
+
+    /// Makes a Service with this one endpoint; where it is asked, once that is in force.
+    fn over_a_service(&self, endpoint: SocketAddr) -> Result<SocketAddr> {
+        let (address, kind) = match endpoint.ip() {
+            IpAddr::V4(_) => (IpAddr::from([10, 96, 250, 250]), "IPv4"),
+            IpAddr::V6(_) => (IpAddr::from([0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0xfafa]), "IPv6"),
+        };
+        self.replace_manifest(SERVICE_FILE, &service(address, endpoint, kind))?;
+        let began = Instant::now();
+        while !self.is_in_force()? {
+            self.interrupt.check()?;
+            if began.elapsed() > EDIT_LIMIT {
+                return Err(Error::NotReady {
+                    what: "the Service of the benchmark".to_owned(),
+                    seconds: EDIT_LIMIT.as_secs(),
+                    detail: String::new(),
+                });
+            }
+        }
+        Ok(SocketAddr::new(address, endpoint.port()))
     }
 
     /// Two pods of one node, the second of which answers the first on a TCP port: as policy has it now.
@@ -76,6 +107,19 @@ impl Lab {
             "no two pods of one node may talk over TCP, so no stream can be measured".to_owned(),
         ))
     }
+}
+
+/// A Service, and its endpoint by hand.
+fn service(address: IpAddr, endpoint: SocketAddr, kind: &str) -> String {
+    let port = endpoint.port();
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: ferrule-bench, namespace: default}}\n\
+         spec: {{clusterIP: \"{address}\", clusterIPs: [\"{address}\"], ports: [{{port: {port}}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: ferrule-bench, namespace: default, labels: {{kubernetes.io/service-name: ferrule-bench}}}}\n\
+         addressType: {kind}\nports: [{{port: {port}}}]\nendpoints: [{{addresses: [\"{}\"]}}]\n",
+        endpoint.ip()
+    )
 }
 
 fn mtu(place: &Place) -> Result<u32> {
