@@ -82,6 +82,61 @@ fn repairs(lab: &Lab) {
     assert_eq!((code, named(&found, false)), (Some(0), vec![]), "{said}{found:#}");
 }
 
+/// The live switches, and packets that are sent, go the way of the model; where one does not, it is said where.
+fn traces(lab: &Lab, pairs: &[(String, String, String, bool)]) {
+    let of_pods =
+        |pair: &&(String, String, String, bool)| !pair.0.starts_with("node:") || !pair.1.starts_with("node:");
+    let some: Vec<_> = pairs.iter().filter(of_pods).collect();
+    let mut met = 0;
+    for (from, to, port, passes) in some.iter().step_by(some.len() / 8) {
+        let (code, told, said) = ferrule(lab, &["trace", from, to, "--port", port]);
+        let expected = if *passes { Some(0) } else { Some(2) };
+        assert_eq!(code, expected, "{from} → {to} {port}: {said}{told:#}");
+        let packet = &told["packets"][0];
+        assert!(packet["probed"] == true || port.starts_with("SCTP"), "{told:#}");
+        met += packet["hops"].as_array().map_or(0, Vec::len);
+    }
+    assert!(met > 8, "some of the packets cross nodes: {met} hops");
+    // The switch's hash chooses the endpoint, which the model does not have.
+    let (code, told, said) =
+        ferrule(lab, &["trace", "shop/checkout-0", "service:shop/frontend", "--port", "tcp/80"]);
+    assert_eq!(code, Some(2), "{said}{told:#}");
+    assert!(told["packets"][0]["hops"].to_string().contains("EndpointDnat"), "{told:#}");
+
+    // What the switch learns is its own, and nobody looks at it: a flow there is what an agent does not put right.
+    let association = ["trace", "shop/checkout-0", "shop/payment-0", "--port", "sctp/3868"];
+    let (code, told, said) = ferrule(lab, &association);
+    assert_eq!(code, Some(0), "{said}{told:#}");
+    let node = told["packets"][0]["hops"][0]["node"].as_str().unwrap();
+    let node = lab.record().node_indexes().find(|index| index.name().as_str() == node).unwrap();
+    let ofctl = |command: &str, flow: &str| {
+        lab.ovs(node, "ovs-ofctl", ["-O", "OpenFlow13", "--strict", command, "br-int", flow]).unwrap();
+    };
+    ofctl("add-flow", "table=44,priority=65000,sctp,actions=drop");
+    let (code, told, said) = ferrule(lab, &association);
+    assert_eq!(code, Some(3), "{said}{told:#}");
+    let disagreements = told["packets"][0]["disagreements"].to_string();
+    assert!(
+        disagreements.contains("table SctpReplies") && disagreements.contains("priority 65000"),
+        "{told:#}"
+    );
+    ofctl("del-flows", "table=44,priority=65000,sctp");
+}
+
+/// A lab that works is found to work, by packets between all of its nodes.
+fn checks(lab: &Lab) {
+    let (code, found, said) = ferrule(lab, &["check"]);
+    let items = found["items"].as_array().cloned().unwrap_or_default();
+    assert_eq!(code, Some(0), "{said}{found:#}");
+    let good =
+        |check: &str| items.iter().filter(|item| item["check"] == check && item["status"] == "good").count();
+    for (check, least) in
+        [("nodes", 2), ("audit", 2), ("pod", 3), ("policy", 4), ("node", 3), ("service", 1), ("mtu", 1)]
+    {
+        assert!(good(check) >= least, "{check}: {found:#}");
+    }
+}
+
 #[test]
 fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
     let Some(up) = LabUp::new("insight", Family::Ipv4, None) else { return };
@@ -112,6 +167,9 @@ fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
     let counted: Vec<&Value> =
         entries.filter(|entry| entry["packets"].as_u64().is_some_and(|n| n > 0)).collect();
     assert!(counted.len() > 5, "{packet:#}");
+
+    traces(&up.lab, &pairs);
+    checks(&up.lab);
 
     let (code, found, said) = ferrule(&up.lab, &["audit"]);
     assert_eq!((code, &found["items"]), (Some(0), &serde_json::json!([])), "{said}{found:#}");
