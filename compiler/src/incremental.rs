@@ -76,12 +76,17 @@ struct Last {
     distinct: bool,
     closed: BTreeSet<PolicyId>,
     services: BTreeMap<NamespacedName, Arc<Service>>,
+    /// What they are to each other.
+    beside: Arc<Services>,
     members: Kept,
     stages: Vec<Stage>,
     refused: BTreeMap<PolicyId, String>,
     /// By so many members sets may grow in all before a rule comes near a limit.
     room: usize,
 }
+
+/// A Service as it was and as it is.
+type Became<'s> = (Option<&'s Arc<Service>>, Option<&'s Arc<Service>>);
 
 impl Compiler {
     /// Forgets: what comes next is everything.
@@ -103,9 +108,14 @@ impl Compiler {
         // Of rules that are as they were the stages are too.
         let fresh = (!same_rules).then(|| policy::stages(&context, &now));
         let distinct = is_distinct(&context);
+        let beside = match &self.last {
+            Some(last) if last.stands_beside(&context) => Arc::clone(&last.beside),
+            _ => Arc::new(Services::of(&context)),
+        };
         let incremental = match &self.last {
             Some(last) if last.allows(&context, distinct, &touched.renumbered) => {
-                last.update(&context, &now, fresh.as_ref().map(|fresh| &fresh.stages[..]), touched, out)
+                let stages = fresh.as_ref().map(|fresh| &fresh.stages[..]);
+                last.update(&context, &now, stages, &beside, touched, out)
             }
             _ => false,
         };
@@ -119,7 +129,7 @@ impl Compiler {
                     &made
                 }
             };
-            everything(&context, &now, &stages.stages, &mut WithoutWhy(out));
+            everything(&context, &now, &stages.stages, &beside, &mut WithoutWhy(out));
         }
         // What is remembered of nothing is everything.
         let sets = touched.sets.as_ref().filter(|_| self.last.is_some());
@@ -147,6 +157,7 @@ impl Compiler {
             distinct,
             closed: input.closed.clone(),
             services: if input.config.services { input.view.services.clone() } else { BTreeMap::new() },
+            beside,
             members,
             stages,
             refused,
@@ -178,11 +189,17 @@ pub fn stream(input: Input<'_>, sink: &mut dyn Sink) -> BTreeMap<PolicyId, Strin
     let subjects = Subjects::of(&context);
     let now = Now { view: input.view, subjects: &subjects };
     let Stages { stages, refused, .. } = policy::stages(&context, &now);
-    everything(&context, &now, &stages, sink);
+    everything(&context, &now, &stages, &Services::of(&context), sink);
     refused
 }
 
-fn everything(context: &Context<'_>, now: &Now<'_>, stages: &[(Stage, Why<'_>)], sink: &mut dyn Sink) {
+fn everything(
+    context: &Context<'_>,
+    now: &Now<'_>,
+    stages: &[(Stage, Why<'_>)],
+    services: &Services,
+    sink: &mut dyn Sink,
+) {
     let out = &mut Out::new(context.config, sink);
     pipeline::own(context, out);
     for node in context.nodes.values() {
@@ -191,9 +208,8 @@ fn everything(context: &Context<'_>, now: &Now<'_>, stages: &[(Stage, Why<'_>)],
     for port in context.ports {
         pipeline::port(port, context.is_admitted(port), out);
     }
-    let services = Services::of(context);
     for service in service::balanced(context) {
-        service::service(context, &services, service, out);
+        service::service(context, services, service, out);
     }
     policy::not_pods(out);
     for (own, isolation) in &now.subjects.isolated {
@@ -251,6 +267,7 @@ impl Last {
         context: &Context<'_>,
         now: &Now<'_>,
         stages: Option<&[(Stage, Why<'_>)]>,
+        beside: &Services,
         touched: &Touched,
         out: &mut dyn Changes,
     ) -> bool {
@@ -280,7 +297,7 @@ impl Last {
         let mut come = Come { out, keys: BTreeSet::new() };
         self.nodes(context, &mut before, &mut come);
         self.ports(context, &touched.renumbered, &mut before, &mut come);
-        self.services(context, &mut before, &mut come);
+        self.services(context, beside, &mut before, &mut come);
         self.isolated(context, now.subjects, &mut before, &mut come);
         for (old, stage, changes, narrow) in &differences {
             old.keys(&self.members, &changes.gone, narrow, &mut before.0);
@@ -348,27 +365,45 @@ impl Last {
         }
     }
 
-    fn services(&self, context: &Context<'_>, before: &mut Keys, come: &mut Come<'_>) {
-        let new = &context.input.view.services;
-        let unchanged = |(key, service): (&NamespacedName, &Arc<Service>)| {
-            new.get(key).is_some_and(|now| Arc::ptr_eq(now, service) || now == service)
-        };
-        if !context.config.services
-            || (self.services.len() == new.len() && self.services.iter().all(unchanged))
-        {
-            return;
+    /// The Services that are others than before, or there in one state only.
+    fn changed_services<'s>(&'s self, context: &'s Context<'_>) -> Vec<Became<'s>> {
+        let now =
+            |key: &NamespacedName| context.input.view.services.get(key).filter(|_| context.config.services);
+        let differ = |old: &Arc<Service>, new: &Arc<Service>| !Arc::ptr_eq(old, new) && old != new;
+        let changed = self.services.iter().map(|(key, old)| (Some(old), now(key)));
+        let changed = changed.filter(|(old, now)| old.zip(*now).is_none_or(|(old, now)| differ(old, now)));
+        let come = context.input.view.services.iter().filter(|_| context.config.services);
+        let come =
+            come.filter(|(key, _)| !self.services.contains_key(*key)).map(|(_, new)| (None, Some(new)));
+        changed.chain(come).collect()
+    }
+
+    /// Whether the Services are to each other what they were: those that are others claim the same, and have the same
+    /// backends.
+    fn stands_beside(&self, context: &Context<'_>) -> bool {
+        self.changed_services(context).into_iter().all(|(old, new)| match (old, new) {
+            (Some(old), Some(new)) => Services::stand(old, new),
+            _ => false,
+        })
+    }
+
+    fn services(&self, context: &Context<'_>, is: &Services, before: &mut Keys, come: &mut Come<'_>) {
+        let was = &*self.beside;
+        let mut changed = self.changed_services(context);
+        // Of those that are as they were, some may have got what another claims, or given it away.
+        if !std::ptr::eq(was, is) {
+            let unchanged = self.services.iter().filter_map(|(key, old)| {
+                let now = context.input.view.services.get(key).filter(|_| context.config.services)?;
+                (Arc::ptr_eq(old, now) || old == now).then_some((Some(old), Some(now)))
+            });
+            changed.extend(unchanged.filter(|(old, _)| old.is_some_and(|old| !was.same(is, old))));
         }
-        let (was, is) = (Services::among(self.services.values()), Services::of(context));
-        for key in self.services.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-            let (old, now) = (self.services.get(key), new.get(key));
-            if old == now && old.is_none_or(|service| was.same(&is, service)) {
-                continue;
-            }
+        for (old, now) in changed {
             // What a Service's flows depend on beside the others (this node) is as it was.
             old.into_iter()
-                .for_each(|old| service::service(context, &was, old, &mut Out::new(context.config, before)));
+                .for_each(|old| service::service(context, was, old, &mut Out::new(context.config, before)));
             now.into_iter()
-                .for_each(|now| service::service(context, &is, now, &mut Out::new(context.config, come)));
+                .for_each(|now| service::service(context, is, now, &mut Out::new(context.config, come)));
         }
     }
 

@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use network::service::Frontend;
-use network::{Cidr, Mac, Node};
+use network::{Cidr, Mac, Node, Protocol, ServicePort};
 
 use crate::host::{HostState, InterfaceAddress, Link, Neighbour, Route};
 use crate::pipeline::Context;
-use crate::pipeline::service::{self, Services};
+use crate::pipeline::service::{self, Frontends};
 
 /// The router as the host's next hop: reached by a permanent neighbour entry, so it needs no answer on the wire.
 pub const NEXT_HOP_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 254, 1);
@@ -54,27 +54,32 @@ pub(crate) fn build(context: &Context<'_>, mtu: u32) -> HostState {
     for range in context.pod_cidrs() {
         host.routes.insert(route(own, *range, device.clone()));
     }
-    let services = Services::of(context);
-    for address in service_addresses(context, own, &services) {
+    let frontends = Frontends::of(service::balanced(context));
+    let frontends: Vec<_> =
+        service::balanced(context).flat_map(|service| frontends.of_service(service)).collect();
+    for address in service_addresses(context, own, &frontends) {
         host.routes.insert(route(own, Cidr::host(address), device.clone()));
     }
     for via in host.routes.iter().filter_map(|route| route.via).collect::<BTreeSet<_>>() {
         host.neighbours.insert(Neighbour { device: device.clone(), address: via, mac: Mac::ROUTER });
     }
     host.sysctls = sysctls(own, &device);
-    host.nftables = nftables(context, own, &services);
+    host.nftables = nftables(context, own, &frontends);
     host
 }
 
+/// What clients ask for, and the port that is meant.
+type Asked<'a> = (Frontend, &'a ServicePort);
+
 /// What the host sends to the switch because it asks for a Service.
-fn service_addresses(context: &Context<'_>, own: &Node, services: &Services<'_>) -> BTreeSet<IpAddr> {
+fn service_addresses(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> BTreeSet<IpAddr> {
     let families: BTreeSet<bool> = own.pod_cidrs.iter().map(Cidr::is_ipv4).collect();
     let of_nodes: BTreeSet<IpAddr> =
         context.nodes.values().flat_map(|node| node.addresses.iter().copied()).collect();
-    let mut addresses: BTreeSet<IpAddr> = service::balanced(context)
-        .flat_map(|service| services.frontends(service))
+    let mut addresses: BTreeSet<IpAddr> = frontends
+        .iter()
         .filter_map(|(frontend, _)| match frontend {
-            Frontend::Address(address) => Some(address),
+            Frontend::Address(address) => Some(*address),
             Frontend::NodePort { .. } => None,
         })
         .filter(|address| families.contains(&address.is_ipv4()) && !of_nodes.contains(address))
@@ -117,7 +122,7 @@ fn sysctls(own: &Node, device: &str) -> BTreeMap<String, String> {
     settings
 }
 
-fn nftables(context: &Context<'_>, own: &Node, services: &Services<'_>) -> String {
+fn nftables(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> String {
     let gateway = &context.config.gateway;
     let mut text = String::new();
     let mut spoof = Vec::new();
@@ -163,7 +168,7 @@ fn nftables(context: &Context<'_>, own: &Node, services: &Services<'_>) -> Strin
         Vec::new()
     };
     masquerade.extend(outside);
-    let ServiceRules { from_outside, of_the_node, refuse } = service_rules(context, own, services);
+    let ServiceRules { from_outside, of_the_node, refuse } = service_rules(context, own, frontends);
     let from_outside: Vec<String> =
         from_outside.iter().map(|rule| format!("iifname != \"{gateway}\" {rule}")).collect();
     chain(&mut text, "services", "nat hook prerouting priority dstnat", &from_outside);
@@ -187,7 +192,7 @@ struct ServiceRules {
     refuse: Vec<String>,
 }
 
-fn service_rules(context: &Context<'_>, own: &Node, services: &Services<'_>) -> ServiceRules {
+fn service_rules(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> ServiceRules {
     let mut rules = ServiceRules::default();
     for (word, ipv4) in [("ip", true), ("ip6", false)] {
         let mine: BTreeSet<Cidr> =
@@ -200,15 +205,13 @@ fn service_rules(context: &Context<'_>, own: &Node, services: &Services<'_>) -> 
         let here = answering(&mut std::iter::once(own));
         let anywhere = answering(&mut context.nodes.values().copied());
         let (mut node_ports, mut external) = (BTreeSet::new(), BTreeSet::new());
-        for (frontend, port) in service::balanced(context).flat_map(|service| services.frontends(service)) {
+        for (frontend, port) in frontends {
             let protocol = port.protocol.to_string().to_lowercase();
             match frontend {
-                Frontend::NodePort { ipv4: family }
-                    if family == ipv4 && !service::is_refused(port, own, ipv4) =>
-                {
+                Frontend::NodePort { ipv4: family } if *family == ipv4 && port.is_served(ipv4) => {
                     node_ports.insert(format!("{protocol} . {}", port.node_port.unwrap_or(0)));
                 }
-                Frontend::Address(address) if mine.contains(&Cidr::host(address)) => {
+                Frontend::Address(address) if mine.contains(&Cidr::host(*address)) => {
                     external.insert(format!("{address} . {protocol} . {}", port.port));
                 }
                 _ => {}
@@ -233,12 +236,17 @@ fn service_rules(context: &Context<'_>, own: &Node, services: &Services<'_>) -> 
             rules.from_outside.push(rule.clone());
             rules.of_the_node.push(rule);
         }
-        for (protocol, with) in [("tcp", "tcp reset"), ("udp", "icmpx port-unreachable")] {
-            let nobody: BTreeSet<String> = service::refused(context, own, services)
-                .filter(|(address, of, _)| {
-                    address.is_ipv4() == ipv4 && of.to_string().eq_ignore_ascii_case(protocol)
+        for (of, protocol, with) in
+            [(Protocol::Tcp, "tcp", "tcp reset"), (Protocol::Udp, "udp", "icmpx port-unreachable")]
+        {
+            let nobody: BTreeSet<String> = frontends
+                .iter()
+                .filter_map(|(frontend, port)| match frontend {
+                    Frontend::Address(address) if address.is_ipv4() == ipv4 && port.protocol == of => {
+                        (!port.is_served(ipv4)).then(|| format!("{address} . {}", port.port))
+                    }
+                    _ => None,
                 })
-                .map(|(address, _, port)| format!("{address} . {port}"))
                 .collect();
             if !nobody.is_empty() {
                 rules.refuse.push(format!(

@@ -205,6 +205,12 @@ impl ServicePort {
         }
     }
 
+    /// Whether anybody in the cluster serves it in a family.
+    pub fn is_served(&self, ipv4: bool) -> bool {
+        let takes = |endpoint: &ServiceEndpoint| endpoint.ready || (endpoint.serving && endpoint.terminating);
+        self.endpoints.iter().any(|endpoint| takes(endpoint) && endpoint.address(ipv4).is_some())
+    }
+
     /// Whether it has more ready endpoints of one family than are used.
     pub fn is_crowded(&self) -> bool {
         let ready = |ipv4| self.endpoints.iter().filter(|e| e.ready && e.address(ipv4).is_some()).count();

@@ -5,9 +5,8 @@
 //! backend; the switch hashes the connection into an index (`multipath`, even at any size), the index names the endpoint, the
 //! endpoint is the translation. A client that keeps its endpoint finds it among the flows that the switch learned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use network::service::{Claim, Frontend, claims};
 use network::{
@@ -21,7 +20,7 @@ use super::Context;
 use crate::affinity;
 use crate::input::PortRef;
 use crate::packet::{End, Family, address, port_field, transport, with_address, with_prefix};
-use crate::policy::conjunction::{ids, print};
+use crate::policy::conjunction::{assign, ids, print};
 use crate::program::FlowAction;
 use crate::provenance::Owner;
 use crate::register::{
@@ -51,41 +50,73 @@ enum Way {
     Nothing(&'static str),
 }
 
-/// What the flows of one Service depend on beside it.
-pub(crate) struct Services<'a> {
-    owners: BTreeMap<Claim, &'a NamespacedName>,
-    ids: BTreeMap<BackendKey, u32>,
+/// What the flows of one Service depend on beside it. Small: it is kept from one compilation to the next.
+#[derive(Debug)]
+pub(crate) struct Services {
+    frontends: Frontends,
+    /// By a hash of the backend.
+    ids: HashMap<u64, u32>,
 }
 
-impl<'a> Services<'a> {
-    pub(crate) fn of(context: &Context<'a>) -> Self {
-        Self::among(context.input.view.services.values().filter(|_| context.config.services))
+/// Who has which frontend.
+#[derive(Debug)]
+pub(crate) struct Frontends {
+    /// What Services claim and do not have: another is older.
+    lost: BTreeSet<(Claim, NamespacedName)>,
+}
+
+impl Services {
+    pub(crate) fn of(context: &Context<'_>) -> Self {
+        let services = balanced(context);
+        let mut keys: Vec<BackendKey> = services
+            .clone()
+            .flat_map(|service| service.ports.iter().flat_map(|port| backends_of(service, port)))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let prints: Vec<u64> = keys.iter().map(print).collect();
+        let ids = assign(prints.iter().copied(), 32);
+        Self { frontends: Frontends::of(services), ids: prints.into_iter().zip(ids).collect() }
     }
 
-    /// Of some Services.
-    pub(crate) fn among(services: impl Iterator<Item = &'a Arc<Service>> + Clone) -> Self {
-        let services = services.map(|service| &**service);
-        let keys = services
-            .clone()
-            .flat_map(|service| service.ports.iter().flat_map(|port| backends_of(service, port)));
-        Self { owners: claims(services.clone()).0, ids: ids(keys) }
+    /// Whether a Service that becomes another leaves all of this as it is: what it claims, and its backends.
+    pub(crate) fn stand(old: &Service, new: &Service) -> bool {
+        fn backends(service: &Service) -> impl Iterator<Item = BackendKey> + '_ {
+            service.ports.iter().flat_map(|port| backends_of(service, port))
+        }
+        old.seniority() == new.seniority() && old.claims().eq(new.claims()) && backends(old).eq(backends(new))
     }
 
     /// Whether a Service's flows are the same beside `other` Services.
-    pub(crate) fn same(&self, other: &Services<'_>, service: &Service) -> bool {
-        let ids = |services: &Services<'_>| -> Vec<u32> {
+    pub(crate) fn same(&self, other: &Services, service: &Service) -> bool {
+        let ids = |services: &Services| -> Vec<u32> {
             let keys = service.ports.iter().flat_map(|port| backends_of(service, port));
-            keys.filter_map(|key| services.ids.get(&key).copied()).collect()
+            keys.filter_map(|key| services.id(&key)).collect()
         };
-        ids(self) == ids(other) && self.frontends(service) == other.frontends(service)
+        ids(self) == ids(other) && self.frontends.of_service(service) == other.frontends.of_service(service)
+    }
+
+    fn id(&self, backend: &BackendKey) -> Option<u32> {
+        self.ids.get(&print(backend)).copied()
+    }
+}
+
+impl Frontends {
+    /// Of some Services.
+    pub(crate) fn of<'a>(services: impl Iterator<Item = &'a Service>) -> Self {
+        let lost = claims(services).1.into_iter().map(|lost| (lost.claim, lost.service.clone()));
+        Self { lost: lost.collect() }
     }
 
     fn owns(&self, service: &Service, claim: &Claim) -> bool {
-        self.owners.get(claim).is_some_and(|owner| **owner == service.key)
+        self.lost.is_empty() || !self.lost.contains(&(*claim, service.key.clone()))
     }
 
     /// Every frontend of a Service, without those that another has.
-    pub(crate) fn frontends<'s>(&self, service: &'s Service) -> Vec<(Frontend, &'s ServicePort)> {
+    pub(crate) fn of_service<'s>(&self, service: &'s Service) -> Vec<(Frontend, &'s ServicePort)> {
+        if !service.is_in_data_path() {
+            return Vec::new();
+        }
         let addresses: BTreeSet<IpAddr> =
             service.cluster_ips.iter().copied().chain(service.outside_addresses()).collect();
         let mut frontends = Vec::new();
@@ -180,11 +211,11 @@ fn halves(node: &NodeName) -> [u64; 2] {
 }
 
 /// The flows of one Service.
-pub(crate) fn service(context: &Context<'_>, services: &Services<'_>, service: &Service, out: &mut Out<'_>) {
+pub(crate) fn service(context: &Context<'_>, services: &Services, service: &Service, out: &mut Out<'_>) {
     let Some(own) = context.own else { return };
     let mut backends: BTreeMap<BackendKey, &ServicePort> = BTreeMap::new();
     let writer = Writer { context, services, service, own };
-    for (frontend, port) in services.frontends(service) {
+    for (frontend, port) in services.frontends.of_service(service) {
         for (priority, condition, way) in writer.ways(frontend, port) {
             let at = match way {
                 Way::Among(at) => at,
@@ -210,7 +241,7 @@ type Condition = Box<dyn Fn(Match) -> Match>;
 
 struct Writer<'w, 'a> {
     context: &'w Context<'a>,
-    services: &'w Services<'a>,
+    services: &'w Services,
     service: &'w Service,
     own: &'w network::Node,
 }
@@ -335,11 +366,11 @@ impl Writer<'_, '_> {
                     out.add(draft, self.owner(), format!("{name} has no endpoint: the host refuses"));
                 }
                 count => {
-                    let Some(id) = self.services.ids.get(backend) else { continue };
+                    let Some(id) = self.services.id(backend) else { continue };
                     let mut draft =
-                        draft.act(SERVICE.load(u64::from(*id))).act(Action::Multipath(Multipath {
+                        draft.act(SERVICE.load(u64::from(id))).act(Action::Multipath(Multipath {
                             fields: HashFields::SYMMETRIC_L3L4_UDP,
-                            basis: *id as u16,
+                            basis: id as u16,
                             algorithm: MultipathAlgorithm::MODULO_N,
                             max_link: (count - 1) as u16,
                             arg: 0,
@@ -377,7 +408,7 @@ impl Writer<'_, '_> {
 
     /// Whether nobody in the cluster serves the port.
     fn is_refused(&self, port: &ServicePort, ipv4: bool) -> bool {
-        is_refused(port, self.own, ipv4)
+        !port.is_served(ipv4)
     }
 
     /// The host's reset on behalf of a Service comes back through the gateway, for a connection that nobody remembers.
@@ -410,7 +441,7 @@ impl Writer<'_, '_> {
 
     /// From the index to the endpoint, and the translation.
     fn choose(&self, backend: &BackendKey, port: &ServicePort, out: &mut Out<'_>) {
-        let Some(id) = self.services.ids.get(backend).copied() else { return };
+        let Some(id) = self.services.id(backend) else { return };
         let endpoints = self.endpoints(port, backend);
         let targets = self.targets(backend, port);
         // Unique inside the backend, so that an id depends on the backend's endpoints alone.
@@ -450,29 +481,8 @@ impl Writer<'_, '_> {
     }
 }
 
-/// Whether nobody in the cluster serves a port in a family: it is refused.
-pub(crate) fn is_refused(port: &ServicePort, own: &network::Node, ipv4: bool) -> bool {
-    port.usable(own, TrafficPolicy::Cluster, ipv4).is_empty()
-}
-
-/// The addresses whose ports are refused: frontends that are addresses, of Services that nobody serves.
-pub(crate) fn refused<'a>(
-    context: &'a Context<'_>,
-    own: &'a network::Node,
-    services: &'a Services<'_>,
-) -> impl Iterator<Item = (IpAddr, Protocol, u16)> + 'a {
-    balanced(context).flat_map(move |service| {
-        services.frontends(service).into_iter().filter_map(move |(frontend, port)| match frontend {
-            Frontend::Address(address) if is_refused(port, own, address.is_ipv4()) => {
-                Some((address, port.protocol, port.port))
-            }
-            _ => None,
-        })
-    })
-}
-
 /// The Services that this node balances.
-pub(crate) fn balanced<'a>(context: &'a Context<'_>) -> impl Iterator<Item = &'a Service> + 'a {
+pub(crate) fn balanced<'a>(context: &'a Context<'_>) -> impl Iterator<Item = &'a Service> + Clone + 'a {
     context.input.view.services.values().filter(|_| context.config.services).map(|service| &**service)
 }
 
@@ -499,7 +509,7 @@ pub(crate) fn translations(context: &Context<'_>) -> Vec<Translation> {
     for service in balanced(context) {
         let writer = Writer { context, services: &services, service, own };
         let mut backends: BTreeMap<BackendKey, &ServicePort> = BTreeMap::new();
-        for (frontend, port) in services.frontends(service) {
+        for (frontend, port) in services.frontends.of_service(service) {
             for (.., way) in writer.ways(frontend, port) {
                 if let Way::Among(at) = way {
                     backends.insert(writer.backend(port, frontend.is_ipv4(), at), port);
@@ -507,7 +517,7 @@ pub(crate) fn translations(context: &Context<'_>) -> Vec<Translation> {
             }
         }
         for (backend, port) in &backends {
-            let Some(id) = services.ids.get(backend).copied() else { continue };
+            let Some(id) = services.id(backend) else { continue };
             all.extend(ids(writer.targets(backend, port)).into_iter().map(|(endpoint, mark)| Translation {
                 service: service.key.clone(),
                 port: (port.protocol, port.port),

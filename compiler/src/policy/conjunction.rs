@@ -14,7 +14,7 @@ pub(crate) fn print(key: &impl Hash) -> u64 {
 
 /// Gives every key an id; `prints` are the keys' in the order of the keys. When two hash alike the smaller key keeps the slot
 /// and the larger probes on; `bits` is the size of the id space (32 for the switch; tests use fewer to meet collisions).
-pub(super) fn assign(prints: impl Iterator<Item = u64>, bits: u32) -> Vec<u32> {
+pub(crate) fn assign(prints: impl Iterator<Item = u64>, bits: u32) -> Vec<u32> {
     let mask = u32::MAX >> (32 - bits);
     let mut taken = HashSet::new();
     let probe = |print: u64| {
