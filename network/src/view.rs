@@ -122,6 +122,8 @@ impl NodeView {
         let local: Vec<_> =
             network.pods.values().filter(|pod| pod.node.as_ref() == Some(node) && pod.is_policed()).collect();
         let mut view = Self { nodes: network.nodes.clone(), ..Self::default() };
+        // They are in the sets already; nothing on a node is made of them, so no agent is told.
+        view.nodes.values_mut().for_each(|node| node.external.clear());
         let mut subjects: BTreeMap<SetId, Selector> = BTreeMap::new();
         let mut peers: BTreeMap<SetId, Selector> = BTreeMap::new();
         for policy in network.policies.values() {
