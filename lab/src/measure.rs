@@ -19,10 +19,9 @@ use crate::{netns, pods};
 
 mod services;
 
-/// What met silence is asked again, after so long. At last after more than the 10 s for which the switch keeps a datapath flow
-/// that nobody uses (`max-idle`): the userspace datapath of Open vSwitch 3.1 may keep one of an earlier policy as long as packets
-/// meet it, where it had two for the same packets when the policy changed.
-const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::ZERO, Duration::from_secs(11)];
+/// What met silence is asked again, after so long. At last after more than an agent waits until it has the userspace datapath
+/// forget what it cached.
+const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::ZERO, Duration::from_secs(1)];
 
 /// One probe every so often.
 const PACE: Duration = Duration::from_micros(400);

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use compiler::Table;
 use compiler::register::ZONE;
 use openflow::io::{Client, ClientError};
-use openflow::message::{FlowStatsRequest, Message};
+use openflow::message::FlowStatsRequest;
 use openflow::{Field, FlowStats, TableId};
 
+use super::cache;
 use super::unixctl::{Unixctl, UnixctlError};
 use crate::cut::connection::{Connection, Discriminator};
 use crate::cut::{Order, Outcome, question::question};
@@ -41,53 +42,13 @@ const PROGRESS: Duration = Duration::from_secs(1);
 pub async fn cut(client: &Client, rundir: &Path, order: &Order) -> Result<Outcome, CutError> {
     let work = async {
         let mut unixctl = Unixctl::connect(rundir).await?;
-        settle(client, &mut unixctl).await?;
+        cache::settle(client, &mut unixctl).await?;
         let mut asking = Asking { client, order, outcome: Outcome::default(), unanswered: 0 };
         asking.associations().await?;
         asking.connections(&mut unixctl).await?;
         Ok(asking.outcome)
     };
     tokio::time::timeout(LIMIT, work).await.unwrap_or(Err(CutError::Slow))
-}
-
-/// How often the switch is told to look through its cache again, until it has.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
-/// A barrier's reply says that flows are in force for what is looked up from now on; what is cached goes on until the switch
-/// has looked through it. One such pass may have begun before; the second began after the first was over.
-async fn settle(client: &Client, unixctl: &mut Unixctl) -> Result<(), CutError> {
-    // ovs-vswitchd's main loop tells those who look through the cache of new flows in its next round. It takes up a command at
-    // the end of a round, and the barrier behind it in a later one.
-    unixctl.call("version", &[]).await?;
-    for _pass in 0..2 {
-        look_again(client).await?;
-        client.barrier().await?;
-        let waited = unixctl.call("revalidator/wait", &[]);
-        tokio::pin!(waited);
-        loop {
-            tokio::select! {
-                answer = &mut waited => match answer {
-                    Ok(_) => break,
-                    // It cannot say so where it serves the kernel's datapath and its own.
-                    Err(UnixctlError::Refused { .. }) => {
-                        tokio::time::sleep(LONGEST_PASS).await;
-                        break;
-                    }
-                    Err(error) => return Err(error.into()),
-                },
-                () = tokio::time::sleep(LOOK_AGAIN) => look_again(client).await?,
-            }
-        }
-    }
-    Ok(())
-}
-
-/// `other_config:max-revalidator` of ovs-vswitchd.conf.db(5).
-const LONGEST_PASS: Duration = Duration::from_millis(500);
-
-async fn look_again(client: &Client) -> Result<(), CutError> {
-    client.send(Message::FlowMod(Box::new(compiler::look_again()))).await?;
-    Ok(())
 }
 
 struct Asking<'a> {

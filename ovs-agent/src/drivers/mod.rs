@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod beside;
+pub mod cache;
 pub mod clock;
 pub mod controller;
 pub mod copies;

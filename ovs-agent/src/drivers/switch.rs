@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::beside::{self, Beside};
 use super::copies::{self, Copies};
 use super::cutter::{self, CutError};
-use super::{monitor, sweeper};
+use super::{cache, monitor, sweeper};
 use crate::cut::stale::Served;
 use crate::cut::{Order, Outcome};
 use crate::drift::Drift;
@@ -153,11 +153,17 @@ impl Link<'_> {
         // What is served changed while a sweep was under way: one more behind it.
         let (mut served, mut due) = (None::<Arc<Served>>, false);
         let mut settling: Option<Sweeping> = None;
+        // Flows changed, and the switch's cache may not know.
+        let (mut renewing, mut cached) = (None::<Sweeping>, false);
         let mut again = tokio::time::interval(sweeper::AGAIN);
         loop {
             if let Some(served) = served.as_ref().filter(|_| due && sweeping.is_none()) {
                 due = false;
                 sweeping = Some(Box::pin(sweep(client.clone(), socket.to_owned(), Arc::clone(served))));
+            }
+            if cached && renewing.is_none() {
+                cached = false;
+                renewing = Some(Box::pin(renew(socket.to_owned())));
             }
             tokio::select! {
                 event = unasked.recv() => match event {
@@ -192,7 +198,7 @@ impl Link<'_> {
                     }
                 },
                 outcome = finished(&mut applying) => {
-                    applying = None;
+                    (applying, cached) = (None, true);
                     let event = match outcome {
                         Ok(()) => Event::SwitchConfirmed,
                         Err(ClientError::Bundle(BundleError::Message { index, error })) => {
@@ -213,6 +219,7 @@ impl Link<'_> {
                     }
                 }
                 () = finished(&mut sweeping) => sweeping = None,
+                () = finished(&mut renewing) => renewing = None,
                 () = finished(&mut settling) => (settling, due) = (None, true),
                 _ = again.tick() => {
                     due = true;
@@ -310,6 +317,13 @@ async fn sweep(client: Client, socket: PathBuf, served: Arc<Served>) {
         Err(error) => {
             tracing::warn!(error = %error, "UDP connections to endpoints that are gone may stand; looking again in a while");
         }
+    }
+}
+
+async fn renew(socket: PathBuf) {
+    let rundir = socket.parent().unwrap_or(&socket);
+    if let Err(error) = cache::renew(rundir).await {
+        tracing::warn!(error = %error, "packets that never pause may go by flows of before for a while");
     }
 }
 
