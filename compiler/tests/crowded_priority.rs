@@ -16,7 +16,7 @@ fn pod(namespace: &str, host: u8) -> Pod {
         key: NamespacedName::new(namespace, format!("pod-{host}")),
         uid: host.to_string(),
         node: Some(NodeName::new("node-1")),
-        labels: Labels::new(),
+        labels: Default::default(),
         addresses: vec![IpAddr::from([10, 244, 1, host])],
         host_network: false,
         completed: false,

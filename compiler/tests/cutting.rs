@@ -16,7 +16,7 @@ fn pod(node: u8) -> Pod {
         key: NamespacedName::new("ns", format!("pod-{node}")),
         uid: format!("uid-{node}"),
         node: Some(NodeName::new(format!("node-{node}"))),
-        labels: Labels::from([("node".into(), node.to_string())]),
+        labels: Labels::from([("node".into(), node.to_string())]).into(),
         addresses: vec![IpAddr::from([10, 244, node, 2])],
         host_network: false,
         completed: false,

@@ -23,7 +23,7 @@ fn network() -> Network {
             key: NamespacedName::new("ns", format!("pod-{k}")),
             uid: format!("uid-{k}"),
             node: Some(node.name.clone()),
-            labels: Labels::new(),
+            labels: Default::default(),
             addresses: vec![IpAddr::from([10, 244, k, 2])],
             host_network: false,
             completed: false,

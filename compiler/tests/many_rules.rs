@@ -19,7 +19,7 @@ fn pod(node: u8, name: &str, host: u8) -> Pod {
         key: NamespacedName::new("ns", name),
         uid: name.into(),
         node: Some(NodeName::new(format!("node-{node}"))),
-        labels: Labels::new(),
+        labels: Default::default(),
         addresses: vec![IpAddr::from([10, 244, node, host])],
         host_network: false,
         completed: false,

@@ -40,7 +40,7 @@ fn network(endpoint: [u8; 4]) -> Network {
             key: NamespacedName::new("ns", name),
             uid: format!("uid-{name}"),
             node: Some(NodeName::new(format!("node-{node}"))),
-            labels: Labels::new(),
+            labels: Default::default(),
             addresses: vec![[10, 244, node, last].into()],
             host_network: false,
             completed: false,

@@ -94,7 +94,7 @@ fn network(service: Service) -> Network {
             key: key(k),
             uid: format!("uid-{k}"),
             node: Some(node_name(k)),
-            labels: Labels::from([("node".into(), k.to_string())]),
+            labels: Labels::from([("node".into(), k.to_string())]).into(),
             addresses: vec![pod_ip(k)],
             host_network: false,
             completed: false,

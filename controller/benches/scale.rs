@@ -244,7 +244,7 @@ fn pod(namespace: &str, number: u32, address: u32, labels: Labels) -> Change {
         key: NamespacedName::new(namespace, format!("pod-{number}")),
         uid: format!("00000000-0000-0000-0000-{number:012}"),
         node: Some(node_name(number)),
-        labels,
+        labels: labels.into(),
         addresses: vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + address + 1))],
         host_network: false,
         completed: false,

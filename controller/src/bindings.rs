@@ -322,7 +322,7 @@ mod tests {
             key: NamespacedName::new("shop", name),
             uid: format!("uid-{name}"),
             node: Some(NodeName::new(format!("node-{k}"))),
-            labels: BTreeMap::new(),
+            labels: Default::default(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             host_network: false,
             completed: false,

@@ -97,7 +97,7 @@ fn crowd(members: u16) -> Network {
     let mut network = shop();
     for k in 0..members {
         let mut one = pod(&format!("web-{k}"), 1);
-        one.labels = [("app".to_owned(), "web".to_owned())].into();
+        one.labels = network::Labels::from([("app".to_owned(), "web".to_owned())]).into();
         one.addresses = vec![std::net::Ipv4Addr::from(0x0a64_0000 + u32::from(k)).into()];
         network.pods.insert(one.key.clone(), one);
     }

@@ -37,7 +37,7 @@ fn pod(pod: &str, k: u8) -> Pod {
         key: NamespacedName::new("shop", pod),
         uid: format!("uid-{pod}"),
         node: Some(name(k)),
-        labels: [("app".to_owned(), pod.to_owned())].into(),
+        labels: network::Labels::from([("app".to_owned(), pod.to_owned())]).into(),
         addresses: vec![],
         host_network: false,
         completed: false,

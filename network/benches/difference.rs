@@ -83,7 +83,7 @@ fn cluster(namespaces: u32) -> Network {
             key: key.clone(),
             uid: format!("uid-{n}"),
             node: Some(NodeName::new(format!("node-{node}"))),
-            labels: labels(n),
+            labels: labels(n).into(),
             addresses: vec![Ipv4Addr::from(0x0af0_0002 + (node << 8) + host).into()],
             host_network: false,
             completed: false,

@@ -1,6 +1,7 @@
 //! Labels and label selectors, with the semantics of Kubernetes (`NotIn` is true when the key is missing).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,10 +47,36 @@ impl Requirement {
 
 /// A conjunction of requirements; the empty one selects everything. `matchLabels` become `In` requirements of one value,
 /// so that equal selectors written differently are equal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "BTreeSet<Requirement>", into = "BTreeSet<Requirement>")]
 pub struct LabelSelector {
-    requirements: BTreeSet<Requirement>,
+    /// In order, each once: there are many selectors, and a tree's leaf has room for eleven.
+    requirements: Box<[Requirement]>,
+}
+
+impl fmt::Debug for LabelSelector {
+    /// As a set: the ids of sets are hashes of this.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Set<'a>(&'a [Requirement]);
+        impl fmt::Debug for Set<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_set().entries(self.0).finish()
+            }
+        }
+        f.debug_struct("LabelSelector").field("requirements", &Set(&self.requirements)).finish()
+    }
+}
+
+impl From<BTreeSet<Requirement>> for LabelSelector {
+    fn from(requirements: BTreeSet<Requirement>) -> Self {
+        Self { requirements: requirements.into_iter().collect() }
+    }
+}
+
+impl From<LabelSelector> for BTreeSet<Requirement> {
+    fn from(selector: LabelSelector) -> Self {
+        selector.requirements.into_iter().collect()
+    }
 }
 
 impl LabelSelector {
@@ -60,7 +87,7 @@ impl LabelSelector {
 
     /// Selects objects that satisfy all `requirements`.
     pub fn new(requirements: impl IntoIterator<Item = Requirement>) -> Self {
-        Self { requirements: requirements.into_iter().collect() }
+        requirements.into_iter().collect::<BTreeSet<_>>().into()
     }
 
     /// Selects objects that carry all of `labels`.
@@ -108,6 +135,17 @@ mod tests {
         assert_eq!(truth(&requirement(Operator::NotIn, &["cart"])), [false, true, true]);
         assert_eq!(truth(&requirement(Operator::Exists, &[])), [true, true, false]);
         assert_eq!(truth(&requirement(Operator::DoesNotExist, &[])), [false, false, true]);
+    }
+
+    /// The ids of sets are hashes of it: agents of another version know them by these.
+    #[test]
+    fn a_selector_is_spelt_as_ever() {
+        let selector =
+            LabelSelector::new([requirement(Operator::Exists, &[]), requirement(Operator::In, &["b", "a"])]);
+        let spelt = r#"LabelSelector { requirements: {Requirement { key: "app", operator: In, values: {"a", "b"} }, Requirement { key: "app", operator: Exists, values: {} }} }"#;
+        assert_eq!(format!("{selector:?}"), spelt);
+        let id = crate::Selector::pods_in("shop", selector).id().to_string();
+        assert_eq!(id, "99e35235e4474e6ca8c0c363e2e17efa");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A pod as the network sees it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +29,8 @@ pub struct Pod {
     pub uid: String,
     /// Where it runs; `None` while it is not bound.
     pub node: Option<NodeName>,
-    /// Labels.
-    pub labels: Labels,
+    /// Labels; the pods of a workload mostly share them.
+    pub labels: Arc<Labels>,
     /// Its addresses: reported by the agent that plugged it, or by its status. At most one per family.
     pub addresses: Vec<IpAddr>,
     /// It lives in its node's network namespace: neither subject nor pod peer of a policy.

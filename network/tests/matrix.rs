@@ -16,7 +16,7 @@ fn pod(name: &str, addresses: &[&str], ports: &[(Protocol, u16)]) -> Pod {
         key: NamespacedName::new("shop", name),
         uid: name.into(),
         node: Some(NodeName::new("node-1")),
-        labels: Labels::new(),
+        labels: Default::default(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         host_network: false,
         completed: false,

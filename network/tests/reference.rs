@@ -264,7 +264,7 @@ fn shop() -> Network {
             key: NamespacedName::new("shop", pod_name),
             uid: pod_name.into(),
             node: Some(name.clone()),
-            labels: [("app".to_owned(), pod_name.to_owned())].into(),
+            labels: Labels::from([("app".to_owned(), pod_name.to_owned())]).into(),
             addresses: vec![address],
             host_network,
             completed: false,

@@ -219,7 +219,7 @@ impl RawPod {
         Pod {
             uid: format!("scenario {key}"),
             node: None,
-            labels: self.labels.unwrap_or_default(),
+            labels: self.labels.unwrap_or_default().into(),
             addresses,
             host_network: self.host_network,
             completed: false,

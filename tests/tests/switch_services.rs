@@ -41,7 +41,7 @@ fn network(endpoints: usize, affinity_seconds: Option<u32>) -> Network {
         key: NamespacedName::new("ns", "client"),
         uid: "uid".into(),
         node: Some(node.name.clone()),
-        labels: Labels::new(),
+        labels: Default::default(),
         addresses: CLIENTS.map(IpAddr::from).into(),
         host_network: false,
         completed: false,

@@ -56,7 +56,7 @@ fn pod(index: usize, (node, namespace, app, host_network, port, kind): PodSeed) 
         key: NamespacedName::new(format!("ns-{namespace}"), format!("pod-{index}")),
         uid: format!("uid-{index}"),
         node: Some(NodeName::new(format!("node-{k}"))),
-        labels: labels(app),
+        labels: labels(app).into(),
         addresses,
         host_network,
         completed: kind == 0,

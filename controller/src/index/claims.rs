@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use network::NamespacedName;
 
-use super::Index;
 use super::slab::PodPlace;
+use super::{Index, each_once};
 use crate::bindings::{self, Bindings, Verdict};
 
 impl Index {
@@ -28,7 +28,7 @@ impl Index {
         for key in reports {
             self.judge(bindings, &key);
         }
-        let claimants = std::mem::take(&mut self.stale.claimants);
+        let claimants = each_once(&mut self.stale.claimants);
         let named = |index: &Self, place: PodPlace| Some((index.pods.get(place)?.pod.key.clone(), place));
         let mut open: BTreeSet<(NamespacedName, PodPlace)> =
             claimants.into_iter().filter_map(|place| named(self, place)).collect();
@@ -109,7 +109,7 @@ impl Index {
             self.pods[place].accepted = accepted;
             self.unclaim(place);
         }
-        self.stale.claimants.insert(place);
+        self.stale.claimants.push(place);
     }
 
     fn forget_refusals(&mut self, key: &NamespacedName) {

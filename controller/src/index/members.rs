@@ -12,7 +12,8 @@ use super::{Group, Index, NodeEntry, PodEntry, SetEntry};
 static NO_LABELS: Labels = Labels::new();
 
 impl Index {
-    pub(super) fn put_pod(&mut self, pod: Pod) {
+    pub(super) fn put_pod(&mut self, mut pod: Pod) {
+        self.labels.share(&mut pod.labels);
         let place = match self.pod_of.get(&pod.key).copied() {
             Some(place) if self.pods[place].pod == pod => return,
             Some(place) => {
@@ -97,7 +98,7 @@ impl Index {
         for address in &entry.pod.addresses {
             self.stale.claimants.extend(self.reported.get(address).into_iter().flatten());
         }
-        self.stale.claimants.insert(place);
+        self.stale.claimants.push(place);
         self.stale.reports.push(entry.pod.key.clone());
         self.unsettle_content(place);
     }
@@ -105,7 +106,7 @@ impl Index {
     /// What is sent of it, and what is sent because of its addresses.
     fn unsettle_content(&mut self, place: PodPlace) {
         let entry = &self.pods[place];
-        self.stale.pods.insert(place);
+        self.stale.pods.push(place);
         if entry.has_named_ports() {
             self.stale.policies.extend(&self.named_everywhere);
         }
@@ -161,14 +162,14 @@ impl Index {
             self.enter(*set, place);
         }
         self.pods[place].member = sets.to_vec();
-        self.stale.pods.insert(place);
+        self.stale.pods.push(place);
     }
 
     fn leave_all(&mut self, place: PodPlace) {
         for set in std::mem::take(&mut self.pods[place].member) {
             self.leave(set, place);
         }
-        self.stale.pods.insert(place);
+        self.stale.pods.push(place);
     }
 
     /// The pod is in the set from now on; `member` is up to the caller.
@@ -212,10 +213,10 @@ impl Index {
     fn unsettle_set(&mut self, set: SetPlace, place: PodPlace) {
         let (pod, entry) = (&self.pods[place], &self.sets[set]);
         if !entry.peer_of.is_empty() {
-            self.stale.sets.insert(set);
+            self.stale.sets.push(set);
         }
         if let Some(node) = pod.node.filter(|_| !entry.group.policies.is_empty()) {
-            self.stale.spans.insert((set, node));
+            self.stale.spans.push((set, node));
         }
         if pod.has_named_ports() {
             self.stale.policies.extend(&entry.named);
@@ -341,7 +342,7 @@ impl Index {
             entry.members = Default::default();
             hosts.iter().for_each(|host| entry.members.add(*host));
             entry.hosts = hosts;
-            self.stale.sets.insert(set);
+            self.stale.sets.push(set);
         }
     }
 

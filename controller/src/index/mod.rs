@@ -14,6 +14,7 @@ mod claims;
 mod members;
 mod oracle;
 mod policies;
+mod shared;
 mod shelf;
 mod slab;
 mod span;
@@ -30,6 +31,7 @@ use network::{
 
 use crate::bindings::Bindings;
 use crate::source::Problem;
+use shared::Shared;
 use shelf::Shelves;
 use slab::{NodePlace, PodPlace, PolicyPlace, SetPlace, Slab};
 
@@ -50,6 +52,7 @@ pub struct Index {
     services: BTreeMap<NamespacedName, ServiceEntry>,
     services_of: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
     shelves: Shelves,
+    labels: Shared,
     /// Who has an address now, of the pods that policies can select.
     at: HashMap<IpAddr, Vec<PodPlace>>,
     /// Whose agents report an address and are believed, whether or not it is theirs.
@@ -165,7 +168,7 @@ struct ServiceEntry {
     entry: Option<Entry>,
 }
 
-/// What has to be looked at again.
+/// What has to be looked at again. Lists may name something more than once: it is looked at once, in order.
 #[derive(Debug, Default)]
 struct Stale {
     /// Pods whose reports have to be judged.
@@ -173,22 +176,30 @@ struct Stale {
     /// Nodes whose reports have to be judged.
     reporters: BTreeSet<NodeName>,
     /// Pods that may have won or lost an address.
-    claimants: BTreeSet<PodPlace>,
+    claimants: Vec<PodPlace>,
     /// Policies whose port names may have come to stand for something else.
     policies: BTreeSet<PolicyPlace>,
     /// Groups that may have come to a node, or left it.
-    spans: BTreeSet<(SetPlace, NodePlace)>,
+    spans: Vec<(SetPlace, NodePlace)>,
     /// Groups with other policies.
-    groups: BTreeSet<SetPlace>,
+    groups: Vec<SetPlace>,
     /// Sets with other members.
-    sets: BTreeSet<SetPlace>,
-    pods: BTreeSet<PodPlace>,
+    sets: Vec<SetPlace>,
+    pods: Vec<PodPlace>,
     services: BTreeSet<NamespacedName>,
     /// Node objects.
     nodes: bool,
     /// Views.
     views: BTreeSet<NodePlace>,
     every_view: bool,
+}
+
+/// Takes a list, for each of it once and in order.
+fn each_once<T: Ord>(list: &mut Vec<T>) -> Vec<T> {
+    let mut taken = std::mem::take(list);
+    taken.sort_unstable();
+    taken.dedup();
+    taken
 }
 
 impl Index {

@@ -104,7 +104,7 @@ impl Index {
         for peer in &peers {
             self.count_peer(subject, *peer, true);
         }
-        self.stale.groups.insert(subject);
+        self.stale.groups.push(subject);
         self.policies[place].resolved = Some(ResolvedEntry { subject, subjects, peers, entry });
     }
 
@@ -116,7 +116,7 @@ impl Index {
             self.release(peer);
         }
         self.sets[subject].group.policies.remove(&place);
-        self.stale.groups.insert(subject);
+        self.stale.groups.push(subject);
         if self.sets[subject].group.policies.is_empty() {
             let nodes = self.sets[subject].group.nodes.iter();
             self.stale.spans.extend(nodes.map(|node| (subject, *node)));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use api::delta::Section;
 
-use super::Index;
 use super::slab::{NodePlace, SetPlace};
+use super::{Index, each_once};
 
 impl Index {
     /// One policy (or restricted rule) more or fewer is about the set.
@@ -46,13 +46,13 @@ impl Index {
         } else {
             self.sets[peer].peer_of.insert(node);
         }
-        self.stale.sets.insert(peer);
+        self.stale.sets.push(peer);
         self.stale.views.insert(node);
     }
 
     /// Groups come to the nodes of their pods, and leave the others.
     pub(super) fn settle_spans(&mut self) {
-        for (set, node) in std::mem::take(&mut self.stale.spans) {
+        for (set, node) in each_once(&mut self.stale.spans) {
             let (Some(entry), Some(_)) = (self.sets.get(set), self.nodes.get(node)) else { continue };
             let wanted = !entry.group.policies.is_empty() && entry.span.contains_key(&node);
             if wanted == entry.group.nodes.contains(&node) {
@@ -72,7 +72,7 @@ impl Index {
             self.stale.views.insert(node);
             self.tidy_node(node);
         }
-        for set in std::mem::take(&mut self.stale.groups) {
+        for set in each_once(&mut self.stale.groups) {
             let Some(entry) = self.sets.get_mut(set) else { continue };
             let policies = entry.group.policies.iter().filter_map(|place| self.policies.get(*place));
             let entries = policies.filter_map(|policy| Some(policy.resolved.as_ref()?.entry.clone()));

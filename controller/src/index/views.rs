@@ -7,8 +7,8 @@ use std::sync::Arc;
 use api::delta::{self, Resources, Section};
 use network::{LocalPod, NodeName, Selector};
 
-use super::Index;
 use super::slab::{NodePlace, PodPlace, SetPlace};
+use super::{Index, each_once};
 
 impl Index {
     /// Sets, pods, nodes and Services whose content changed.
@@ -21,10 +21,10 @@ impl Index {
             self.all_nodes = Arc::new(Section::new(objects.map(|(_, entry)| entry.clone()).collect()));
             self.stale.every_view = true;
         }
-        for set in std::mem::take(&mut self.stale.sets) {
+        for set in each_once(&mut self.stale.sets) {
             self.settle_set(set);
         }
-        for place in std::mem::take(&mut self.stale.pods) {
+        for place in each_once(&mut self.stale.pods) {
             self.settle_pod(place);
         }
         let services = std::mem::take(&mut self.stale.services);

@@ -113,7 +113,7 @@ impl<'n> Ends<'n> {
                 let namespace = pod.key.namespace.as_str();
                 self.namespaces[time].entry(namespace).or_default().push(number);
                 let labelled = self.labelled[time].entry(namespace).or_default();
-                for (key, value) in &pod.labels {
+                for (key, value) in pod.labels.iter() {
                     labelled.entry(key).or_default().entry(value).or_default().push(number);
                 }
                 let names = pod.ports.iter().filter_map(|p| Some((p.name.as_deref()?, p.protocol)));

@@ -215,7 +215,7 @@ fn pods() -> impl Strategy<Value = Vec<Pod>> {
                 key: NamespacedName::new(namespace, format!("pod-{index}")),
                 uid: format!("uid-{index}"),
                 node: Some(NodeName::new(format!("node-{node}"))),
-                labels,
+                labels: labels.into(),
                 addresses: vec![address],
                 host_network: kind == 0,
                 completed: kind == 1,

@@ -30,7 +30,7 @@ pub(crate) fn pod_at(object: &core::Pod, source: Option<&Source>) -> (Pod, Vec<P
     let pod = Pod {
         uid: uid(object, &key),
         node: spec.and_then(|spec| spec.node_name.as_deref()).filter(|n| !n.is_empty()).map(NodeName::new),
-        labels: metadata.labels.clone().unwrap_or_default(),
+        labels: metadata.labels.clone().unwrap_or_default().into(),
         addresses,
         host_network: spec.and_then(|spec| spec.host_network) == Some(true),
         completed: matches!(phase, Some("Succeeded" | "Failed")),

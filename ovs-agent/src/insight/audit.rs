@@ -264,7 +264,7 @@ mod tests {
                 key: key.clone(),
                 uid: pod.into(),
                 node: Some(name.clone()),
-                labels: [("app".to_owned(), pod.to_owned())].into(),
+                labels: network::Labels::from([("app".to_owned(), pod.to_owned())]).into(),
                 addresses: vec![address],
                 host_network: false,
                 completed: false,
