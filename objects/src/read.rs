@@ -301,7 +301,18 @@ struct Names {
 
 impl Names {
     fn of(root: &Located, cluster_wide: bool) -> Result<Self, Misnamed> {
-        let field = |name: &str| root.get("metadata").and_then(|m| m.get(name)).and_then(Located::text);
+        let at = |name: &str| root.get("metadata").and_then(|m| m.get(name)).filter(|value| !value.is_null());
+        // `namespace: n` is a boolean: taken for nothing, the object would be another namespace's.
+        for (name, path) in [("name", "metadata.name"), ("namespace", "metadata.namespace")] {
+            if let Some(value) = at(name).filter(|value| value.text().is_none()) {
+                let reason = format!("{} stands where a text belongs", value.describe());
+                return Err(Misnamed {
+                    key: None,
+                    failure: Failure::new(path, Fault::Undecodable { reason }),
+                });
+            }
+        }
+        let field = |name: &str| at(name).and_then(Located::text);
         let namespace = match field("namespace") {
             _ if cluster_wide => String::new(),
             None | Some("") => "default".to_owned(),

@@ -139,6 +139,18 @@ kind: Pod
 metadata:
   name: a
   namespace: a.b
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: 5, namespace: shop}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: p, namespace: n}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: null}
 ",
         expect![[r#"
             a.yaml:2:1: a text is no Kubernetes object; every document needs apiVersion, kind and metadata.name
@@ -147,7 +159,9 @@ metadata:
             a.yaml:8:1: `apiVersion` is missing; write `apiVersion`
             a.yaml:13:11: metadata.name: `metadata.name` is missing; write `metadata.name`
             a.yaml:18:9: Pod default/../../etc: metadata.name: `../../etc` is not a valid name; use small letters, digits, `-` and `.`, a letter or digit at both ends
-            a.yaml:24:14: Pod a.b/a: metadata.namespace: `a.b` is not a valid name; use small letters, digits, `-` and `.`, a letter or digit at both ends"#]],
+            a.yaml:24:14: Pod a.b/a: metadata.namespace: `a.b` is not a valid name; use small letters, digits, `-` and `.`, a letter or digit at both ends
+            a.yaml:28:18: metadata.name: a number or boolean stands where a text belongs, the object is left out; write the type that the API wants (a text that looks like a number needs quotes)
+            a.yaml:32:32: metadata.namespace: a number or boolean stands where a text belongs, the object is left out; write the type that the API wants (a text that looks like a number needs quotes)"#]],
     );
 }
 
