@@ -322,3 +322,58 @@ spec: {podSelector: {matchLabels: {app: typo}}}
         assert!(*kind == wanted && source.starts_with(place), "{kind} {source}: {plan:#}");
     }
 }
+
+#[test]
+fn a_service_that_changes_alone_is_told() {
+    let service = "apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {selector: {app: db}, ports: [{port: 15432, targetPort: 5432}]}
+";
+    let case = Case::new(&[("now/lock.yaml", LOCK), ("same.yaml", service)]);
+    assert_eq!(case.plan(&["-f", "same.yaml"]).0, 0);
+    // Its clients are led to pods that let everybody in.
+    case.write("web.yaml", &service.replace("app: db", "app: web"));
+    let (code, plan) = case.json(&["-f", "web.yaml"]);
+    assert_eq!(code, 2, "{plan:#}");
+    assert_eq!([&plan["newlyAllowed"], &plan["newlyDenied"]], [&Value::Array(vec![]); 2]);
+    let changed = &plan["services"][0];
+    assert_eq!(plan["services"].as_array().unwrap().len(), 1, "{plan:#}");
+    assert_eq!(changed["service"], "shop/db");
+    assert_eq!(changed["frontends"], serde_json::json!({"gained": [], "lost": []}));
+    let port = &changed["ports"][0];
+    assert_eq!((&port["port"], &port["endpoints"][0]["everyNode"]), (&"TCP/15432".into(), &true.into()));
+    let named = |side: &str| {
+        let names = port["endpoints"][0][side].as_array().unwrap();
+        names
+            .iter()
+            .map(|name| name.as_str().unwrap().split(' ').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (named("gained"), named("lost")),
+        (vec!["shop/web-0".into(), "shop/web-1".into()], vec!["shop/db".to_owned()])
+    );
+    let probe: Vec<&Value> =
+        port["clients"].as_array().unwrap().iter().filter(|it| lists(it, "tools/probe")).collect();
+    assert_eq!(probe.len(), 1, "{port:#}");
+    assert_eq!((&probe[0]["before"], &probe[0]["after"]), (&"blocked".into(), &"passes".into()));
+    let (_, out, _) = case.plan(&["-f", "web.yaml"]);
+    assert!(out.contains("SERVICES\n  shop/db\n") && !out.contains("Nothing changes"), "{out}");
+    assert!(out.contains("TCP/15432 on every node, for clients in the cluster: loses shop/db ("), "{out}");
+
+    let (code, out, _) = case.plan(&["-f", "same.yaml", "--delete"]);
+    assert_eq!(code, 2);
+    assert!(out.contains("answers no more at 10.") && out.contains("after, nobody answers"), "{out}");
+    // A pod that becomes an endpoint.
+    case.write(
+        "second.yaml",
+        "apiVersion: v1
+kind: Pod
+metadata: {name: db-second, namespace: shop, labels: {app: db}}
+spec: {containers: [{name: c, image: i, ports: [{containerPort: 5432}]}]}
+",
+    );
+    let (_, out, _) = case.plan(&["-f", "second.yaml"]);
+    assert!(out.contains("on every node, for clients in the cluster: gains shop/db-second ("), "{out}");
+}

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::expect::Expectation;
 use super::note::Note;
+use super::services::ServiceChange;
 
 /// The whole answer.
 #[derive(Debug, Serialize)]
@@ -21,6 +22,8 @@ pub struct Plan {
     pub appeared: Vec<String>,
     /// Pods that are there only before it.
     pub vanished: Vec<String>,
+    /// Services whose frontends, endpoints or settings are not what they were, and who reaches them other than before.
+    pub services: Vec<ServiceChange>,
     /// Flows of policies on every node where they change; none where the network is too large to count them in passing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub costs: Option<Vec<Cost>>,
@@ -110,6 +113,7 @@ impl Plan {
     pub fn of(
         found: &Connectivity,
         sources: &Sources<'_>,
+        services: Vec<ServiceChange>,
         (costs, warnings): (Option<Vec<Cost>>, Vec<Note>),
         expectations: Option<Vec<Expectation>>,
     ) -> Self {
@@ -129,6 +133,7 @@ impl Plan {
             newly_denied: side(false),
             appeared: names(&found.appeared),
             vanished: names(&found.vanished),
+            services,
             costs,
             warnings,
             expectations,
@@ -141,6 +146,7 @@ impl Plan {
             && self.newly_denied.is_empty()
             && self.appeared.is_empty()
             && self.vanished.is_empty()
+            && self.services.is_empty()
     }
 }
 

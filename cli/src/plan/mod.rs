@@ -5,6 +5,9 @@ mod document;
 mod expect;
 mod note;
 mod options;
+mod services;
+#[cfg(test)]
+mod services_tests;
 mod text;
 mod verify;
 
@@ -52,7 +55,8 @@ pub fn run(options: &Options) -> Result<Outcome, Fail> {
     let notes = warnings(&before.network, &after.network, &found);
     let notes = notes.iter().map(|warning| Note::of(warning, &sources, &census)).collect();
     let costs = cost::count(&before.network, &after.network, options.costs);
-    let plan = Plan::of(&found, &sources, (costs, notes), checked);
+    let services = services::changes(&before.network, &after.network);
+    let plan = Plan::of(&found, &sources, services, (costs, notes), checked);
     let text = match options.output {
         Output::Json => json(&plan)?,
         Output::Table => text::render(&plan, &census, Paint::stdout()),

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use network::difference::{Relation, Who};
+use network::difference::{Group, Relation, Who};
+use network::matrix::Entry;
 
-use super::document::{Cause, Change, Cost, Members, Plan};
+use super::document::{Cause, Change, Cost, Members, Plan, members};
 use super::expect::Expectation;
 use super::note::Note;
+use super::services::{Reach, ServiceChange};
 use crate::paint::Paint;
 use crate::table::{columns, list};
 
@@ -33,6 +35,11 @@ pub fn render(plan: &Plan, census: &Census, paint: Paint) -> String {
         if !pods.is_empty() {
             let _ = writeln!(out, "{}\n  {}\n", paint.bold(title), some(pods.clone()));
         }
+    }
+    if !plan.services.is_empty() {
+        let _ = writeln!(out, "{}", paint.bold("SERVICES"));
+        plan.services.iter().for_each(|it| service(&mut out, it, census, paint));
+        out.push('\n');
     }
     if plan.is_empty() {
         out.push_str("Nothing changes in who reaches whom.\n\n");
@@ -85,6 +92,60 @@ fn change(out: &mut String, change: &Change, allowed: bool, census: &Census, pai
     let (was, is) = if allowed { ("kept out", "let pass") } else { ("let pass", "kept out") };
     let _ = writeln!(out, "      {} {was} by {}", paint.dim("before:"), causes(&change.before, allowed));
     let _ = writeln!(out, "      {} {is} by {}", paint.dim("after: "), causes(&change.after, !allowed));
+}
+
+fn service(out: &mut String, change: &ServiceChange, census: &Census, paint: Paint) {
+    let _ = writeln!(out, "  {}", paint.name(&change.service));
+    let mut line = |what: &str, names: &[String]| {
+        if !names.is_empty() {
+            let _ = writeln!(out, "      {what} {}", some(names.to_vec()));
+        }
+    };
+    line("answers now at", &change.frontends.gained);
+    line("answers no more at", &change.frontends.lost);
+    line("says something else in", &change.settings.iter().map(ToString::to_string).collect::<Vec<_>>());
+    for port in &change.ports {
+        for it in &port.endpoints {
+            let names = it.nodes.iter().map(ToString::to_string).collect();
+            let nodes = if it.is_every_node { "every node".to_owned() } else { some(names) };
+            let whom = match it.clients.as_slice() {
+                ["outside"] => ", for clients outside",
+                ["cluster"] => ", for clients in the cluster",
+                _ => "",
+            };
+            let place = format!("{} on {nodes}{whom}:", port.port);
+            line(&format!("{place} gains"), &it.endpoints.gained);
+            line(&format!("{place} loses"), &it.endpoints.lost);
+        }
+        for it in &port.clients {
+            let (was, is) = (reach(it.before), reach(it.after));
+            let is = if it.after > it.before { paint.good(is) } else { paint.error(is) };
+            let words = format!("{}: before, {was}; after, {is}", clients(&it.listed, census));
+            line(&format!("{} from", port.port), &[words]);
+        }
+    }
+}
+
+fn reach(reach: Reach) -> &'static str {
+    match reach {
+        Reach::NotServed => "nobody answers",
+        Reach::Blocked => "no endpoint is reached",
+        Reach::Partly => "some endpoints are reached and some are not",
+        Reach::Passes => "every endpoint is reached",
+    }
+}
+
+fn clients(listed: &[Entry], census: &Census) -> String {
+    let who = |entry: &Entry| match entry {
+        Entry::Pod(key) => Some(Who::Pod(key.clone())),
+        Entry::Node(name) => Some(Who::Node { name: name.clone(), gateway: false }),
+        Entry::Service(_) | Entry::Outside => None,
+    };
+    let named: Vec<Who> = listed.iter().filter_map(who).collect();
+    let group = Group { all_but: false, count: named.len(), listed: named };
+    let named = (group.count > 0).then(|| summary(&members(&group), census));
+    let outside = listed.contains(&Entry::Outside).then(|| "outside".to_owned());
+    named.into_iter().chain(outside).collect::<Vec<_>>().join(", ")
 }
 
 fn note(out: &mut String, note: &Note, paint: Paint) {
