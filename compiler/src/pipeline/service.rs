@@ -6,6 +6,7 @@
 //! endpoint is the translation. A client that keeps its endpoint finds it among the flows that the switch learned.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use network::service::{Claim, Frontend, claims};
@@ -32,7 +33,7 @@ use crate::stream::{Out, flow};
 use crate::table::Table;
 
 /// Endpoints to choose among.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct BackendKey {
     service: NamespacedName,
     protocol: Protocol,
@@ -40,6 +41,17 @@ struct BackendKey {
     ipv4: bool,
     /// Only those of one node.
     at: Option<NodeName>,
+}
+
+/// Ids are made of this: those of backends of all endpoints must not shift from one version to the next, or clients would lose
+/// the endpoints that they keep.
+impl Hash for BackendKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.service, self.protocol, self.port, self.ipv4, self.at.is_some()).hash(state);
+        if let Some(node) = &self.at {
+            node.hash(state);
+        }
+    }
 }
 
 /// What a client gets.
