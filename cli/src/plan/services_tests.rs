@@ -184,3 +184,39 @@ proptest! {
         hold(&before, &after, false)?;
     }
 }
+
+#[test]
+fn clients_that_only_an_address_tells_apart_are_told_apart() {
+    let text = |kind: &str| -> Vec<objects::SourceText> {
+        let pod = |name: &str, app: &str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: alpha, labels: {{app: {app}}}}}\nspec: {{containers: [{{name: c, image: i}}]}}\n---\n"
+            )
+        };
+        let pods =
+            [("a", "client"), ("b", "client"), ("c", "server")].map(|(name, app)| pod(name, app)).concat();
+        let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: one, namespace: alpha}
+spec: {podSelector: {matchLabels: {app: server}}, ingress: [{from: [{ipBlock: {cidr: 10.244.1.2/32}}]}]}\n---\n";
+        let service = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s, namespace: alpha}}\nspec: {{selector: {{app: {kind}}}, ports: [{{port: 80}}]}}\n"
+        );
+        vec![objects::SourceText::new("test", pods + policy + &service)]
+    };
+    let [before, after] = ["nobody", "server"].map(|kind| {
+        let (objects, problems) = objects::read(&text(kind));
+        assert!(problems.is_empty(), "{problems:?}");
+        let nodes = objects::offline::numbered_nodes(1, objects::offline::Families::Ipv4);
+        objects::offline::network(&objects, &nodes).0
+    });
+    let changes = changes(&before, &after);
+    let clients: Vec<String> = changes[0].ports[0]
+        .clients
+        .iter()
+        .filter(|it| it.after == Reach::Passes)
+        .flat_map(|it| it.listed.iter().map(ToString::to_string))
+        .collect();
+    assert!(
+        clients.contains(&"alpha/a".to_owned()) && !clients.contains(&"alpha/b".to_owned()),
+        "{clients:?}"
+    );
+}
