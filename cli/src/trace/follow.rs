@@ -1,7 +1,7 @@
 //! One packet of the model followed through the live switches: what each says that it would do, and what its flows counted
 //! when a packet like it was sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use api::insight::{FlowItem, List, PortItem, PortRole, ProbeItem, TraceItem, TraceStep};
@@ -74,6 +74,8 @@ pub struct Step {
 
 /// The flows of a node by their cookies.
 type Flows = BTreeMap<String, FlowItem>;
+/// Tables of nodes, by number.
+type Tables = BTreeSet<(NodeName, u8)>;
 
 impl Follower<'_> {
     /// Follows the packets of the model, each by itself.
@@ -87,7 +89,7 @@ impl Follower<'_> {
         let Some(told) = told else { return Ok(followed) };
         let mut flows: BTreeMap<NodeName, Flows> = BTreeMap::new();
         for hop in &told.hops {
-            match self.flows(&hop.node) {
+            match self.flows(&hop.node, None) {
                 Ok(held) => drop(flows.insert(hop.node.clone(), held)),
                 Err(why) => followed.unknown.push(why),
             }
@@ -178,8 +180,11 @@ impl Follower<'_> {
         }))
     }
 
-    fn flows(&self, node: &NodeName) -> Result<Flows, String> {
-        match self.endpoint.list::<FlowItem>("flows", &[("node", node.as_str())]) {
+    fn flows(&self, node: &NodeName, table: Option<u8>) -> Result<Flows, String> {
+        let table = table.map(|table| table.to_string());
+        let table = table.as_deref().map(|table| ("table", table));
+        let query: Vec<_> = [("node", node.as_str())].into_iter().chain(table).collect();
+        match self.endpoint.list::<FlowItem>("flows", &query) {
             Ok(list) => match list.warnings.into_iter().next() {
                 Some(warning) => Err(warning),
                 None => Ok(list.items.into_iter().map(|flow| (flow.cookie.clone(), flow)).collect()),
@@ -205,7 +210,12 @@ impl Follower<'_> {
             }
             _ => 0,
         };
-        let before = self.counts(followed)?;
+        let mut waiting: Tables = followed
+            .hops
+            .iter()
+            .flat_map(|hop| hop.steps.iter().map(|step| (hop.node.clone(), step.flow.table_id)))
+            .collect();
+        let before = self.counts(&waiting)?;
         let (protocol, port) = (protocol.to_string(), port.to_string());
         let (source, destination) = (source.to_string(), destination.to_string());
         let source_port = source_port.to_string();
@@ -228,14 +238,18 @@ impl Follower<'_> {
         }
         followed.probed = true;
         let began = Instant::now();
+        let mut after = BTreeMap::new();
         loop {
-            let after = self.counts(followed)?;
+            // What has counted it need not be asked again.
+            after.extend(self.counts(&waiting)?);
+            waiting.clear();
             let mut silent = Vec::new();
             for hop in &mut followed.hops {
                 for step in &mut hop.steps {
                     let key = (hop.node.clone(), step.flow.cookie.clone());
                     (step.before, step.after) = (before.get(&key).copied(), after.get(&key).copied());
                     if step.before.is_some() && step.after <= step.before {
+                        waiting.insert((hop.node.clone(), step.flow.table_id));
                         silent.push(format!(
                             "node {}, table {}: the packet that was sent was not counted by “{}”",
                             hop.node, step.flow.table, step.what
@@ -255,11 +269,11 @@ impl Follower<'_> {
         }
     }
 
-    fn counts(&self, followed: &Followed) -> Result<BTreeMap<(NodeName, String), u64>, Fail> {
+    fn counts(&self, tables: &Tables) -> Result<BTreeMap<(NodeName, String), u64>, Fail> {
         let mut counts = BTreeMap::new();
-        for hop in &followed.hops {
-            let flows = self.flows(&hop.node).map_err(Fail::Said)?;
-            counts.extend(flows.into_iter().map(|(cookie, flow)| ((hop.node.clone(), cookie), flow.packets)));
+        for (node, table) in tables {
+            let flows = self.flows(node, Some(*table)).map_err(Fail::Said)?;
+            counts.extend(flows.into_iter().map(|(cookie, flow)| ((node.clone(), cookie), flow.packets)));
         }
         Ok(counts)
     }
