@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use compiler::FlowAction;
@@ -12,7 +12,7 @@ use compiler::simulate::matrix::{Site, compile_all};
 use compiler::simulate::{Fabric, Outcome, Packet, Walk};
 use network::{
     Labels, NamespacedName, Network, Node, NodeName, Pod, Protocol, Service, ServiceEndpoint, ServiceKind,
-    ServicePort, TrafficPolicy,
+    ServicePort,
 };
 use openflow::Action;
 
@@ -48,37 +48,16 @@ fn network(endpoint: [u8; 4]) -> Network {
         };
         network.pods.insert(pod.key.clone(), pod);
     }
-    let endpoint = ServiceEndpoint {
-        pod: None,
-        addresses: [endpoint.into()].into(),
-        port: 8080,
-        node: None,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_zones: BTreeSet::new(),
-        for_nodes: BTreeSet::new(),
-    };
+    let endpoint = ServiceEndpoint::new([endpoint.into()], 8080);
     let key = NamespacedName::new("ns", "web");
     let service = Service {
-        key: key.clone(),
-        created: None,
         kind: ServiceKind::NodePort,
         cluster_ips: [VIP.into()].into(),
-        external_ips: BTreeSet::new(),
-        load_balancer_ips: BTreeSet::new(),
-        source_ranges: BTreeSet::new(),
         ports: vec![ServicePort {
-            name: None,
-            protocol: Protocol::Tcp,
-            port: 80,
             node_port: Some(NODE_PORT),
-            endpoints: [endpoint].into(),
+            ..ServicePort::new(Protocol::Tcp, 80, [endpoint])
         }],
-        affinity_seconds: None,
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        health_check_node_port: None,
+        ..Service::new(key.clone())
     };
     network.services.insert(key, service);
     network

@@ -33,37 +33,13 @@ fn an_agent_gets_its_view_and_later_only_what_concerns_it() {
 
 /// A Service with so many endpoints.
 fn served(endpoints: u8) -> Network {
-    let endpoint = |k: u8| network::ServiceEndpoint {
-        pod: None,
-        addresses: [[10, 244, 1, k].into()].into(),
-        port: 80,
-        node: None,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_zones: BTreeSet::new(),
-        for_nodes: BTreeSet::new(),
-    };
+    let endpoint = |k: u8| network::ServiceEndpoint::new([[10, 244, 1, k].into()], 80);
     let key = NamespacedName::new("shop", "web");
     let service = network::Service {
-        key: key.clone(),
         created: Some(1),
-        kind: network::ServiceKind::ClusterIp,
         cluster_ips: [[10, 96, 0, 1].into()].into(),
-        external_ips: BTreeSet::new(),
-        load_balancer_ips: BTreeSet::new(),
-        source_ranges: BTreeSet::new(),
-        ports: vec![network::ServicePort {
-            name: None,
-            protocol: network::Protocol::Tcp,
-            port: 80,
-            node_port: None,
-            endpoints: (1..=endpoints).map(endpoint).collect(),
-        }],
-        affinity_seconds: None,
-        internal_policy: network::TrafficPolicy::Cluster,
-        external_policy: network::TrafficPolicy::Cluster,
-        health_check_node_port: None,
+        ports: vec![network::ServicePort::new(network::Protocol::Tcp, 80, (1..=endpoints).map(endpoint))],
+        ..network::Service::new(key.clone())
     };
     let mut network = shop();
     network.services.insert(key, service);

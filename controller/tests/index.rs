@@ -145,37 +145,17 @@ fn vary(network: &mut network::Network, number: usize, elsewhere: bool) {
             pod.uid.push('b');
         }
     }
-    let endpoints = network.pods.values().take(3).map(|pod| ServiceEndpoint {
-        pod: Some(pod.key.clone()),
-        addresses: BTreeSet::new(),
-        port: 80,
-        node: None,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_zones: BTreeSet::new(),
-        for_nodes: BTreeSet::new(),
-    });
-    let port = ServicePort {
-        name: None,
-        protocol: network::Protocol::Tcp,
-        port: 80,
-        node_port: None,
-        endpoints: endpoints.collect(),
-    };
+    let endpoints = network
+        .pods
+        .values()
+        .take(3)
+        .map(|pod| ServiceEndpoint { pod: Some(pod.key.clone()), ..ServiceEndpoint::new([], 80) });
+    let port = ServicePort::new(network::Protocol::Tcp, 80, endpoints);
     let service = Service {
-        key: NamespacedName::new("alpha", "web"),
-        created: None,
         kind: if number == 1 { network::ServiceKind::Headless } else { network::ServiceKind::ClusterIp },
         cluster_ips: BTreeSet::from([IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1))]),
-        external_ips: BTreeSet::new(),
-        load_balancer_ips: BTreeSet::new(),
-        source_ranges: BTreeSet::new(),
         ports: vec![port],
-        affinity_seconds: None,
-        internal_policy: network::TrafficPolicy::Cluster,
-        external_policy: network::TrafficPolicy::Cluster,
-        health_check_node_port: None,
+        ..Service::new(NamespacedName::new("alpha", "web"))
     };
     network.services.insert(service.key.clone(), service);
 }

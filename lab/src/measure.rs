@@ -105,7 +105,7 @@ impl Lab {
             let after = if pause.is_zero() {
                 ""
             } else {
-                ", after a pause in which the switch forgets what is not used"
+                ", after a pause in which agents have the switch forget what it cached"
             };
             remarks.push(format!(
                 "{} pairs and ports were probed again, as no answer came{after}",

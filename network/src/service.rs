@@ -112,6 +112,24 @@ pub struct ServiceEndpoint {
 }
 
 impl Service {
+    /// A Service of type ClusterIP that has nothing yet: neither addresses nor ports.
+    pub fn new(key: NamespacedName) -> Self {
+        Self {
+            key,
+            created: None,
+            kind: ServiceKind::default(),
+            cluster_ips: BTreeSet::new(),
+            external_ips: BTreeSet::new(),
+            load_balancer_ips: BTreeSet::new(),
+            source_ranges: BTreeSet::new(),
+            ports: Vec::new(),
+            affinity_seconds: None,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            health_check_node_port: None,
+        }
+    }
+
     /// Whether packets are balanced for it at all.
     pub fn is_in_data_path(&self) -> bool {
         !matches!(self.kind, ServiceKind::Headless | ServiceKind::ExternalName)
@@ -169,6 +187,21 @@ impl Service {
 }
 
 impl ServiceEndpoint {
+    /// One that is ready, at these addresses, and nowhere in particular.
+    pub fn new(addresses: impl IntoIterator<Item = IpAddr>, port: u16) -> Self {
+        Self {
+            pod: None,
+            addresses: addresses.into_iter().collect(),
+            port,
+            node: None,
+            ready: true,
+            serving: true,
+            terminating: false,
+            for_zones: BTreeSet::new(),
+            for_nodes: BTreeSet::new(),
+        }
+    }
+
     /// Its address of a family.
     pub fn address(&self, ipv4: bool) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == ipv4)
@@ -176,6 +209,11 @@ impl ServiceEndpoint {
 }
 
 impl ServicePort {
+    /// One without a name, at the Service's addresses alone.
+    pub fn new(protocol: Protocol, port: u16, endpoints: impl IntoIterator<Item = ServiceEndpoint>) -> Self {
+        Self { name: None, protocol, port, node_port: None, endpoints: endpoints.into_iter().collect() }
+    }
+
     /// The endpoints that a new connection on this node may get, in their order, and at most [`MOST_ENDPOINTS`].
     ///
     /// Ready ones; while there are none, those that serve while they terminate. `Local` looks at this node's only. Else the
@@ -323,26 +361,13 @@ mod tests {
 
     fn endpoint(k: u8) -> ServiceEndpoint {
         ServiceEndpoint {
-            pod: None,
-            addresses: [IpAddr::from([10, 0, 0, k])].into(),
-            port: 80,
             node: Some(NodeName::new(format!("node-{}", k % 2 + 1))),
-            ready: true,
-            serving: true,
-            terminating: false,
-            for_zones: BTreeSet::new(),
-            for_nodes: BTreeSet::new(),
+            ..ServiceEndpoint::new([IpAddr::from([10, 0, 0, k])], 80)
         }
     }
 
     fn port(endpoints: impl IntoIterator<Item = ServiceEndpoint>) -> ServicePort {
-        ServicePort {
-            name: None,
-            protocol: Protocol::Tcp,
-            port: 80,
-            node_port: None,
-            endpoints: endpoints.into_iter().collect(),
-        }
+        ServicePort::new(Protocol::Tcp, 80, endpoints)
     }
 
     fn node(name: &str, zone: Option<&str>) -> Node {
@@ -407,18 +432,11 @@ mod tests {
     #[test]
     fn the_oldest_keeps_what_several_claim_and_of_equals_the_smallest_key() {
         let service = |name: &str, number| Service {
-            key: NamespacedName::new("shop", name),
-            created: None,
             kind: ServiceKind::NodePort,
             cluster_ips: [IpAddr::from([10, 96, 0, number])].into(),
             external_ips: [IpAddr::from([192, 0, 2, 1])].into(),
-            load_balancer_ips: BTreeSet::new(),
-            source_ranges: BTreeSet::new(),
             ports: vec![ServicePort { node_port: Some(30_000), ..port([endpoint(number)]) }],
-            affinity_seconds: None,
-            internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
-            health_check_node_port: None,
+            ..Service::new(NamespacedName::new("shop", name))
         };
         let (b, a) = (service("b", 2), service("a", 1));
         let (owners, lost) = claims([&b, &a].into_iter());

@@ -93,39 +93,28 @@ mod tests {
 
     fn endpoint(last: u8, node: &str, ready: bool) -> ServiceEndpoint {
         ServiceEndpoint {
-            pod: None,
-            addresses: [IpAddr::from([10, 244, 1, last])].into(),
-            port: 80,
             node: Some(NodeName::new(node)),
             ready,
-            serving: true,
             terminating: !ready,
-            for_zones: BTreeSet::new(),
-            for_nodes: BTreeSet::new(),
+            ..ServiceEndpoint::new([IpAddr::from([10, 244, 1, last])], 80)
         }
     }
 
     fn service(name: &str, endpoints: &[ServiceEndpoint]) -> Service {
         let port = |number: u16| ServicePort {
             name: Some(number.to_string()),
-            protocol: Protocol::Tcp,
-            port: number,
-            node_port: None,
-            endpoints: endpoints.iter().cloned().map(|e| ServiceEndpoint { port: number, ..e }).collect(),
+            ..ServicePort::new(
+                Protocol::Tcp,
+                number,
+                endpoints.iter().cloned().map(|e| ServiceEndpoint { port: number, ..e }),
+            )
         };
         Service {
-            key: NamespacedName::new("shop", name),
-            created: None,
             kind: ServiceKind::LoadBalancer,
-            cluster_ips: BTreeSet::new(),
-            external_ips: BTreeSet::new(),
-            load_balancer_ips: BTreeSet::new(),
-            source_ranges: BTreeSet::new(),
             ports: vec![port(80), port(443)],
-            affinity_seconds: None,
-            internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Local,
             health_check_node_port: Some(31_000),
+            ..Service::new(NamespacedName::new("shop", name))
         }
     }
 

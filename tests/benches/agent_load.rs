@@ -24,7 +24,7 @@ use compiler::NodeConfig;
 use loaded_node::{BUDGET, Load, loaded_node};
 use network::{
     Cidr, Direction, IpBlock, NamespacedName, NodeName, NodeView, PeerMatch, Protocol, Service,
-    ServiceEndpoint, ServiceKind, ServicePort, TrafficPolicy,
+    ServiceEndpoint, ServicePort,
 };
 use openflow::Message;
 use openflow::connection::Config;
@@ -61,17 +61,45 @@ fn main() -> Result<()> {
     blocks()
 }
 
+/// A folder of an agent that knows this from before.
+fn kept(view: NodeView, attachments: &[Attachment]) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let state = folder.path().join("state");
+    std::fs::create_dir_all(&state)?;
+    Saved { view: Arc::new(view), watermark: watermark() }.store(&Saved::path(&state))?;
+    let store = Store::open(state.join("attachments"))?;
+    attachments.iter().try_for_each(|attachment| store.put(attachment))?;
+    Ok(folder)
+}
+
+/// An agent that has filled an empty switch.
+struct Filled {
+    agent: Agent,
+    flows: u64,
+    /// Seconds from its start.
+    elapsed: f64,
+    /// What is resident when it has come to rest, and was at most, in MiB.
+    rest: f64,
+    peak: f64,
+}
+
+impl Filled {
+    fn new(ovs: &PrivateOvs, folder: &tempfile::TempDir, config: &NodeConfig, least: u64) -> Result<Self> {
+        let began = Instant::now();
+        let agent = Agent::start(ovs, folder.path(), config)?;
+        let flows = agent.in_sync(least)?;
+        let elapsed = began.elapsed().as_secs_f64();
+        std::thread::sleep(Duration::from_secs(2));
+        let (rest, peak) = (agent.memory("VmRSS")?, agent.memory("VmHWM")?);
+        Ok(Self { agent, flows, elapsed, rest, peak })
+    }
+}
+
 /// The process under load.
 fn memory_row() -> Result<()> {
     let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
-    let folder = tempfile::tempdir()?;
     let (view, config, attachments) = node(BUDGET);
-    let state = folder.path().join("state");
-    std::fs::create_dir_all(&state)?;
-    let saved = Saved { view: Arc::new(view), watermark: watermark() };
-    saved.store(&Saved::path(&state))?;
-    let store = Store::open(state.join("attachments"))?;
-    attachments.iter().try_for_each(|attachment| store.put(attachment))?;
+    let folder = kept(view, &attachments)?;
 
     let empty = tempfile::tempdir()?;
     let idle = {
@@ -80,12 +108,7 @@ fn memory_row() -> Result<()> {
         agent.in_sync(0)?;
         agent.memory("VmRSS")?
     };
-    let began = Instant::now();
-    let agent = Agent::start(&ovs, folder.path(), &config)?;
-    let flows = agent.in_sync(100_000)?;
-    let elapsed = began.elapsed().as_secs_f64();
-    std::thread::sleep(Duration::from_secs(2));
-    let (rest, peak) = (agent.memory("VmRSS")?, agent.memory("VmHWM")?);
+    let Filled { agent, flows, elapsed, rest, peak } = Filled::new(&ovs, &folder, &config, 100_000)?;
     println!(
         "ratio: agent, 110 pods, 10,000 rules over 2,000 sets of 50: {flows} flows in the switch {elapsed:.2} s after its start"
     );
@@ -141,20 +164,11 @@ fn one_member() -> Result<()> {
 /// The process under that load and Services beside it.
 fn services_row() -> Result<()> {
     let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
-    let folder = tempfile::tempdir()?;
     let (mut view, config, attachments) = node(BUDGET);
     view.services = services();
-    let state = folder.path().join("state");
-    std::fs::create_dir_all(&state)?;
-    Saved { view: Arc::new(view), watermark: watermark() }.store(&Saved::path(&state))?;
-    let store = Store::open(state.join("attachments"))?;
-    attachments.iter().try_for_each(|attachment| store.put(attachment))?;
-    let began = Instant::now();
-    let agent = Agent::start(&ovs, folder.path(), &config)?;
-    let flows = agent.in_sync(300_000)?;
-    let elapsed = began.elapsed().as_secs_f64();
-    std::thread::sleep(Duration::from_secs(2));
-    let (rest, peak) = (agent.memory("VmRSS")?, agent.memory("VmHWM")?);
+    let folder = kept(view, &attachments)?;
+    let Filled { flows, elapsed, rest, peak, agent: _running } =
+        Filled::new(&ovs, &folder, &config, 300_000)?;
     println!(
         "ratio: agent, the same and {SERVICES} Services of {ENDPOINTS} endpoints: {flows} flows in the switch {elapsed:.2} s after its start"
     );
@@ -168,16 +182,7 @@ fn services_row() -> Result<()> {
 /// What an endpoint that goes or comes back costs beside all these Services: up to the barrier of a switch that holds them.
 fn one_endpoint() -> Result<()> {
     let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
-    ovs.vsctl([
-        "add-br",
-        "br-int",
-        "--",
-        "set",
-        "bridge",
-        "br-int",
-        "datapath_type=dummy",
-        "fail_mode=secure",
-    ])?;
+    ovs.dummy_bridge("br-int")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let small = Load { nodes: 2, pods: 10, rules: 10, sets: 10, members: 5 };
     let (mut view, config, attachments) = node(small);
@@ -219,34 +224,18 @@ const ENDPOINTS: u32 = 20;
 fn services() -> BTreeMap<NamespacedName, Arc<Service>> {
     let endpoint = |number: u32| ServiceEndpoint {
         pod: Some(NamespacedName::new("services", format!("pod-{number}"))),
-        addresses: [std::net::Ipv4Addr::from(0x0a80_0000 + number).into()].into(),
-        port: 8080,
         node: Some(NodeName::new(format!("node-{}", number % 100))),
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_zones: BTreeSet::new(),
-        for_nodes: BTreeSet::new(),
+        ..ServiceEndpoint::new([std::net::Ipv4Addr::from(0x0a80_0000 + number).into()], 8080)
     };
     let service = |number: u32| Service {
-        key: NamespacedName::new("services", format!("service-{number}")),
         created: Some(u64::from(number)),
-        kind: ServiceKind::ClusterIp,
         cluster_ips: [std::net::Ipv4Addr::from(0x0a60_0000 + number).into()].into(),
-        external_ips: BTreeSet::new(),
-        load_balancer_ips: BTreeSet::new(),
-        source_ranges: BTreeSet::new(),
-        ports: vec![ServicePort {
-            name: None,
-            protocol: Protocol::Tcp,
-            port: 80,
-            node_port: None,
-            endpoints: (0..ENDPOINTS).map(|k| endpoint(number * ENDPOINTS + k)).collect(),
-        }],
-        affinity_seconds: None,
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        health_check_node_port: None,
+        ports: vec![ServicePort::new(
+            Protocol::Tcp,
+            80,
+            (0..ENDPOINTS).map(|k| endpoint(number * ENDPOINTS + k)),
+        )],
+        ..Service::new(NamespacedName::new("services", format!("service-{number}")))
     };
     (0..SERVICES).map(service).map(|service| (service.key.clone(), Arc::new(service))).collect()
 }
@@ -258,16 +247,7 @@ fn blocks() -> Result<()> {
     let (mut ours, mut theirs, mut count) = (Vec::new(), Vec::new(), 0);
     for _ in 0..ROUNDS {
         let Some(ovs) = PrivateOvs::start()? else { return Ok(()) };
-        ovs.vsctl([
-            "add-br",
-            "br-int",
-            "--",
-            "set",
-            "bridge",
-            "br-int",
-            "datapath_type=dummy",
-            "fail_mode=secure",
-        ])?;
+        ovs.dummy_bridge("br-int")?;
         let mut world = World::new(small);
         let target = Target::Unix(ovs.mgmt_socket("br-int"));
         let connect = Client::connect(&target, Config::default());

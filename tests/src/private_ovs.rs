@@ -91,6 +91,12 @@ impl PrivateOvs {
         self.run("ovs-vsctl", all)
     }
 
+    /// A bridge of the dummy datapath that forwards nothing by itself.
+    pub fn dummy_bridge(&self, name: &str) -> io::Result<()> {
+        let words = ["add-br", name, "--", "set", "bridge", name, "datapath_type=dummy", "fail_mode=secure"];
+        self.vsctl(words).map(drop)
+    }
+
     /// `ovs-ofctl ARGS`: its standard output, or an error with what it said.
     pub fn ofctl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> io::Result<String> {
         self.run("ovs-ofctl", args)

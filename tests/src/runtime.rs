@@ -61,6 +61,18 @@ pub struct Traces {
     pub delegated: Vec<String>,
 }
 
+/// The program and the arguments of a node's agent, as it runs.
+///
+/// # Panics
+/// When it does not run.
+pub fn agents_words(lab: &Lab, node: NodeIndex) -> Vec<String> {
+    let pid = lab.process(node, Component::Agent).map_or(0, |process| process.pid);
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<String> = line.split_terminator('\0').map(str::to_owned).collect();
+    assert!(words.len() > 1, "the agent of node {node:?} does not run");
+    words
+}
+
 impl<'a> Runtime<'a> {
     /// On this node.
     pub fn new(lab: &'a Lab, node: NodeIndex) -> Self {
@@ -131,15 +143,11 @@ impl<'a> Runtime<'a> {
     /// # Panics
     /// When it does not start.
     pub fn agent_with(&self, environment: &[(&str, &str)]) {
-        let process = self.lab.process(self.node, Component::Agent);
-        let pid = process.map_or(0, |process| process.pid);
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        assert!(words.len() > 2, "the agent of node {:?} does not run", self.node);
+        let words = agents_words(self.lab, self.node);
         self.stop(Component::Agent);
         let layout = self.lab.layout();
-        let mut command = Command::new(&*words[0]);
-        command.args(words[1..words.len() - 1].iter().map(|word| &**word)).envs(environment.iter().copied());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).envs(environment.iter().copied());
         let namespace = netns::path(&layout.node_namespace(self.node));
         let name = format!("{}.agent", self.node.name());
         if let Err(error) = Process::start(layout, &name, Some(&namespace), &command) {

@@ -12,6 +12,7 @@ use lab::{Component, Family, NodeIndex, Place};
 use nix::sys::signal::Signal;
 use tests::asking::who;
 use tests::lab_up::{LabUp, is_in_sync};
+use tests::runtime::agents_words;
 use tests::steady;
 
 const MANIFESTS: &str = r#"
@@ -86,11 +87,10 @@ impl Drop for ByHand {
 
 /// The agent of a node again, as it was started, with one argument more.
 fn again(up: &LabUp, node: NodeIndex, more: &str) -> ByHand {
-    let pid = up.lab.process(node, Component::Agent).unwrap().pid;
-    let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let words = agents_words(&up.lab, node);
     up.lab.stop(node, Component::Agent, Signal::SIGTERM).unwrap();
     let quiet = ["sh", "-c", "exec \"$@\" >/dev/null 2>&1", "agent"];
-    let words = quiet.into_iter().chain(words.split_terminator('\0')).chain([more]);
+    let words = quiet.into_iter().chain(words.iter().map(String::as_str)).chain([more]);
     ByHand(up.lab.place_of_node(node).spawn(words).unwrap())
 }
 

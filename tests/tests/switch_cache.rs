@@ -20,18 +20,7 @@ struct Bench {
 impl Bench {
     fn new() -> Option<Self> {
         let ovs = PrivateOvs::start().unwrap()?;
-        ovs.vsctl([
-            "add-br",
-            "br0",
-            "--",
-            "set",
-            "bridge",
-            "br0",
-            "datapath_type=dummy",
-            "fail-mode=secure",
-            "protocols=[OpenFlow13,OpenFlow14]",
-        ])
-        .unwrap();
+        ovs.dummy_bridge("br0").unwrap();
         for (port, number) in [("p1", 1), ("p2", 2)] {
             let request = format!("ofport_request={number}");
             ovs.vsctl(["add-port", "br0", port, "--", "set", "interface", port, "type=dummy", &request])

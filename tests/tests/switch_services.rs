@@ -4,7 +4,7 @@
 
 mod bridge;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use compiler::simulate::matrix::{Site, compile_all};
 use compiler::{PortRef, Table};
 use network::{
     Labels, Mac, NamespacedName, Network, Node, NodeName, Pod, Protocol, Service, ServiceEndpoint,
-    ServiceKind, ServicePort, TrafficPolicy,
+    ServiceKind, ServicePort,
 };
 use openflow::io::Client;
 use openflow::message::{FlowStatsRequest, PacketOut};
@@ -49,36 +49,17 @@ fn network(endpoints: usize, affinity_seconds: Option<u32>) -> Network {
     };
     network.nodes.insert(node.name.clone(), node);
     network.pods.insert(pod.key.clone(), pod);
-    let endpoint = |k: usize| ServiceEndpoint {
-        pod: None,
-        addresses: [Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + k as u32).into()].into(),
-        port: 8080,
-        node: None,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_zones: BTreeSet::new(),
-        for_nodes: BTreeSet::new(),
+    let endpoint = |k: usize| {
+        ServiceEndpoint::new(
+            [Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + k as u32).into()],
+            8080,
+        )
     };
     let service = Service {
-        key: NamespacedName::new("ns", "web"),
-        created: None,
-        kind: ServiceKind::ClusterIp,
         cluster_ips: [VIP.into()].into(),
-        external_ips: BTreeSet::new(),
-        load_balancer_ips: BTreeSet::new(),
-        source_ranges: BTreeSet::new(),
-        ports: vec![ServicePort {
-            name: None,
-            protocol: Protocol::Tcp,
-            port: 80,
-            node_port: None,
-            endpoints: (0..endpoints).map(endpoint).collect(),
-        }],
+        ports: vec![ServicePort::new(Protocol::Tcp, 80, (0..endpoints).map(endpoint))],
         affinity_seconds,
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        health_check_node_port: None,
+        ..Service::new(NamespacedName::new("ns", "web"))
     };
     network.services.insert(service.key.clone(), service);
     network

@@ -83,36 +83,11 @@ fn settle(node: &mut Node) -> usize {
 }
 
 fn service(name: &str, cluster_ip: [u8; 4]) -> network::Service {
-    let endpoint = network::ServiceEndpoint {
-        pod: None,
-        addresses: [[10, 244, 1, 2].into()].into(),
-        port: 80,
-        node: None,
-        ready: true,
-        serving: true,
-        terminating: false,
-        for_zones: BTreeSet::new(),
-        for_nodes: BTreeSet::new(),
-    };
+    let endpoint = network::ServiceEndpoint::new([[10, 244, 1, 2].into()], 80);
     network::Service {
-        key: NamespacedName::new("shop", name),
-        created: None,
-        kind: network::ServiceKind::ClusterIp,
         cluster_ips: [cluster_ip.into()].into(),
-        external_ips: BTreeSet::new(),
-        load_balancer_ips: BTreeSet::new(),
-        source_ranges: BTreeSet::new(),
-        ports: vec![network::ServicePort {
-            name: None,
-            protocol: network::Protocol::Tcp,
-            port: 80,
-            node_port: None,
-            endpoints: [endpoint].into(),
-        }],
-        affinity_seconds: None,
-        internal_policy: network::TrafficPolicy::Cluster,
-        external_policy: network::TrafficPolicy::Cluster,
-        health_check_node_port: None,
+        ports: vec![network::ServicePort::new(network::Protocol::Tcp, 80, [endpoint])],
+        ..network::Service::new(NamespacedName::new("shop", name))
     }
 }
 
