@@ -434,6 +434,18 @@ pub struct ServiceItem {
     pub affinity_seconds: Option<u32>,
     /// Its ports.
     pub ports: Vec<ServicePortItem>,
+    /// What it asks for and goes without: an older Service has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostItem>,
+}
+
+/// What a Service goes without.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LostItem {
+    /// `TCP port 80 of 10.96.0.1`, `TCP node port 30080`.
+    pub what: String,
+    /// Who has it.
+    pub owner: NamespacedName,
 }
 
 /// A port of a [`ServiceItem`].

@@ -1,16 +1,24 @@
 //! How a Service is shown: the same for what nodes balance and for what is in no data path.
 
+use std::collections::BTreeSet;
+
+use network::service::Lost;
 use network::{NodeName, Service, ServiceEndpoint, ServiceKind, ServicePort};
 
-use crate::insight::{ServiceEndpointItem, ServiceItem, ServicePortItem};
+use crate::insight::{LostItem, ServiceEndpointItem, ServiceItem, ServicePortItem};
 
 /// A Service as a node balances it, or (`None`) as it is for whoever asks its endpoints by themselves. `given` says how many
-/// connections an endpoint of a port was given; `None`: it is given none here.
+/// connections an endpoint of a port was given; `None`: it is given none here. `lost` is what it goes without.
 pub fn item(
     node: Option<NodeName>,
     service: &Service,
     given: impl Fn(&ServicePort, &ServiceEndpoint) -> Option<u64>,
+    lost: &[Lost<'_>],
 ) -> ServiceItem {
+    let lost = lost.iter().filter(|lost| *lost.service == service.key);
+    // A node port is lost in both families at once.
+    let lost: BTreeSet<LostItem> =
+        lost.map(|lost| LostItem { what: lost.what(), owner: lost.owner.clone() }).collect();
     ServiceItem {
         node,
         service: service.key.clone(),
@@ -26,6 +34,7 @@ pub fn item(
         outside_ips: service.outside_addresses().collect(),
         affinity_seconds: service.affinity_seconds,
         ports: service.ports.iter().map(|port| port_item(port, &given)).collect(),
+        lost: lost.into_iter().collect(),
     }
 }
 

@@ -92,9 +92,13 @@ fn policies(list: &List<PolicyItem>, wide: bool) -> String {
     said
 }
 
-/// The Services, and below them who serves each of their ports.
+/// The Services, and below them what they go without and who serves each of their ports.
 fn services(list: &List<ServiceItem>, wide: bool) -> String {
     let mut said = text(list, "services", wide);
+    let lost: Vec<_> = list.items.iter().flat_map(resource::lost).collect();
+    if !lost.is_empty() {
+        said = said + "\n" + &table::columns(&resource::LOST_HEADINGS, lost) + "\n";
+    }
     let rows: Vec<_> = list.items.iter().flat_map(resource::endpoints).collect();
     if !rows.is_empty() {
         said = said + "\n" + &table::columns(&resource::ENDPOINT_HEADINGS, rows) + "\n";

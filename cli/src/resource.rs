@@ -182,6 +182,18 @@ impl Row for ServiceItem {
     }
 }
 
+/// Headings of what Services go without.
+pub const LOST_HEADINGS: [&str; 4] = ["NODE", "SERVICE", "GOES WITHOUT", "WHICH OLDER SERVICE HAS"];
+
+/// What a Service goes without.
+pub fn lost(service: &ServiceItem) -> Vec<Vec<String>> {
+    let row = |lost: &api::insight::LostItem| {
+        let node = or_dash(service.node.as_ref());
+        vec![node, service.service.to_string(), lost.what.clone(), lost.owner.to_string()]
+    };
+    service.lost.iter().map(row).collect()
+}
+
 /// Headings of who serves.
 pub const ENDPOINT_HEADINGS: [&str; 8] =
     ["NODE", "SERVICE", "PORT", "ENDPOINT", "POD", "STATE", "CONNECTIONS", "SHARE"];

@@ -255,7 +255,7 @@ async fn beside_the_data_path(
     };
     let items = api.owner.read(move |state| -> Vec<ServiceItem> {
         let beside = state.index().beside_the_data_path().filter(|service| is_asked(&service.key));
-        beside.map(|service| api::services::item(None, &service, |_, _| None)).collect()
+        beside.map(|service| api::services::item(None, &service, |_, _| None, &[])).collect()
     });
     Ok(items.await?)
 }

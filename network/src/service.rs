@@ -319,6 +319,16 @@ pub struct Lost<'a> {
     pub owner: &'a NamespacedName,
 }
 
+impl Lost<'_> {
+    /// What it goes without, for people: `TCP port 80 of 10.96.0.1`, `TCP node port 30080`.
+    pub fn what(&self) -> String {
+        match self.claim {
+            (Frontend::Address(address), protocol, port) => format!("{protocol} port {port} of {address}"),
+            (Frontend::NodePort { .. }, protocol, port) => format!("{protocol} node port {port}"),
+        }
+    }
+}
+
 /// Who owns every frontend: of several that claim one the first by [`Service::seniority`]. Also who went without what.
 pub fn claims<'a>(
     services: impl Iterator<Item = &'a Service>,

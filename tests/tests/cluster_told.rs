@@ -14,6 +14,7 @@ use tests::steady::until;
 const CRD: &str = include_str!("../../deploy/chart/crds/clusternetworkpolicies.yaml");
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const NAME: &str = "clusternetworkpolicies.policy.networking.k8s.io";
+const SERVICES: &str = "/api/v1/namespaces/shop/services";
 const POLICIES: &str = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";
 /// An Event is written when a problem has lasted for 5 s, a kind is looked for every 10 s.
 const SOON: Duration = Duration::from_secs(40);
@@ -28,11 +29,19 @@ fn node(name: &str, spec: &Value, address: &str) -> Value {
 /// The messages of the Events on an object.
 fn events(stage: &Stage, object: &str) -> Vec<String> {
     let selector = format!("fieldSelector=involvedObject.name%3D{object}");
-    let list = stage.ask(&Request::get(&format!("/api/v1/namespaces/default/events?{selector}")));
+    let list = stage.ask(&Request::get(&format!("/api/v1/events?{selector}")));
     let ours =
         |event: &&Value| event["source"]["component"] == "ferrule-controller" && event["type"] == "Warning";
     let events = list["items"].as_array().unwrap().iter().filter(ours);
     events.map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A Service that asks for an address which another may have.
+fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"externalIPs": ["198.51.100.7"], "ports": [{"port": 80}]},
+    })
 }
 
 fn problems(stage: &Stage) -> Vec<ProblemItem> {
@@ -59,6 +68,7 @@ fn what_is_wrong_is_told_on_the_object_and_disturbs_nobody() {
     stage.pod("shop", "a", &json!({"app": "a"}), "node-1", &[80]);
     stage.pod("shop", "b", &json!({"app": "b"}), "node-2", &[80]);
     stage.kubelets();
+    stage.create(SERVICES, &service("z-first"));
     let taken = stage.lab.node("node-1").unwrap().address(true).unwrap().to_string();
     stage.create("/api/v1/nodes", &node("without-range", &json!({}), "172.28.0.9"));
     stage.create("/api/v1/nodes", &node("z-double", &json!({"podCIDR": "10.244.99.0/24"}), &taken));
@@ -73,6 +83,14 @@ fn what_is_wrong_is_told_on_the_object_and_disturbs_nobody() {
             .iter()
             .any(|message| message.contains(&taken) && message.contains("node-1"))
     });
+    // Seconds after the other, as its time of creation says.
+    stage.create(SERVICES, &service("a-second"));
+    until("an Event tells of the Service whose address an older one has", SOON, || {
+        events(&stage, "a-second")
+            .iter()
+            .any(|message| message.contains("198.51.100.7") && message.contains("shop/z-first"))
+    });
+    assert_eq!(events(&stage, "z-first"), [""; 0], "who asked first has no fault");
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/ferrule-status";
     let holder = stage.ask(&Request::get(lease))["spec"]["holderIdentity"].clone();
     assert!(holder.as_str().is_some_and(|holder| !holder.is_empty()), "nobody holds the lease: {holder}");

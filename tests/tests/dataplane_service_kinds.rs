@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use api::insight::{List, ServiceItem};
+use api::insight::{List, LostItem, ServiceItem};
 use lab::http::Endpoint;
 use lab::{Component, Family, NodeIndex, Place};
 use nix::sys::signal::Signal;
@@ -115,6 +115,14 @@ apiVersion: v1
 kind: Service
 metadata: {name: elsewhere, namespace: t}
 spec: {type: ExternalName, externalName: db.example.org}
+"#;
+
+/// Wants the address of `external`.
+const RIVAL: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: rival, namespace: t}
+spec: {clusterIP: 10.96.1.19, externalIPs: [198.51.100.7], selector: {app: web}, ports: [{port: 80, targetPort: http}]}
 "#;
 
 /// Endpoints by hand: `ENDING` serves while it terminates; another is about to come.
@@ -289,8 +297,18 @@ fn listed(up: &LabUp) {
     assert_eq!((&headless.node, headless.ports[0].endpoints.len()), (&None, 2));
     assert!(headless.ports[0].endpoints.iter().all(|endpoint| endpoint.address.is_some()));
     assert!(shown(up, &[("node", "node-1")]).iter().all(|item| item.node.is_some()));
-    let balanced = shown(up, &[("service", "t/balanced"), ("node", "node-1")]).swap_remove(0);
+    let on_node = |service: &str| shown(up, &[("service", service), ("node", "node-1")]).swap_remove(0);
+    let balanced = on_node("t/balanced");
     assert_eq!(balanced.outside_ips, ["203.0.113.10", "2001:db8:1::10"].map(ip));
+    assert_eq!(balanced.lost, []);
+
+    // Nobody says when it was made: of two that ask for one address the smaller name has it.
+    write(&up.manifests, &[("rival.yaml", RIVAL)]);
+    up.in_force(LIMIT);
+    let lost = LostItem { what: "TCP port 80 of 198.51.100.7".into(), owner: on_node("t/external").service };
+    assert_eq!((on_node("t/rival").lost, on_node("t/external").lost), (vec![lost], vec![]));
+    std::fs::remove_file(up.manifests.join("rival.yaml")).unwrap();
+    up.in_force(LIMIT);
 }
 
 /// The switch remembers, not the agent.

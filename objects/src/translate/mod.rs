@@ -8,7 +8,7 @@ mod selector;
 pub mod service;
 
 use k8s_openapi::api::core::v1::Namespace;
-use network::service::{Claim, Frontend, claims};
+use network::service::claims;
 use network::{Labels, Network, Node, Pod, Service};
 
 use crate::defaulting::NAMESPACE_NAME_LABEL;
@@ -80,7 +80,7 @@ pub fn contested<'a>(services: impl Iterator<Item = &'a Service>) -> Vec<Problem
         source: None,
         field: None,
         fault: Fault::FrontendTaken {
-            what: spelt(lost.claim),
+            what: lost.what(),
             owner: ObjectRef::namespaced("Service", &lost.owner.namespace, &lost.owner.name),
         },
     });
@@ -92,13 +92,6 @@ pub fn contested<'a>(services: impl Iterator<Item = &'a Service>) -> Vec<Problem
         }
     });
     problems
-}
-
-fn spelt((frontend, protocol, port): Claim) -> String {
-    match frontend {
-        Frontend::Address(address) => format!("{protocol} port {port} of {address}"),
-        Frontend::NodePort { .. } => format!("{protocol} node port {port}"),
-    }
 }
 
 /// The labels of a namespace, its name among them as the API server writes it; `None` for one that was never seen.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use api::insight::ServiceItem;
 use compiler::Translation;
+use network::service::Lost;
 use network::{Service, ServiceEndpoint, ServicePort};
 use openflow::FlowStats;
 
@@ -44,7 +45,8 @@ pub(super) fn items<'a>(
         let count = counts.get(marks).copied().unwrap_or(0);
         *given.entry((service, port.0, port.1, *endpoint)).or_default() += count;
     }
-    services.map(|service| item(node, service, &given)).collect()
+    let lost = network::service::claims(node.view.services.values().map(|service| &**service)).1;
+    services.map(|service| item(node, service, &given, &lost)).collect()
 }
 
 /// Packets by what a flow of `EndpointDnat` matches. Only the first packet of a connection comes there.
@@ -58,10 +60,10 @@ fn counts(flows: &[FlowStats]) -> BTreeMap<(u32, u32), u64> {
     flows.iter().filter_map(|flow| Some((marks(flow)?, flow.packet_count))).collect()
 }
 
-fn item(node: &Snapshot, service: &Service, given: &Given<'_>) -> ServiceItem {
+fn item(node: &Snapshot, service: &Service, given: &Given<'_>, lost: &[Lost<'_>]) -> ServiceItem {
     let chosen = |port: &ServicePort, endpoint: &ServiceEndpoint| {
         let at = endpoint.addresses.first().map(|address| (*address, endpoint.port))?;
         given.get(&(&service.key, port.protocol, port.port, at)).copied()
     };
-    api::services::item(Some(node.config.node.clone()), service, chosen)
+    api::services::item(Some(node.config.node.clone()), service, chosen, lost)
 }
