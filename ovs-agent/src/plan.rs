@@ -1,7 +1,7 @@
 //! The difference between what the switch holds and what it should: which flow-mods to send, in one bundle, and what the
 //! switch holds once it has confirmed them. Pure. A large difference is not held: it is made again while it is sent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -11,7 +11,7 @@ use compiler::{Flow, FlowKey, PortRef, Reason, Sink};
 use openflow::{Cookie, Field, FlowMod, TableId};
 
 use crate::recipe::{Numbers, Recipe};
-use crate::shadow::{FlowId, Held, Shadow};
+use crate::shadow::{FlowId, FlowTable, Held, Shadow};
 
 /// More flow-mods than these are not held but made again.
 const HELD: usize = 10_000;
@@ -70,14 +70,14 @@ impl Planner {
             whole: false,
             limit,
             held: Some(Vec::new()),
-            added: HashMap::new(),
+            added: FlowTable::default(),
             wanted: HashSet::new(),
             gone: HashSet::new(),
         };
         let refused = self.compiler.update(recipe.input(), &touched, &mut difference).clone();
         let (held, added, gone) = difference.finish();
         self.numbers.clone_from(&recipe.numbers);
-        let (added, gone): (Arc<HashMap<_, _>>, Arc<[_]>) = (Arc::new(added), gone.into());
+        let (added, gone): (Arc<FlowTable>, Arc<[_]>) = (Arc::new(added), gone.into());
         let flows = match held {
             Some(mut flows) => {
                 flows.extend(gone.iter().map(FlowId::deletion));
@@ -107,7 +107,7 @@ struct Difference<'a> {
     limit: usize,
     /// `None` once there were too many.
     held: Option<Vec<FlowMod>>,
-    added: HashMap<FlowId, Held>,
+    added: FlowTable,
     /// What came, unless everything does.
     wanted: HashSet<FlowId>,
     gone: HashSet<FlowId>,
@@ -115,9 +115,9 @@ struct Difference<'a> {
 
 impl Difference<'_> {
     /// Messages in the order in which the flows came, what is added, what is gone.
-    fn finish(self) -> (Option<Vec<FlowMod>>, HashMap<FlowId, Held>, Vec<FlowId>) {
+    fn finish(self) -> (Option<Vec<FlowMod>>, FlowTable, Vec<FlowId>) {
         let mut gone: Vec<FlowId> = match self.whole {
-            true => self.shadow.unwanted().cloned().collect(),
+            true => self.shadow.unwanted().collect(),
             // A number may have passed from one port to another.
             false => self.gone.into_iter().filter(|id| !self.wanted.contains(id)).collect(),
         };
@@ -135,9 +135,9 @@ impl Difference<'_> {
         key.in_port.as_ref().is_some_and(|port| self.before.get(port) != self.now.get(port))
     }
 
-    fn add(&mut self, id: FlowId, held: Held, message: FlowMod) {
+    fn add(&mut self, id: &FlowId, held: Held, message: FlowMod) {
         // Two flows that differ only in what the switch does not see: the first is the one.
-        if self.added.contains_key(&id) {
+        if self.added.get(id).is_some() {
             return;
         }
         self.added.insert(id, held);
@@ -178,10 +178,10 @@ impl Changes for Difference<'_> {
             }
         } else {
             self.wanted.insert(id.clone());
-            self.shadow.get(&id).copied()
+            self.shadow.get(&id)
         };
         if known != Some(wanted) {
-            self.add(id, wanted, message);
+            self.add(&id, wanted, message);
         }
     }
 
@@ -235,7 +235,7 @@ impl IntoIterator for FlowMods {
 #[derive(Clone, Debug)]
 pub struct Again {
     recipe: Arc<Recipe>,
-    added: Arc<HashMap<FlowId, Held>>,
+    added: Arc<FlowTable>,
     gone: Arc<[FlowId]>,
 }
 
@@ -264,7 +264,7 @@ impl Again {
 
 struct Sending<'a> {
     numbers: &'a Numbers,
-    added: &'a HashMap<FlowId, Held>,
+    added: &'a FlowTable,
     sender: SyncSender<Vec<FlowMod>>,
     batch: Vec<FlowMod>,
 }
@@ -286,7 +286,7 @@ impl Sending<'_> {
 impl Sink for Sending<'_> {
     fn flow(&mut self, key: FlowKey, flow: Flow, _: &dyn Fn() -> Reason) {
         let Some(message) = bind(&key, &flow, self.numbers) else { return };
-        if self.added.get(&FlowId::of(&message)) == Some(&Held::wanted(&message)) {
+        if self.added.get(&FlowId::of(&message)) == Some(Held::wanted(&message)) {
             self.push(message);
         }
     }
@@ -296,7 +296,7 @@ impl Sink for Sending<'_> {
 #[derive(Debug)]
 pub struct Confirmation {
     marks: Marks,
-    added: Arc<HashMap<FlowId, Held>>,
+    added: Arc<FlowTable>,
     gone: Arc<[FlowId]>,
 }
 
@@ -319,11 +319,7 @@ impl Confirmation {
     pub fn apply(self, shadow: &mut Shadow) {
         let Self { marks, added, gone } = self;
         drop(marks);
-        shadow.reserve(added.len().saturating_sub(shadow.len()));
-        match Arc::try_unwrap(added) {
-            Ok(added) => added.into_iter().for_each(|(id, held)| shadow.insert(id, held)),
-            Err(added) => added.iter().for_each(|(id, held)| shadow.insert(id.clone(), *held)),
-        }
+        shadow.extend(added);
         gone.iter().for_each(|id| shadow.remove(id));
     }
 }

@@ -102,11 +102,10 @@ fn what_is_foreign_is_deleted_and_what_was_changed_is_added_again() {
     let recipe = recipe(&["a"], &[10]);
     let mut shadow = holding(&recipe);
     let foreign = FlowMod::add(TableId(3), 9, openflow::Match::new(), Vec::new());
-    shadow.insert(FlowId::of(&foreign), Held::wanted(&foreign));
-    let ours = |(id, held): (&FlowId, &Held)| (*id != FlowId::of(&foreign)).then(|| (id.clone(), *held));
-    let (id, mut held) = shadow.iter().find_map(ours).unwrap();
+    shadow.insert(&FlowId::of(&foreign), Held::wanted(&foreign));
+    let (id, mut held) = shadow.iter().find(|(id, _)| *id != FlowId::of(&foreign)).unwrap();
     held.cookie = Cookie(7);
-    shadow.insert(id, held);
+    shadow.insert(&id, held);
     assert_eq!(step(&mut Planner::default(), &mut shadow, &recipe), (1, 1));
 }
 
@@ -116,7 +115,7 @@ fn a_large_plan_is_made_again_as_it_was() {
     let foreign = FlowMod::add(TableId(3), 9, openflow::Match::new(), Vec::new());
     let plan = |limit| {
         let mut shadow = Shadow::default();
-        shadow.insert(FlowId::of(&foreign), Held::wanted(&foreign));
+        shadow.insert(&FlowId::of(&foreign), Held::wanted(&foreign));
         Planner::default().plan_holding(recipe.clone(), Touched::nothing(), &mut shadow, limit)
     };
     let (held, made) = (plan(HELD), plan(3));

@@ -1,11 +1,15 @@
 //! What the switch holds, as far as it must be known to compute a difference: which flows, and a fingerprint of what each
 //! does. Never the flows themselves. It must not know how flows reach the switch.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use openflow::canonical::canonical_instructions;
 use openflow::{Cookie, FlowFlags, FlowMod, FlowStats, Instruction, Match, TableId};
+
+mod packed;
+
+pub use packed::FlowTable;
 
 /// What tells flows of one switch apart (OpenFlow 1.3.5 §6.4): table, priority and match. The match is in its bytes, which
 /// take a small part of the memory of the match itself.
@@ -119,6 +123,7 @@ pub struct Held {
     /// Its mark: leads to the reason.
     pub cookie: Cookie,
     /// A hash of everything that it does: instructions, timeouts, flags, in the form that the switch reports back.
+    /// The lowest bit is none of it.
     pub fingerprint: u64,
 }
 
@@ -145,27 +150,19 @@ fn fingerprint(instructions: &[Instruction], timeouts: (u16, u16), flags: FlowFl
     canonical_instructions(instructions).hash(&mut hasher);
     timeouts.hash(&mut hasher);
     flags.hash(&mut hasher);
-    hasher.finish()
+    // The lowest bit is the table's own.
+    hasher.finish() & !1
 }
 
 /// What the switch holds.
 #[derive(Clone, Debug, Default)]
 pub struct Shadow {
-    flows: HashMap<FlowId, Entry>,
-    /// Counts the times that everything was compared.
-    round: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    held: Held,
-    /// The round in which somebody wanted it last.
-    wanted: u32,
+    flows: FlowTable,
 }
 
 impl PartialEq for Shadow {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.iter().all(|(id, held)| other.get(id) == Some(held))
+        self.len() == other.len() && self.iter().all(|(id, held)| other.get(&id) == Some(held))
     }
 }
 
@@ -183,24 +180,30 @@ impl Shadow {
     }
 
     /// What is known of a flow.
-    pub fn get(&self, id: &FlowId) -> Option<&Held> {
-        self.flows.get(id).map(|entry| &entry.held)
+    pub fn get(&self, id: &FlowId) -> Option<Held> {
+        self.flows.get(id)
     }
 
     /// Notes a flow that the switch reported.
     pub fn observe(&mut self, flow: &FlowStats) {
         let id = FlowId::new(flow.table, flow.priority, &flow.match_);
-        self.insert(id, Held::observed(flow));
+        self.insert(&id, Held::observed(flow));
     }
 
     /// Notes a flow that the switch confirmed.
-    pub fn insert(&mut self, id: FlowId, held: Held) {
-        self.flows.insert(id, Entry { held, wanted: 0 });
+    pub fn insert(&mut self, id: &FlowId, held: Held) {
+        self.flows.insert(id, held);
     }
 
-    /// Makes room for so many more.
-    pub fn reserve(&mut self, more: usize) {
-        self.flows.reserve(more);
+    /// Notes flows that the switch confirmed.
+    pub fn extend(&mut self, added: Arc<FlowTable>) {
+        if self.is_empty() {
+            self.flows = Arc::unwrap_or_clone(added);
+            return;
+        }
+        for (id, held) in added.iter() {
+            self.insert(&id, held);
+        }
     }
 
     /// Notes that a flow is gone.
@@ -209,26 +212,23 @@ impl Shadow {
     }
 
     /// Every flow.
-    pub fn iter(&self) -> impl Iterator<Item = (&FlowId, &Held)> {
-        self.flows.iter().map(|(id, entry)| (id, &entry.held))
+    pub fn iter(&self) -> impl Iterator<Item = (FlowId, Held)> {
+        self.flows.iter()
     }
 
     /// Begins a comparison with everything that is wanted.
     pub(crate) fn begin_round(&mut self) {
-        self.round += 1;
+        self.flows.want_nothing();
     }
 
     /// Notes that a flow is wanted, in this round; tells what is known of it, and whether it was wanted before.
     pub(crate) fn want(&mut self, id: &FlowId) -> Option<(Held, bool)> {
-        let entry = self.flows.get_mut(id)?;
-        let again = entry.wanted == self.round;
-        entry.wanted = self.round;
-        Some((entry.held, again))
+        self.flows.want(id)
     }
 
     /// What nobody wanted in this round.
-    pub(crate) fn unwanted(&self) -> impl Iterator<Item = &FlowId> {
-        self.flows.iter().filter(|(_, entry)| entry.wanted != self.round).map(|(id, _)| id)
+    pub(crate) fn unwanted(&self) -> impl Iterator<Item = FlowId> {
+        self.flows.unwanted()
     }
 }
 

@@ -33,13 +33,13 @@ impl Drifted {
         }
     }
 
-    fn flow(&mut self, id: &FlowId, was: Option<&Held>, now: Option<&Held>) {
+    fn flow(&mut self, id: FlowId, was: Option<Held>, is_there: bool) {
         self.flows += 1;
         // What is there without us leads nowhere; what was there of ours does.
         self.note(Drift::new(
             "flow",
-            (was.is_some(), now.is_some()),
-            Thing::Flow { id: id.clone(), cookie: was.map(|held| held.cookie) },
+            (was.is_some(), is_there),
+            Thing::Flow { id, cookie: was.map(|held| held.cookie) },
         ));
     }
 }
@@ -53,12 +53,13 @@ impl Node {
         }
         let before = self.drifted.flows;
         for FlowChange { id, now } in changes {
-            if shadow.get(&id) != now.as_ref() {
-                self.drifted.flow(&id, shadow.get(&id), now.as_ref());
+            let was = shadow.get(&id);
+            if was != now {
                 match now {
-                    Some(held) => shadow.insert(id, held),
+                    Some(held) => shadow.insert(&id, held),
                     None => shadow.remove(&id),
                 }
+                self.drifted.flow(id, was, now.is_some());
             }
         }
         if self.drifted.flows == before {
@@ -100,11 +101,14 @@ impl Node {
         if *here != session {
             return;
         }
-        for (id, held) in shadow.iter().filter(|(id, held)| now.get(id) != Some(held)) {
-            self.drifted.flow(id, Some(held), now.get(id));
+        for (id, held) in shadow.iter() {
+            let there = now.get(&id);
+            if there != Some(held) {
+                self.drifted.flow(id, Some(held), there.is_some());
+            }
         }
-        for (id, held) in now.iter().filter(|(id, _)| shadow.get(id).is_none()) {
-            self.drifted.flow(id, None, Some(held));
+        for (id, _) in now.iter().filter(|(id, _)| shadow.get(id).is_none()) {
+            self.drifted.flow(id, None, true);
         }
     }
 
