@@ -34,7 +34,7 @@ fn node() -> impl Strategy<Value = Node> {
     (name(), labels(), vec(address(), 0..3), vec(cidr(), 0..3)).prop_map(
         |(name, labels, addresses, pod_cidrs)| {
             let external = Vec::new();
-            Node { name: NodeName(name), labels, addresses, pod_cidrs, external }
+            Node { name: NodeName::new(name), labels, addresses, pod_cidrs, external }
         },
     )
 }
@@ -107,21 +107,21 @@ fn policy() -> impl Strategy<Value = ViewPolicy> {
 }
 
 fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
-    let hints = (btree_set(name(), 0..2), btree_set(name().prop_map(NodeName), 0..2));
+    let hints = (btree_set(name(), 0..2), btree_set(name().prop_map(NodeName::new), 0..2));
     let pod = proptest::option::of((name(), name()));
-    let node = proptest::option::of(name().prop_map(NodeName));
+    let node = proptest::option::of(name().prop_map(NodeName::new));
     (pod, btree_set(address(), 0..3), 1..=u16::MAX, node, any::<[bool; 3]>(), hints).prop_map(
         |(pod, addresses, port, node, [ready, serving, terminating], (for_zones, for_nodes))| {
             ServiceEndpoint {
                 pod: pod.map(|(namespace, name)| NamespacedName { namespace, name }),
-                addresses,
+                addresses: addresses.into(),
                 port,
                 node,
                 ready,
                 serving,
                 terminating,
-                for_zones,
-                for_nodes,
+                for_zones: for_zones.into(),
+                for_nodes: for_nodes.into(),
             }
         },
     )
@@ -132,7 +132,7 @@ fn service_port() -> impl Strategy<Value = ServicePort> {
     (named, 0..3usize, 1..=u16::MAX, at_nodes, btree_set(endpoint(), 0..3)).prop_map(
         |(name, protocol, port, node_port, endpoints)| {
             let protocol = Protocol::ALL[protocol];
-            ServicePort { name, protocol, port, node_port, endpoints }
+            ServicePort { name, protocol, port, node_port, endpoints: endpoints.into() }
         },
     )
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use network::NodeView;
+use network::{Node, NodeName, NodeView, Service};
 use prost::{DecodeError, Message};
 
 use crate::convert::{self, Malformed};
@@ -251,7 +251,24 @@ fn insert(view: &mut NodeView, resource: Resource) -> bool {
         Resource::AddressSet(set) => put(&mut view.sets, set.id, set),
         Resource::Policy(policy) => put(&mut view.policies, policy.id.clone(), policy),
         Resource::LocalPod(pod) => put(&mut view.pods, pod.key.clone(), pod),
-        Resource::Service(service) => put(&mut view.services, service.key.clone(), Arc::new(service)),
+        Resource::Service(mut service) => {
+            share_node_names(&view.nodes, &mut service);
+            put(&mut view.services, service.key.clone(), Arc::new(service))
+        }
+    }
+}
+
+/// There are many endpoints, and each names a node.
+fn share_node_names(nodes: &BTreeMap<NodeName, Node>, service: &mut Service) {
+    for port in &mut service.ports {
+        let endpoints = std::mem::take(&mut port.endpoints).into_iter().map(|mut endpoint| {
+            let known = endpoint.node.as_ref().and_then(|name| nodes.get_key_value(name));
+            if let Some((name, _)) = known {
+                endpoint.node = Some(name.clone());
+            }
+            endpoint
+        });
+        port.endpoints = endpoints.collect();
     }
 }
 

@@ -12,7 +12,7 @@ pub fn run(asked: &Get) -> Result<Outcome, Fail> {
     let (mut list, clean) = match &asked.manifests {
         Some(directory) => {
             let (network, clean) = matrix::network_of(directory, asked.nodes)?;
-            let unknown = |name: &&String| !network.nodes.keys().any(|node| node.0 == **name);
+            let unknown = |name: &&String| !network.nodes.keys().any(|node| node.as_str() == name.as_str());
             if let Some(name) = asked.node.as_ref().filter(unknown) {
                 return Err(Fail::Said(format!("there is no node {name} in {}", directory.display())));
             }
@@ -48,7 +48,7 @@ fn offline(network: &Network, asked: &Get) -> Vec<CostItem> {
         }
     }
     let is_asked = |item: &CostItem| {
-        asked.node.as_ref().is_none_or(|node| item.node.0 == *node)
+        asked.node.as_ref().is_none_or(|node| item.node.as_str() == node)
             && asked.policy.as_ref().is_none_or(|text| {
                 let name = name_of(&item.policy);
                 [item.policy.as_str(), name].contains(&text.as_str())

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use compiler::simulate::matrix::{Site, compile_all};
 use compiler::simulate::{Fabric, Outcome, Packet, Walk};
 use network::{
-    Cidr, Direction, Isolation, LabelSelector, Labels, NamespacedName, Network, Node, NodeName, Pod, Policy,
-    PolicyId, PolicyKind, Protocol, Selector, Service, ServiceEndpoint, ServiceKind, ServicePort, Tier,
-    TrafficPolicy,
+    Cidr, Direction, Few, Isolation, LabelSelector, Labels, NamespacedName, Network, Node, NodeName, Pod,
+    Policy, PolicyId, PolicyKind, Protocol, Selector, Service, ServiceEndpoint, ServiceKind, ServicePort,
+    Tier, TrafficPolicy,
 };
 use openflow::Field;
 
@@ -51,8 +51,8 @@ fn endpoint(address: IpAddr, node: Option<u8>) -> ServiceEndpoint {
         ready: true,
         serving: true,
         terminating: false,
-        for_zones: BTreeSet::new(),
-        for_nodes: BTreeSet::new(),
+        for_zones: Few::new(),
+        for_nodes: Few::new(),
     }
 }
 
@@ -269,7 +269,7 @@ fn local_policies_look_at_this_node_only() {
     }
     // Nobody serves at all: the node that is asked refuses.
     let mut nobody = local.clone();
-    nobody.ports[0].endpoints.clear();
+    nobody.ports[0].endpoints = Few::new();
     let sites = compile_all(&network(nobody));
     let walk = fabric(&sites).from_pod(&key(1), first(pod_ip(1), node_ip(2), NODE_PORT)).unwrap();
     at_host(&walk, 2);

@@ -326,7 +326,7 @@ impl Lab {
             let message = pod.problem.clone()?;
             Some(Problem {
                 object: format!("Pod {key}"),
-                source: pod.node.name().0,
+                source: pod.node.name().to_string(),
                 message,
                 is_warning: false,
             })

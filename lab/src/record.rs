@@ -108,7 +108,7 @@ impl Record {
     pub fn node(&self, name: &str) -> Result<NodeIndex> {
         self.node_indexes().find(|node| node.name().as_str() == name).ok_or_else(|| Error::UnknownNode {
             name: name.to_owned(),
-            known: self.node_indexes().map(|node| node.name().0).collect::<Vec<_>>().join(", "),
+            known: self.node_indexes().map(|node| node.name().to_string()).collect::<Vec<_>>().join(", "),
         })
     }
 

@@ -7,6 +7,7 @@ pub mod address;
 pub mod change;
 pub mod difference;
 pub mod excerpt;
+pub mod few;
 pub mod labels;
 pub mod mac;
 pub mod matrix;
@@ -24,6 +25,7 @@ pub mod view;
 
 pub use address::{Cidr, CidrError};
 pub use change::Change;
+pub use few::Few;
 pub use labels::{LabelSelector, Labels, Operator, Requirement};
 pub use mac::Mac;
 pub use matrix::Matrix;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Cidr;
+use crate::few::Few;
 use crate::model::Network;
 use crate::name::{NamespacedName, NodeName};
 use crate::node::Node;
@@ -85,7 +86,7 @@ pub struct ServicePort {
     /// The number at every node.
     pub node_port: Option<u16>,
     /// Who serves it.
-    pub endpoints: BTreeSet<ServiceEndpoint>,
+    pub endpoints: Few<ServiceEndpoint>,
 }
 
 /// One that serves a port of a Service.
@@ -94,7 +95,7 @@ pub struct ServiceEndpoint {
     /// The pod behind it, where there is one.
     pub pod: Option<NamespacedName>,
     /// Its addresses. The manifests know the pod and not its address; [`Service::resolved`] fills it in.
-    pub addresses: BTreeSet<IpAddr>,
+    pub addresses: Few<IpAddr>,
     /// The number that it listens on.
     pub port: u16,
     /// Where it runs.
@@ -106,9 +107,9 @@ pub struct ServiceEndpoint {
     /// It is about to end.
     pub terminating: bool,
     /// The zones that should use it (`hints.forZones`).
-    pub for_zones: BTreeSet<String>,
+    pub for_zones: Few<String>,
     /// The nodes that should use it (`hints.forNodes`).
-    pub for_nodes: BTreeSet<NodeName>,
+    pub for_nodes: Few<NodeName>,
 }
 
 impl Service {
@@ -197,8 +198,8 @@ impl ServiceEndpoint {
             ready: true,
             serving: true,
             terminating: false,
-            for_zones: BTreeSet::new(),
-            for_nodes: BTreeSet::new(),
+            for_zones: Few::new(),
+            for_nodes: Few::new(),
         }
     }
 

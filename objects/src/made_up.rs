@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use network::service::ZONE_LABEL;
-use network::{Cidr, NamespacedName, Node, NodeName, Pod, Protocol, Service, ServiceEndpoint};
+use network::{Cidr, Few, NamespacedName, Node, NodeName, Pod, Protocol, Service, ServiceEndpoint};
 use sha2::{Digest, Sha256};
 
 use crate::problem::{ObjectRef, Problem};
@@ -106,14 +106,14 @@ fn selected(
             let port = number(pod)?;
             Some(ServiceEndpoint {
                 pod: Some(pod.key.clone()),
-                addresses: BTreeSet::new(),
+                addresses: Few::new(),
                 port,
                 node: pod.node.clone(),
                 ready: true,
                 serving: true,
                 terminating: false,
-                for_zones: BTreeSet::new(),
-                for_nodes: BTreeSet::new(),
+                for_zones: Few::new(),
+                for_nodes: Few::new(),
             })
         })
         .collect()

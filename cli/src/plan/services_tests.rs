@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use network::matrix::{Cell, Entry, Grid, Participant, Services, everybody, predict};
 use network::{
-    NamespacedName, Network, NodeName, Protocol, Service, ServiceEndpoint, ServiceKind, ServicePort, Tier,
-    TrafficPolicy,
+    Few, NamespacedName, Network, NodeName, Protocol, Service, ServiceEndpoint, ServiceKind, ServicePort,
+    Tier, TrafficPolicy,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -41,14 +41,14 @@ fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
     (whose, port, option::of(node_name()), states, btree_set(node_name(), 0..2)).prop_map(
         |((pod, addresses), port, node, (ready, serving, terminating), for_nodes)| ServiceEndpoint {
             pod,
-            addresses,
+            addresses: addresses.into(),
             port,
             node,
             ready,
             serving,
             terminating,
-            for_zones: BTreeSet::new(),
-            for_nodes,
+            for_zones: Few::new(),
+            for_nodes: for_nodes.into(),
         },
     )
 }
@@ -66,7 +66,7 @@ fn port() -> impl Strategy<Value = ServicePort> {
             protocol,
             port,
             node_port,
-            endpoints,
+            endpoints: endpoints.into(),
         },
     )
 }

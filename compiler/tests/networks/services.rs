@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use network::{
-    Cidr, NamespacedName, NodeName, Protocol, Service, ServiceEndpoint, ServiceKind, ServicePort,
+    Cidr, Few, NamespacedName, NodeName, Protocol, Service, ServiceEndpoint, ServiceKind, ServicePort,
     TrafficPolicy,
 };
 use proptest::prelude::*;
 
-fn addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
+fn addresses<S: FromIterator<IpAddr>>(texts: &[&str]) -> S {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
@@ -44,7 +44,7 @@ fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
             ready,
             serving,
             terminating,
-            for_zones: BTreeSet::new(),
+            for_zones: Few::new(),
             for_nodes: hint.map(|k| NodeName::new(format!("node-{k}"))).into_iter().collect(),
         },
     )
@@ -60,7 +60,7 @@ fn port() -> impl Strategy<Value = ServicePort> {
             protocol,
             port,
             node_port,
-            endpoints,
+            endpoints: endpoints.into(),
         },
     )
 }

@@ -244,7 +244,7 @@ fn of_slice(slice: &discovery::EndpointSlice, endpoints: &mut Endpoints) -> Vec<
         let hints = endpoint.hints.clone().unwrap_or_default();
         let read = ServiceEndpoint {
             pod,
-            addresses: listed,
+            addresses: listed.into(),
             port: 0,
             node: endpoint.node_name.clone().filter(|name| !name.is_empty()).map(NodeName::new),
             ready,

@@ -70,7 +70,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use network::{NamespacedName, Service, ServiceKind, ServicePort, TrafficPolicy};
+    use network::{Few, NamespacedName, Service, ServiceKind, ServicePort, TrafficPolicy};
 
     use super::*;
 
@@ -83,8 +83,8 @@ mod tests {
             ready: true,
             serving: true,
             terminating: false,
-            for_zones: BTreeSet::new(),
-            for_nodes: BTreeSet::new(),
+            for_zones: Few::new(),
+            for_nodes: Few::new(),
         };
         let service = Service {
             key: NamespacedName::new("kube-system", "dns"),

@@ -129,7 +129,7 @@ impl Insight {
         let node = ask(&self.asks, Ask::Snapshot)
             .await
             .ok_or((StatusCode::SERVICE_UNAVAILABLE, "the agent is ending".to_owned()))?;
-        let elsewhere = parameters.node.as_ref().is_some_and(|name| *name != node.config.node.0);
+        let elsewhere = parameters.node.as_ref().is_some_and(|name| name != node.config.node.as_str());
         Ok(match uri.path() {
             "/healthz" => health(&node),
             "/metrics" => {
