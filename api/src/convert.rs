@@ -72,6 +72,11 @@ pub fn encode_id(id: &ResourceId) -> wire::ResourceId {
     wire::ResourceId { kind: kind.into(), name }
 }
 
+/// Whether resources of this kind are known here; those of another kind come from a peer that is newer.
+pub fn knows_kind(id: &wire::ResourceId) -> bool {
+    wire::ResourceKind::try_from(id.kind).is_ok()
+}
+
 /// An id from the wire.
 pub fn decode_id(id: &wire::ResourceId) -> Result<ResourceId, Malformed> {
     let name = id.name.as_str();

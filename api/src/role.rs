@@ -79,10 +79,11 @@ impl Holding {
         }
     }
 
-    /// From the wire, whole or not at all: half of it would claim what is not so.
+    /// From the wire, whole or not at all: half of it would claim what is not so. But resources of a kind that only newer peers know
+    /// are none of ours.
     pub fn decode(holding: &wire::Holding) -> Result<Self, Malformed> {
         let mut changes = BTreeMap::new();
-        for id in &holding.removed {
+        for id in holding.removed.iter().filter(|id| convert::knows_kind(id)) {
             changes.insert(convert::decode_id(id)?, None);
         }
         for (id, version) in decode_versions(&holding.changed)? {
@@ -101,13 +102,14 @@ pub fn encode_versions(versions: &Versions) -> Vec<wire::ResourceVersion> {
     versions.iter().map(encode).collect()
 }
 
-/// Versions from the wire, all or none.
+/// Versions from the wire, all or none, but for resources of a kind that only newer peers know.
 pub fn decode_versions(versions: &[wire::ResourceVersion]) -> Result<Versions, Malformed> {
     let unset = wire::ResourceId::default();
     let decode = |held: &wire::ResourceVersion| {
         Ok((convert::decode_id(held.id.as_ref().unwrap_or(&unset))?, Version(held.version)))
     };
-    versions.iter().map(decode).collect()
+    let known = |held: &&wire::ResourceVersion| held.id.as_ref().is_none_or(convert::knows_kind);
+    versions.iter().filter(known).map(decode).collect()
 }
 
 /// What applying a delta changed of what is held: the versions that the delta gave to what changed.

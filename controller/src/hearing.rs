@@ -70,6 +70,9 @@ pub enum Said {
     /// The answer to a question: it changes nothing, and is not recorded.
     #[serde(skip)]
     Told(wire::Answer),
+    /// Something that only newer controllers know: it changes nothing, and is not recorded.
+    #[serde(skip)]
+    Unknown,
     /// Something that could not be read.
     Garbage(String),
 }
@@ -84,6 +87,9 @@ pub fn read_hello(hello: wire::Hello) -> (Hello, Vec<String>) {
     }
     for held in hello.known.iter().filter(|_| hello.known.len() <= MOST_HELD) {
         let id = held.id.clone().unwrap_or_default();
+        if !convert::knows_kind(&id) {
+            continue;
+        }
         match convert::decode_id(&id) {
             Ok(id) => {
                 known.insert(id, Version(held.version));
@@ -138,7 +144,7 @@ pub fn read(message: wire::FromAgent) -> Vec<Said> {
             Err(error) => Said::Garbage(shortened(format!("stand_by: {error}"))),
         }],
         Some(Body::Hello(_)) => vec![Said::Garbage("a second Hello".into())],
-        None => vec![Said::Garbage("a message of a kind that is not known here".into())],
+        None => vec![Said::Unknown],
     }
 }
 
@@ -272,6 +278,23 @@ mod tests {
         let known = vec![wire::ResourceVersion::default(); 40];
         let (hello, garbage) = read_hello(wire::Hello { known, ..wire::Hello::default() });
         assert_eq!((hello.known.len(), garbage.len()), (0, 16));
+    }
+
+    #[test]
+    fn what_only_newer_controllers_know_is_no_garbage() {
+        assert_eq!(read(wire::FromAgent { body: None }), [Said::Unknown]);
+        let id = |kind, name: &str| Some(wire::ResourceId { kind, name: name.into() });
+        let held = |id| wire::ResourceVersion { id, version: 1 };
+        let known = vec![held(id(1, "node-1")), held(id(99, "of a later kind"))];
+        let (hello, garbage) = read_hello(wire::Hello { known: known.clone(), ..wire::Hello::default() });
+        assert_eq!((hello.known.len(), garbage), (1, Vec::new()));
+
+        let holding =
+            wire::Holding { changed: known, removed: id(99, "x").into_iter().collect(), watermark: None };
+        let lead = wire::Lead { holding: Some(holding), term: 1 };
+        let message = wire::FromAgent { body: Some(wire::from_agent::Body::Lead(lead)) };
+        let [Said::Lead { holding, .. }] = &read(message)[..] else { panic!("unread") };
+        assert_eq!(holding.changes.len(), 1);
     }
 
     #[test]

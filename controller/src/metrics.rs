@@ -36,6 +36,8 @@ pub struct Metrics {
     pub denied: Counter,
     /// Messages after which an agent had to wait.
     pub slowed: Counter,
+    /// Messages of a kind that only newer controllers know.
+    pub unknown: Counter,
     /// Model and views after a change.
     pub recompute_seconds: Histogram,
     /// From sending a delta to its answer.
@@ -60,6 +62,7 @@ impl Default for Metrics {
             rejections: Counter::default(),
             denied: Counter::default(),
             slowed: Counter::default(),
+            unknown: Counter::default(),
             recompute_seconds: seconds(),
             acknowledge_seconds: seconds(),
         };
@@ -87,6 +90,11 @@ impl Default for Metrics {
             "messages_slowed",
             "Messages after which an agent that says too much had to wait",
             metrics.slowed.clone(),
+        );
+        registry.register(
+            "messages_unknown",
+            "Messages of agents that only newer controllers know",
+            metrics.unknown.clone(),
         );
         registry.register_with_unit(
             "recompute",

@@ -277,6 +277,10 @@ impl State {
                     let _ = reply.send(answer);
                 }
             }
+            Said::Unknown => {
+                tracing::debug!(%node, "the agent said something that only newer controllers know");
+                self.metrics.unknown.inc();
+            }
             Said::Garbage(error) => {
                 tracing::warn!(%node, %error, "the agent sent something malformed; the rest of it is used");
                 self.garbage.insert(node.clone(), error);

@@ -26,6 +26,8 @@ pub struct Metrics {
     /// Flows of the switch that somebody else changed.
     pub flows_drifted: Counter,
     drifted: Family<PlaceLabel, Counter>,
+    /// Messages of a kind that only newer agents know.
+    pub messages_unknown: Counter,
     /// From sending flow-mods to the switch's confirmation.
     pub apply_seconds: Histogram,
     /// Requests of the CNI binary by command and error code; 0 is success.
@@ -97,6 +99,9 @@ impl Default for Metrics {
         registry.register("flow_mods_sent", "Flow-mods sent to the switch", flow_mods_sent.clone());
         let flows_drifted = Counter::default();
         registry.register("flows_drifted", "Flows that somebody else changed", flows_drifted.clone());
+        let messages_unknown = Counter::default();
+        let help = "Messages of controllers that only newer agents know";
+        registry.register("messages_unknown", help, messages_unknown.clone());
         let drifted = Family::<PlaceLabel, Counter>::default();
         let help = "Things beside flows that somebody else changed, by place";
         registry.register("things_drifted", help, drifted.clone());
@@ -113,6 +118,7 @@ impl Default for Metrics {
             registry,
             flow_mods_sent,
             flows_drifted,
+            messages_unknown,
             drifted,
             apply_seconds,
             cni_requests,

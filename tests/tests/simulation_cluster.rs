@@ -3,10 +3,10 @@
 
 use tests::simulation::{Flavour, Run, Step, Tally};
 
-const LISTS: Flavour = Flavour { tiers: false, replicas: 1, refusals: false };
-const TIERS: Flavour = Flavour { tiers: true, replicas: 1, refusals: false };
+const LISTS: Flavour = Flavour { tiers: false, replicas: 1, refusals: false, newer: false };
+const TIERS: Flavour = Flavour { tiers: true, ..LISTS };
 
-const TIERS_REFUSED: Flavour = Flavour { tiers: true, replicas: 1, refusals: true };
+const TIERS_REFUSED: Flavour = Flavour { tiers: true, refusals: true, ..LISTS };
 
 /// Plays scenarios of so many seeds, or of as many as `FERRULE_SIMULATION_SEEDS` says, and expects that they were worth it.
 fn play(flavour: Flavour, first: u64, seeds: u64, rounds: usize, steps: usize) {
@@ -38,6 +38,11 @@ fn ordered_tiers_hold_through_every_change_and_failure() {
 #[test]
 fn two_controllers_at_once_do_not_take_a_node_back() {
     play(Flavour { replicas: 2, ..LISTS }, 20_000, 6, 3, 60);
+}
+
+#[test]
+fn peers_of_a_later_version_are_understood_as_far_as_it_goes() {
+    play(Flavour { replicas: 2, newer: true, ..TIERS }, 50_000, 3, 3, 60);
 }
 
 #[test]

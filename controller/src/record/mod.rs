@@ -101,7 +101,7 @@ impl Input {
             Event::Attach(node, link, hello) => {
                 Self::Attach { node: node.clone(), session: link.session, hello: (**hello).clone() }
             }
-            Event::Said(_, _, Said::Told(_)) => return None,
+            Event::Said(_, _, Said::Told(_) | Said::Unknown) => return None,
             Event::Said(node, session, said) => {
                 Self::Said { node: node.clone(), session: *session, said: said.clone() }
             }
@@ -119,6 +119,7 @@ impl Input {
             Said::Lead { .. } => "lead",
             Said::StandBy { .. } => "stand-by",
             Said::Told(_) => "told",
+            Said::Unknown => "unknown",
             Said::Garbage(_) => "garbage",
         };
         match self {

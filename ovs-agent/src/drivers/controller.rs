@@ -255,7 +255,10 @@ impl Link<'_> {
                 Ok(())
             }
             // Something that a newer controller says: nothing that we are expected to understand.
-            None => Ok(()),
+            None => {
+                self.shared.insight.metrics.messages_unknown.inc();
+                Ok(())
+            }
         }
     }
 

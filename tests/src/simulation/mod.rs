@@ -10,6 +10,7 @@
 
 mod check;
 mod machine;
+mod newer;
 mod probe;
 mod replica;
 mod scenario;
@@ -20,4 +21,4 @@ mod world;
 
 pub use scenario::{Flavour, Run, Tally};
 pub use step::Step;
-pub use world::World;
+pub use world::{Sent, World};

@@ -57,6 +57,8 @@ pub struct Flavour {
     pub replicas: usize,
     /// The switch refuses flow-mods.
     pub refusals: bool,
+    /// Messages arrive as from peers of a later version.
+    pub newer: bool,
 }
 
 /// What a run came to.
@@ -99,7 +101,8 @@ impl Run {
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
         let network = sample(&mut runner, flavour);
-        let world = World::new(network, flavour.replicas);
+        let mut world = World::new(network, flavour.replicas);
+        world.newer = flavour.newer;
         Self { seed, flavour, dice: Dice::new(seed), runner, incarnations: 0, world, log: Vec::new() }
     }
 

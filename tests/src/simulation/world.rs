@@ -10,16 +10,26 @@ use controller::attach;
 use network::{Network, NodeName, NodeView};
 use ovs_agent::event::{Event, Session};
 use ovs_agent::node::Work;
+use prost::Message;
 use tokio::sync::mpsc;
 
 use super::machine::Machine;
 use super::replica::Replica;
 use super::step::Step;
 use super::stream::{Stream, address};
-use super::{check, probe};
+use super::{check, newer, probe};
 
 /// Whatever must never be so, in words.
 pub type Violation = String;
+
+/// A message as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// `FromAgent`.
+    Agent(Vec<u8>),
+    /// `FromController`.
+    Controller(Vec<u8>),
+}
 
 /// The cluster.
 #[derive(Debug)]
@@ -42,6 +52,10 @@ pub struct World {
     pub walked: usize,
     /// Of these, the ones that reached their pod.
     pub delivered: usize,
+    /// Whatever is sent arrives as from a peer of a later version.
+    pub newer: bool,
+    /// What was sent on streams, encoded, where somebody wants it kept.
+    pub sent: Option<Vec<Sent>>,
     quiet: bool,
     steps: u64,
     next_stream: u64,
@@ -62,6 +76,8 @@ impl World {
             trace: Vec::new(),
             walked: 0,
             delivered: 0,
+            newer: false,
+            sent: None,
             quiet: false,
             steps: 0,
             next_stream: 1,
@@ -128,7 +144,7 @@ impl World {
                 }
             }
             Step::Open(node, replica) => self.open(node, *replica)?,
-            Step::Up(id) => self.up(*id),
+            Step::Up(id) => self.up(*id)?,
             Step::Down(id) => self.down(*id)?,
             Step::Stale(node) => self.stale(node)?,
             Step::Cut(id, keep) => {
@@ -312,12 +328,20 @@ impl World {
         self.hand_out(node, work)
     }
 
-    fn up(&mut self, id: u64) {
+    fn up(&mut self, id: u64) -> Result<(), Violation> {
         let now = self.now();
-        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.replica_end) else { return };
-        let Some(message) = stream.up.pop_front() else { return };
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.replica_end) else {
+            return Ok(());
+        };
+        let Some(mut message) = stream.up.pop_front() else { return Ok(()) };
         let replica = stream.replica;
-        let Some(state) = &mut self.replicas[replica].state else { return };
+        let Some(state) = &mut self.replicas[replica].state else { return Ok(()) };
+        if let Some(sent) = &mut self.sent {
+            sent.push(Sent::Agent(message.encode_to_vec()));
+        }
+        if self.newer {
+            message = newer::from_agent(&message)?;
+        }
         let (node, session) = (stream.node.clone(), stream.id);
         self.trace.push(format!("{node} says {}", fingerprint(&message)));
         match message.body {
@@ -328,13 +352,17 @@ impl World {
                 state.attach(&node, Link { session, out }, hello);
             }
             _ => {
-                for said in attach::read(message) {
-                    state.said(&node, session, said, now);
+                let unknown = wire::FromAgent::decode(newer::UNKNOWN).map_err(|error| error.to_string())?;
+                for message in self.newer.then_some(unknown).into_iter().chain([message]) {
+                    for said in attach::read(message) {
+                        state.said(&node, session, said, now);
+                    }
                 }
             }
         }
         self.replicas[replica].dirty = true;
         self.note_models(replica);
+        Ok(())
     }
 
     fn down(&mut self, id: u64) -> Result<(), Violation> {
@@ -350,6 +378,10 @@ impl World {
             stream.cut(usize::MAX);
             return self.agent_notices(id);
         };
+        if let Some(sent) = &mut self.sent {
+            sent.push(Sent::Controller(message.encode_to_vec()));
+        }
+        let message = if self.newer { newer::from_controller(&message)? } else { message };
         match message.body {
             Some(wire::from_controller::Body::Delta(delta)) => {
                 self.trace.push(format!("{node} hears {}", fingerprint(&delta)));
