@@ -152,6 +152,7 @@ pub const PROGRAMS: &[Program] = &[
     kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
     kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
     kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
     Program { name: "pause", module: Module::Own { name: "pause", main: include_str!("go/pause.go") } },
     other("coredns", "github.com/coredns/coredns", COREDNS, "github.com/coredns/coredns"),
     other("helm", "helm.sh/helm/v3", HELM, "helm.sh/helm/v3/cmd/helm"),

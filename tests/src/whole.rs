@@ -2,7 +2,7 @@
 //! other tests run. Everything is gone when it is dropped.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::MutexGuard;
 
 use cluster::image::{Image, Layer, save};
@@ -52,7 +52,7 @@ impl Whole {
             Err(_) => Ok(Versions::default()),
         };
         let builder = versions.and_then(Builder::in_target).unwrap_or_else(|error| panic!("{error}"));
-        let up = builder.build(&["helm"], &interrupt, &say).and_then(|()| {
+        let up = builder.build(&["helm", "kube-proxy"], &interrupt, &say).and_then(|()| {
             let nodes = Nodes { count, command: command(), images: images(folder.path()), for_tests: false };
             let options = Options {
                 state: folder.path().join("state"),
@@ -238,7 +238,7 @@ impl Whole {
         let mut command: Command = self.cluster.tool("kubectl");
         command.args(["--namespace", namespace, "exec", pod, "--", "ping", "-i", "0.1", "-W", "2"]);
         command.args(["-c", &count.to_string(), address]);
-        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let child = netns::spawn(Some(&netns::path(&self.cluster.namespace())), &mut command);
         Ping(child.unwrap_or_else(|error| panic!("{error}")))
     }
@@ -254,5 +254,61 @@ impl Ping {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let line = text.lines().find(|line| line.contains("packets transmitted"));
         line.unwrap_or_else(|| panic!("ping said {text:?}")).to_owned()
+    }
+}
+
+/// The real kube-proxy on every node.
+#[derive(Debug)]
+pub struct KubeProxies<'w> {
+    whole: &'w Whole,
+    running: Vec<(u8, std::process::Child)>,
+}
+
+impl Whole {
+    /// Starts kube-proxy on every node; it translates in nftables, and masquerades everything (docs/services.md).
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn kube_proxies(&self) -> KubeProxies<'_> {
+        let kubeconfig =
+            self.cluster.kubeconfig("system:kube-proxy").unwrap_or_else(|error| panic!("{error}"));
+        let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+        let start = |node: NodeIndex| {
+            let log = self.cluster.logs().join(format!("{}.kube-proxy.log", node.name()));
+            let log =
+                std::fs::File::create(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+            let mut command = self.kube_proxy(node);
+            command.args([&kubeconfig, &format!("--hostname-override={}", node.name())]);
+            command.args(["--proxy-mode=nftables", "--masquerade-all"]);
+            // A node here may not change the machine's limits.
+            command.args(["--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0"]);
+            command.args(["--conntrack-tcp-timeout-close-wait=0"]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+            (node.0, command.spawn().unwrap_or_else(|error| panic!("kube-proxy: {error}")))
+        };
+        let nodes = self.cluster.nodes().into_iter().flat_map(Nodes::indexes);
+        KubeProxies { whole: self, running: nodes.map(start).collect() }
+    }
+
+    fn kube_proxy(&self, node: NodeIndex) -> Command {
+        let program = self.cluster.binaries().join("kube-proxy");
+        let command = self.cluster.on_node(node, &program.to_string_lossy());
+        command.unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl KubeProxies<'_> {
+    /// Ends them and has them clean up.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn end(self) {
+        for (node, mut running) in self.running {
+            self.whole.on_node(node, "pkill", &["--exact", "kube-proxy"]);
+            running.wait().unwrap_or_else(|error| panic!("kube-proxy: {error}"));
+            let mut command = self.whole.kube_proxy(NodeIndex(node));
+            let done = lab::command::run(command.args(["--cleanup", "--proxy-mode=nftables"]));
+            done.unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 }

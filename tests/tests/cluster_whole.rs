@@ -1,8 +1,10 @@
 //! Ferrule on whole nodes: installed by the real helm, driven by real kubelets and containerd. Pods reach each other across nodes,
-//! Services work by name, policies bite, an agent is replaced under traffic, the chart is upgraded and removed.
+//! Services work by name and are handed to the real kube-proxy and back, policies bite, an agent is replaced under traffic, the chart is
+//! upgraded and removed.
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use lab::NodeIndex;
@@ -128,7 +130,7 @@ fn the_chart_makes_a_network_for_whole_nodes() {
     // By name: CoreDNS, a ClusterIP, an endpoint on either node.
     whole.kubectl(&["--namespace", NAMESPACE, "rollout", "status", "deployment/coredns", "--timeout=60s"]);
     until("the Service answers by its name", || get(&whole, &here, "http://web/").is_ok());
-    let answers: std::collections::BTreeSet<_> =
+    let answers: BTreeSet<_> =
         (0..30).filter_map(|_| get(&whole, &here, "http://web.shop.svc.cluster.local/").ok()).collect();
     assert_eq!(answers, [here.clone(), there.clone()].into(), "both endpoints answer");
 
@@ -162,25 +164,15 @@ fn the_chart_makes_a_network_for_whole_nodes() {
     whole.kubectl(&["--namespace", "shop", "delete", "networkpolicy", "closed"]);
     until("and opens them again", || get(&whole, &here, &url) == Ok(there.clone()));
 
+    handed_over(&whole, &here, &answers);
+
     // A new agent, a new version of the chart: not a packet, and the switch is not touched.
     let switches = containers(&whole, "ovs");
     assert_eq!(switches.lines().count(), 2);
     let ping = whole.ping("shop", &here, &far, 200);
     let agent = whole.pod(NAMESPACE, "app.kubernetes.io/component=agent", "node-2", "metadata.name");
     whole.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &agent]);
-    let upgrade = [
-        "upgrade",
-        "ferrule",
-        CHART,
-        "--namespace",
-        NAMESPACE,
-        "--reuse-values",
-        "--set",
-        "agent.logLevel=debug",
-    ];
-    whole.helm(&upgrade);
-    let status = ["--namespace", NAMESPACE, "rollout", "status", "daemonset/ferrule-agent", "--timeout=90s"];
-    whole.kubectl(&status);
+    upgrade(&whole, "agent.logLevel=debug");
     assert!(ping.result().contains(" 0% packet loss"), "an agent was replaced");
     assert_eq!(containers(&whole, "ovs"), switches, "an upgrade of the agent restarted a switch");
 
@@ -212,6 +204,55 @@ fn the_chart_makes_a_network_for_whole_nodes() {
         "--output=name",
     ];
     assert_eq!(whole.kubectl(&ours), "", "and objects");
+}
+
+/// The real kube-proxy takes Services over and gives them back; one of both is always there, so nobody is without.
+fn handed_over(whole: &Whole, here: &str, both: &BTreeSet<String>) {
+    let address = whole.kubectl(&[
+        "--namespace",
+        "shop",
+        "get",
+        "service",
+        "web",
+        "--output=jsonpath={.spec.clusterIP}",
+    ]);
+    let service = Endpoint::Tcp(format!("{address}:80"));
+    let from_node = |node| {
+        let place = lab::netns::path(&whole.cluster.node(NodeIndex(node)).namespace);
+        let said = lab::netns::run(&place, || service.get("/")).unwrap();
+        String::from_utf8_lossy(&said.unwrap()).trim().to_owned()
+    };
+    let serves = || {
+        let answers: BTreeSet<_> = (0..30).filter_map(|_| get(whole, here, "http://web/").ok()).collect();
+        assert_eq!(&answers, both, "from a pod, by name");
+        for node in [1, 2] {
+            assert_eq!(&(0..30).map(|_| from_node(node)).collect::<BTreeSet<_>>(), both, "from node-{node}");
+        }
+    };
+    // Who translates on a node: Ferrule's flows, kube-proxy's rules.
+    let who = |node| {
+        let flows = whole.on_node(node, "ovs-ofctl", &["-OOpenFlow13", "dump-flows", "br-int"]);
+        let tables = whole.on_node(node, "nft", &["list", "tables"]);
+        (flows.contains(&format!("nw_dst={address}")), tables.contains("kube-proxy"))
+    };
+    let is = |ferrule, kube_proxy| move |node: &u8| who(*node) == (ferrule, kube_proxy);
+    let proxies = whole.kube_proxies();
+    until("kube-proxy is on both nodes", || [1, 2].iter().all(is(true, true)));
+    upgrade(whole, "services.mode=leave");
+    until("Ferrule has left Services to it", || [1, 2].iter().all(is(false, true)));
+    serves();
+    upgrade(whole, "services.mode=balance");
+    until("Ferrule has taken them back", || [1, 2].iter().all(is(true, true)));
+    proxies.end();
+    until("kube-proxy is gone", || [1, 2].iter().all(is(true, false)));
+    serves();
+}
+
+/// Another value in the chart, on every node.
+fn upgrade(whole: &Whole, value: &str) {
+    whole.helm(&["upgrade", "ferrule", CHART, "--namespace", NAMESPACE, "--reuse-values", "--set", value]);
+    let status = ["--namespace", NAMESPACE, "rollout", "status", "daemonset/ferrule-agent", "--timeout=90s"];
+    whole.kubectl(&status);
 }
 
 /// What of Ferrule is on a node: files, tables, devices, programs.
