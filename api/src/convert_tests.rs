@@ -65,7 +65,7 @@ fn ports() -> impl Strategy<Value = PortRange> {
 fn peers() -> impl Strategy<Value = PeerMatch> {
     let block = (cidr(), btree_set(cidr(), 0..3)).prop_map(|(cidr, except)| IpBlock { cidr, except });
     let some = (btree_set(set_id(), 0..3), btree_set(block, 0..3))
-        .prop_map(|(sets, blocks)| PeerMatch::Some { sets, blocks });
+        .prop_map(|(sets, blocks)| PeerMatch::Some { sets: sets.into(), blocks });
     prop_oneof![Just(PeerMatch::Any), some]
 }
 

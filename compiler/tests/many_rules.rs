@@ -9,9 +9,9 @@ use compiler::simulate::matrix::compile_all;
 use compiler::{FlowAction, Table};
 use network::matrix::{Grid, Participant, ServedPort};
 use network::{
-    Action, Cidr, Direction, IpBlock, Isolation, LabelSelector, Labels, NamedPort, NamespacedName, Network,
-    Node, NodeName, Peers, Pod, Policy, PolicyId, PolicyKind, PortMatch, PortRange, Ports, Protocol, Rule,
-    Selector, Tier,
+    Action, Cidr, Direction, Few, IpBlock, Isolation, LabelSelector, Labels, NamedPort, NamespacedName,
+    Network, Node, NodeName, Peers, Pod, Policy, PolicyId, PolicyKind, PortMatch, PortRange, Ports, Protocol,
+    Rule, Selector, Tier,
 };
 
 fn pod(node: u8, name: &str, host: u8) -> Pod {
@@ -57,7 +57,7 @@ fn twenty_thousand_rules_share_a_port() {
                 direction: Direction::Ingress,
                 action: Action::Accept,
                 peers: Peers::Some {
-                    sets: BTreeSet::new(),
+                    sets: Few::new(),
                     blocks: BTreeSet::from([IpBlock::whole(Cidr::host(address))]),
                 },
                 ports: Ports::Some(BTreeSet::from([PortMatch::Range(PortRange::single(Protocol::Tcp, 80))])),

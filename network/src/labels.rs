@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::few::Few;
+
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
@@ -29,7 +31,7 @@ pub struct Requirement {
     /// How its value is judged.
     pub operator: Operator,
     /// The values of `In` and `NotIn`; empty for the others.
-    pub values: BTreeSet<String>,
+    pub values: Few<String>,
 }
 
 impl Requirement {
@@ -95,7 +97,7 @@ impl LabelSelector {
         Self::new(labels.iter().map(|(key, value)| Requirement {
             key: key.clone(),
             operator: Operator::In,
-            values: BTreeSet::from([value.clone()]),
+            values: [value.clone()].into(),
         }))
     }
 

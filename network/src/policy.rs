@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Cidr;
+use crate::few::Few;
 use crate::protocol::{PortRange, Protocol};
 use crate::selector::SetId;
 
@@ -126,7 +127,7 @@ pub enum Peers {
     /// Members of any of the sets, and addresses in any of the blocks.
     Some {
         /// Address sets.
-        sets: BTreeSet<SetId>,
+        sets: Few<SetId>,
         /// Prefixes.
         blocks: BTreeSet<IpBlock>,
     },

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Cidr;
+use crate::few::Few;
 use crate::labels::LabelSelector;
 use crate::model::Network;
 use crate::name::{NamespacedName, NodeName};
@@ -103,7 +104,7 @@ pub enum PeerMatch {
     /// Members of the sets and addresses of the blocks.
     Some {
         /// Sets, each in the view's `sets`.
-        sets: BTreeSet<SetId>,
+        sets: Few<SetId>,
         /// Prefixes.
         blocks: BTreeSet<IpBlock>,
     },
@@ -380,6 +381,6 @@ struct NamedPeers {
 
 impl NamedPeers {
     fn into_match(self) -> PeerMatch {
-        PeerMatch::Some { sets: self.sets, blocks: self.blocks }
+        PeerMatch::Some { sets: self.sets.into(), blocks: self.blocks }
     }
 }

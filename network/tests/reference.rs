@@ -11,7 +11,7 @@ use arbitrary::{PORTS, network, protocol, rule};
 use network::policy::{Action, Direction, IpBlock, Isolation, Peers, PortMatch, Ports, Rule, Tier};
 use network::reference::{Endpoint, Verdict, verdict};
 use network::{
-    LabelSelector, Labels, NamedPort, NamespacedName, Network, Node, NodeName, NodeView, PeerMatch, Pod,
+    Few, LabelSelector, Labels, NamedPort, NamespacedName, Network, Node, NodeName, NodeView, PeerMatch, Pod,
     Policy, PolicyId, PolicyKind, PortRange, Protocol, Selector,
 };
 use proptest::prelude::*;
@@ -299,7 +299,7 @@ fn accept(direction: Direction, peers: Peers, ports: Ports) -> Rule {
 
 fn block(text: &str) -> Peers {
     let blocks = BTreeSet::from([IpBlock::whole(text.parse().unwrap())]);
-    Peers::Some { sets: BTreeSet::new(), blocks }
+    Peers::Some { sets: Few::new(), blocks }
 }
 
 const INGRESS: Isolation = Isolation { ingress: true, egress: false };
@@ -413,7 +413,7 @@ fn a_block_with_a_hole_and_the_other_family() {
         cidr: "192.0.2.0/24".parse().unwrap(),
         except: [("192.0.2.128/25").parse().unwrap()].into(),
     }]);
-    let rules = vec![accept(Direction::Ingress, Peers::Some { sets: BTreeSet::new(), blocks }, Ports::Any)];
+    let rules = vec![accept(Direction::Ingress, Peers::Some { sets: Few::new(), blocks }, Ports::Any)];
     add(&mut network, PolicyKind::NetworkPolicy, "shop", "block", 0, subject, INGRESS, rules);
     let server = at(&network, "server");
     let from = |text: &str| {

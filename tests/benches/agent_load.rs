@@ -23,7 +23,7 @@ use clap::Parser;
 use compiler::NodeConfig;
 use loaded_node::{BUDGET, Load, loaded_node};
 use network::{
-    Cidr, Direction, IpBlock, NamespacedName, NodeName, NodeView, PeerMatch, Protocol, Service,
+    Cidr, Direction, Few, IpBlock, NamespacedName, NodeName, NodeView, PeerMatch, Protocol, Service,
     ServiceEndpoint, ServicePort,
 };
 use openflow::Message;
@@ -261,7 +261,7 @@ fn blocks() -> Result<()> {
             rule.direction = Direction::Egress;
             let block = |n: u32| Cidr::new(std::net::Ipv4Addr::from(0x2000_0000 + n * 0x1000).into(), 24);
             let blocks = (0..BLOCKS).map(|n| block(n).map(IpBlock::whole)).collect::<Result<_, _>>()?;
-            rule.peers = PeerMatch::Some { sets: BTreeSet::new(), blocks };
+            rule.peers = PeerMatch::Some { sets: Few::new(), blocks };
         }
         let mut of_policy = NodeView::default();
         of_policy.policies.insert(policy.id.clone(), policy);

@@ -82,7 +82,7 @@ fn rule(number: u32, policy: u32, load: Load, apps: u16) -> ViewRule {
         },
         action: Action::Accept,
         subject: subject((policy % u32::from(apps)) as u16),
-        peers: PeerMatch::Some { sets: BTreeSet::from([set(number % load.sets)]), blocks: BTreeSet::new() },
+        peers: PeerMatch::Some { sets: [set(number % load.sets)].into(), blocks: BTreeSet::new() },
         ports,
     }
 }

@@ -81,7 +81,7 @@ fn selector() -> impl Strategy<Value = LabelSelector> {
                 Operator::In | Operator::NotIn => apps.into_iter().map(|app| APPS[app].to_owned()).collect(),
                 _ => BTreeSet::new(),
             };
-            LabelSelector::new([Requirement { key: "app".into(), operator, values }])
+            LabelSelector::new([Requirement { key: "app".into(), operator, values: values.into() }])
         }),
     ]
 }

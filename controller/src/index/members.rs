@@ -184,7 +184,7 @@ impl Index {
         }
         entry.pods.insert(place);
         if let Some(node) = pod.node {
-            *entry.span.entry(node).or_default() += 1;
+            entry.span.count(node, true);
         }
         self.unsettle_set(set, place);
     }
@@ -199,13 +199,8 @@ impl Index {
                 entry.members.remove(*address);
             }
         }
-        if let Some(node) = pod.node
-            && let Some(pods) = entry.span.get_mut(&node)
-        {
-            *pods -= 1;
-            if *pods == 0 {
-                entry.span.remove(&node);
-            }
+        if let Some(node) = pod.node {
+            entry.span.count(node, false);
         }
         self.unsettle_set(set, place);
     }

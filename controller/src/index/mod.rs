@@ -13,10 +13,12 @@
 mod claims;
 mod members;
 mod oracle;
+mod parallel;
 mod policies;
 mod shared;
 mod shelf;
 mod slab;
+mod sorted;
 mod span;
 mod views;
 
@@ -34,6 +36,7 @@ use crate::source::Problem;
 use shared::Shared;
 use shelf::Shelves;
 use slab::{NodePlace, PodPlace, PolicyPlace, SetPlace, Slab};
+use sorted::{Counts, SortedSet};
 
 pub use oracle::Oracle;
 
@@ -116,32 +119,32 @@ struct SetEntry {
     selector: Selector,
     /// How many times policies name it, as objects and resolved.
     uses: u32,
-    pods: BTreeSet<PodPlace>,
+    pods: SortedSet<PodPlace>,
     /// For a set of nodes: its addresses.
     hosts: BTreeSet<IpAddr>,
     members: Members,
     /// How many of its pods are on each node.
-    span: BTreeMap<NodePlace, u32>,
+    span: Counts<NodePlace>,
     /// How many policies and restricted rules are about it.
     subject_uses: u32,
     /// Policies with a port name that depends on who is in this set.
-    named: BTreeSet<PolicyPlace>,
+    named: SortedSet<PolicyPlace>,
     /// Policies that name it as a peer, as objects.
-    named_by: BTreeSet<PolicyPlace>,
+    named_by: SortedSet<PolicyPlace>,
     group: Group,
     /// The nodes whose views contain it.
-    peer_of: BTreeSet<NodePlace>,
+    peer_of: SortedSet<NodePlace>,
     entry: Option<Entry>,
 }
 
 /// The policies of one subject.
 #[derive(Debug, Default)]
 struct Group {
-    policies: BTreeSet<PolicyPlace>,
+    policies: SortedSet<PolicyPlace>,
     /// The sets that they name as peers, by how many of them.
-    peers: BTreeMap<SetPlace, u32>,
+    peers: Counts<SetPlace>,
     /// The nodes that have it.
-    nodes: BTreeSet<NodePlace>,
+    nodes: SortedSet<NodePlace>,
     section: Arc<Section>,
 }
 

@@ -8,14 +8,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use network::{LabelSelector, Labels, NamespaceSelector, Operator, Selector};
 
 use super::slab::{PodPlace, SetPlace};
+use super::sorted::SortedSet;
 
 type Key = u64;
 
 /// The shelves.
 #[derive(Debug, Default)]
 pub struct Shelves {
-    sets: HashMap<Key, BTreeSet<SetPlace>>,
-    pods: HashMap<Key, BTreeSet<PodPlace>>,
+    sets: HashMap<Key, SortedSet<SetPlace>>,
+    pods: HashMap<Key, SortedSet<PodPlace>>,
     namespaces: HashMap<Key, BTreeSet<String>>,
     /// How many pods each namespace has.
     populated: BTreeMap<String, usize>,

@@ -21,14 +21,7 @@ impl Index {
 
     /// One policy more or fewer of the group names the set as a peer.
     pub(super) fn count_peer(&mut self, subject: SetPlace, peer: SetPlace, more: bool) {
-        let peers = &mut self.sets[subject].group.peers;
-        let uses = peers.entry(peer).or_default();
-        *uses = if more { *uses + 1 } else { *uses - 1 };
-        let turned = *uses == u32::from(more);
-        if *uses == 0 {
-            peers.remove(&peer);
-        }
-        if turned {
+        if self.sets[subject].group.peers.count(peer, more) {
             for node in self.sets[subject].group.nodes.iter().copied().collect::<Vec<_>>() {
                 self.count_at(node, peer, more);
             }
@@ -54,7 +47,7 @@ impl Index {
     pub(super) fn settle_spans(&mut self) {
         for (set, node) in each_once(&mut self.stale.spans) {
             let (Some(entry), Some(_)) = (self.sets.get(set), self.nodes.get(node)) else { continue };
-            let wanted = !entry.group.policies.is_empty() && entry.span.contains_key(&node);
+            let wanted = !entry.group.policies.is_empty() && entry.span.contains(&node);
             if wanted == entry.group.nodes.contains(&node) {
                 continue;
             }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::delta::{self, Resources, Section};
+use api::delta::{self, Entry, Resources, Section};
 use network::{LocalPod, NodeName, Selector};
 
 use super::slab::{NodePlace, PodPlace, SetPlace};
-use super::{Index, each_once};
+use super::{Index, each_once, parallel};
 
 impl Index {
     /// Sets, pods, nodes and Services whose content changed.
@@ -21,12 +21,8 @@ impl Index {
             self.all_nodes = Arc::new(Section::new(objects.map(|(_, entry)| entry.clone()).collect()));
             self.stale.every_view = true;
         }
-        for set in each_once(&mut self.stale.sets) {
-            self.settle_set(set);
-        }
-        for place in each_once(&mut self.stale.pods) {
-            self.settle_pod(place);
-        }
+        self.settle_sets();
+        self.settle_pods();
         let services = std::mem::take(&mut self.stale.services);
         let mut changed = false;
         for key in services {
@@ -49,20 +45,28 @@ impl Index {
         }
     }
 
-    fn settle_set(&mut self, set: SetPlace) {
-        let Some(entry) = self.sets.get(set) else { return };
-        if entry.peer_of.is_empty() {
-            self.sets[set].entry = None;
-            return;
+    fn settle_sets(&mut self) {
+        let sets = each_once(&mut self.stale.sets);
+        let made = parallel::map(&sets, |set| self.set_entry(*set));
+        for (set, made) in sets.into_iter().zip(made) {
+            let Some(entry) = self.sets.get_mut(set) else { continue };
+            if entry.peer_of.is_empty() {
+                entry.entry = None;
+            } else if made.is_some() {
+                entry.entry = made;
+                self.stale.views.extend(&entry.peer_of);
+            }
         }
+    }
+
+    /// What is sent of a set, where that is another than before.
+    fn set_entry(&self, set: SetPlace) -> Option<Entry> {
+        let entry = self.sets.get(set).filter(|entry| !entry.peer_of.is_empty())?;
         let version = entry.members.version(entry.id);
         if entry.entry.as_ref().is_some_and(|held| held.version == version) {
-            return;
+            return None;
         }
-        let made = delta::next_set_entry(entry.entry.as_ref(), entry.id, version, &self.members_of(set));
-        let entry = &mut self.sets[set];
-        entry.entry = Some(made);
-        self.stale.views.extend(&entry.peer_of);
+        Some(delta::next_set_entry(entry.entry.as_ref(), entry.id, version, &self.members_of(set)))
     }
 
     /// The addresses in a set, each once and in order.
@@ -80,9 +84,21 @@ impl Index {
         }
     }
 
-    fn settle_pod(&mut self, place: PodPlace) {
-        let Some(pod) = self.pods.get(place) else { return };
-        let Some(node) = pod.node else { return };
+    fn settle_pods(&mut self) {
+        let pods = each_once(&mut self.stale.pods);
+        let made = parallel::map(&pods, |place| self.pod_entry(*place));
+        for (place, made) in pods.into_iter().zip(made) {
+            if let Some((node, entry)) = made {
+                self.pods[place].entry = Some(entry);
+                self.stale.views.insert(node);
+            }
+        }
+    }
+
+    /// What is sent of a pod, where that is another than before, and whereto.
+    fn pod_entry(&self, place: PodPlace) -> Option<(NodePlace, Entry)> {
+        let pod = self.pods.get(place)?;
+        let node = pod.node?;
         let subjects = pod.member.iter().map(|set| &self.sets[*set]).filter(|set| set.subject_uses > 0);
         let local = LocalPod {
             key: pod.pod.key.clone(),
@@ -91,11 +107,7 @@ impl Index {
             member_of: subjects.map(|set| set.id).collect(),
         };
         let made = delta::pod_entry(&local);
-        let entry = &mut self.pods[place].entry;
-        if entry.as_ref().is_none_or(|held| held.version != made.version) {
-            *entry = Some(made);
-            self.stale.views.insert(node);
-        }
+        pod.entry.as_ref().is_none_or(|held| held.version != made.version).then_some((node, made))
     }
 
     /// Views of what changed; returns whose are different from before.
@@ -105,19 +117,22 @@ impl Index {
             true => self.nodes.places().collect(),
             false => stale.into_iter().collect(),
         };
+        let made = parallel::map(&stale, |place| self.changed_view(*place));
         let mut changed = BTreeSet::new();
-        for place in stale {
-            let Some(node) = self.nodes.get(place).filter(|node| node.object.is_some() || node.attended)
-            else {
-                continue;
-            };
-            let made = self.view(place);
-            if node.resources.as_ref().is_none_or(|held| !held.is_same(&made)) {
-                changed.insert(node.name.clone());
+        for (place, made) in stale.into_iter().zip(made) {
+            if let Some(made) = made {
+                changed.insert(self.nodes[place].name.clone());
                 self.nodes[place].resources = Some(Arc::new(made));
             }
         }
         changed
+    }
+
+    /// A node's view, where somebody wants it and it is another than before.
+    fn changed_view(&self, place: NodePlace) -> Option<Resources> {
+        let node = self.nodes.get(place).filter(|node| node.object.is_some() || node.attended)?;
+        let made = self.view(place);
+        node.resources.as_ref().is_none_or(|held| !held.is_same(&made)).then_some(made)
     }
 
     /// A node's view as it is now.

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use network::policy::{Action, Direction, IpBlock, Isolation, Peers, PortMatch, Ports, Rule, Tier};
 use network::selector::NamespaceSelector;
 use network::{
-    Cidr, LabelSelector, Labels, NamedPort, NamespacedName, Network, Node, NodeName, Operator, Pod, Policy,
-    PolicyId, PolicyKind, PortRange, Protocol, Requirement, Selector,
+    Cidr, Few, LabelSelector, Labels, NamedPort, NamespacedName, Network, Node, NodeName, Operator, Pod,
+    Policy, PolicyId, PolicyKind, PortRange, Protocol, Requirement, Selector,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -28,10 +28,10 @@ pub fn labels() -> impl Strategy<Value = Labels> {
 fn requirement() -> impl Strategy<Value = Requirement> {
     let values = btree_set(word(&["a", "b"]), 1..=2);
     (word(&["app", "tier"]), 0..4u8, values).prop_map(|(key, operator, values)| match operator {
-        0 => Requirement { key, operator: Operator::In, values },
-        1 => Requirement { key, operator: Operator::NotIn, values },
-        2 => Requirement { key, operator: Operator::Exists, values: BTreeSet::new() },
-        _ => Requirement { key, operator: Operator::DoesNotExist, values: BTreeSet::new() },
+        0 => Requirement { key, operator: Operator::In, values: values.into() },
+        1 => Requirement { key, operator: Operator::NotIn, values: values.into() },
+        2 => Requirement { key, operator: Operator::Exists, values: Few::new() },
+        _ => Requirement { key, operator: Operator::DoesNotExist, values: Few::new() },
     })
 }
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use network::{
-    Action, Cidr, Direction, IpBlock, Isolation, LabelSelector, NamespaceSelector, Peers, Policy, PolicyId,
-    PolicyKind, PortMatch, PortRange, Ports, Protocol, Rule, Selector, Tier,
+    Action, Cidr, Direction, Few, IpBlock, Isolation, LabelSelector, NamespaceSelector, Peers, Policy,
+    PolicyId, PolicyKind, PortMatch, PortRange, Ports, Protocol, Rule, Selector, Tier,
 };
 
 use super::policy::Translated;
@@ -200,7 +200,7 @@ impl Translator<'_> {
 const MOST_CHARACTERS: usize = 100;
 
 fn nobody() -> Peers {
-    Peers::Some { sets: BTreeSet::new(), blocks: BTreeSet::new() }
+    Peers::Some { sets: Few::new(), blocks: BTreeSet::new() }
 }
 
 fn everybody() -> Selector {
@@ -267,7 +267,7 @@ fn peers(api: &[Peer], list: &str, selectors: &mut Vec<Selector>) -> Result<Peer
             selectors.push(selected);
         }
     }
-    Ok(Peers::Some { sets, blocks })
+    Ok(Peers::Some { sets: sets.into(), blocks })
 }
 
 /// A CIDR as `isCIDR` of CEL takes it: not IPv4 written as IPv6.

@@ -148,7 +148,7 @@ impl Translator<'_> {
                 }
             }
         }
-        Peers::Some { sets, blocks }
+        Peers::Some { sets: sets.into(), blocks }
     }
 
     fn peer(&self, peer: &NetworkPolicyPeer) -> Result<Peer, (String, RuleFault)> {

@@ -1,9 +1,7 @@
 //! Label selectors of the API into ours (apimachinery `LabelSelectorAsSelector` with its validation).
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
-use network::{LabelSelector, Operator, Requirement};
+use network::{Few, LabelSelector, Operator, Requirement};
 
 use crate::problem::RuleFault;
 use crate::syntax::{is_label_key, is_label_value};
@@ -15,12 +13,12 @@ pub(crate) fn selector(api: &ApiSelector) -> Result<LabelSelector, (String, Rule
         let at = |fault| (format!("matchLabels.{key}"), fault);
         check_key(key).map_err(at)?;
         check_value(value).map_err(at)?;
-        let values = BTreeSet::from([value.clone()]);
+        let values = [value.clone()].into();
         requirements.push(Requirement { key: key.clone(), operator: Operator::In, values });
     }
     for (index, expression) in api.match_expressions.iter().flatten().enumerate() {
         let at = |field: &str, fault| (format!("matchExpressions[{index}].{field}"), fault);
-        let values: BTreeSet<String> = expression.values.iter().flatten().cloned().collect();
+        let values: Few<String> = expression.values.iter().flatten().cloned().collect();
         let name = expression.operator.clone();
         let operator = match name.as_str() {
             "In" => Operator::In,

@@ -240,7 +240,7 @@ fn covers(
         (PeerMatch::Any, _) => true,
         (PeerMatch::Some { .. }, PeerMatch::Any) => false,
         (PeerMatch::Some { sets, blocks }, PeerMatch::Some { sets: narrow, blocks: narrow_blocks }) => {
-            narrow.is_subset(sets) && narrow_blocks.is_subset(blocks)
+            narrow.iter().all(|set| sets.contains(set)) && narrow_blocks.is_subset(blocks)
         }
     };
     peers

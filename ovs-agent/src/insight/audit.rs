@@ -298,7 +298,7 @@ mod tests {
                 index: 0,
                 direction: Direction::Ingress,
                 action: network::Action::Accept,
-                peers: Peers::Some { sets: BTreeSet::from([peer]), blocks: BTreeSet::new() },
+                peers: Peers::Some { sets: [peer].into(), blocks: BTreeSet::new() },
                 ports: Ports::Some([PortMatch::Range(PortRange::single(Protocol::Tcp, 80))].into()),
             }],
         };
