@@ -19,7 +19,7 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The pod ranges, at most one per family.
     pub pod_cidrs: Vec<Cidr>,
-    /// Addresses by which the outside knows it (`ExternalIP`): policies that select the node mean them too, and nothing else
+    /// Addresses by which the outside knows it (`ExternalIP`), and what is beyond one `InternalIP` per family: policies that select the node mean them too, and nothing else
     /// does. They may be a translator's that stands before several nodes, so nothing is routed or believed by them, and agents
     /// are told of them as members of sets only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

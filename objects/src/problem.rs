@@ -299,6 +299,14 @@ pub enum Fault {
         /// The address.
         address: IpAddr,
     },
+    /// A second address of a node in one family.
+    #[error(
+        "{address} is a second address of its family: the node is reached by the first, and policies about nodes mean both"
+    )]
+    FurtherAddress {
+        /// The address.
+        address: IpAddr,
+    },
     /// Somebody else has the address.
     #[error("the address {address} belongs to {owner}, {consequence}")]
     AddressTaken {
@@ -434,7 +442,9 @@ impl Fault {
             Self::BadAddress { .. } | Self::UnusableAddress { .. } => {
                 "write a unicast address, for example 10.244.1.5, or leave it out".into()
             }
-            Self::SecondAddress { .. } => "keep at most one IPv4 and one IPv6 address".into(),
+            Self::SecondAddress { .. } | Self::FurtherAddress { .. } => {
+                "keep at most one IPv4 and one IPv6 address".into()
+            }
             Self::AddressTaken { .. } => "give one of the two another address".into(),
             Self::RangeFull { .. } => "use more nodes or fewer pods".into(),
             Self::NodeWithoutAddress => "give it a status.addresses entry of type InternalIP".into(),

@@ -343,7 +343,7 @@ status: {addresses: [{type: InternalIP, address: nowhere}, {type: InternalIP, ad
         a [192.0.2.1, 2001:db8::1] [10.1.0.0/24, fd00:1::/64] [198.51.100.7, 203.0.113.7]
         b [] [] []
         c [] [] []
-        d [192.0.2.4] [10.5.0.0/24] [203.0.113.7]"#]]
+        d [192.0.2.4] [10.5.0.0/24] [192.0.2.5, 203.0.113.7]"#]]
     .assert_eq(&show.join("\n"));
     expect![[r#"
         a.yaml:12:21: Node b: status.addresses: the address 192.0.2.1 belongs to Node a, this node goes without it; give one of the two another address
@@ -352,7 +352,7 @@ status: {addresses: [{type: InternalIP, address: nowhere}, {type: InternalIP, ad
         a.yaml:14:1: Node c: spec.podCIDRs: the node has no pod range, its pods get no address from it; give it spec.podCIDRs
         a.yaml:22:50: Node d: status.addresses[0].address: `nowhere` is not an IP address and is ignored; write a unicast address, for example 10.244.1.5, or leave it out
         a.yaml:22:88: Node d: status.addresses[1].address: 0.0.0.0 can be nobody's address and is ignored; write a unicast address, for example 10.244.1.5, or leave it out
-        a.yaml:22:248: Node d: status.addresses[5].address: 192.0.2.5 is a second address of its family and is ignored; keep at most one IPv4 and one IPv6 address
+        a.yaml:22:248: Node d: status.addresses[5].address: 192.0.2.5 is a second address of its family: the node is reached by the first, and policies about nodes mean both; keep at most one IPv4 and one IPv6 address
         a.yaml:21:19: Node d: spec.podCIDRs[0]: prefix length 33 does not fit 10.4.0.0: at most 32, the range is ignored; write ADDRESS/LENGTH, for example 10.244.1.0/24
         a.yaml:21:45: Node d: spec.podCIDRs[2]: 10.6.0.0 is a second address of its family and is ignored; keep at most one IPv4 and one IPv6 address
         a.yaml:22:166: Node d: status.addresses[3].address: 127.0.0.1 can be nobody's address and is ignored; write a unicast address, for example 10.244.1.5, or leave it out"#]].assert_eq(&lines(&problems));

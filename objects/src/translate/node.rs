@@ -72,22 +72,24 @@ fn is_marked(object: &core::Node) -> bool {
 pub fn node(object: &core::Node, origin: Option<&Origin>) -> (Node, Vec<Problem>) {
     let name = object.metadata.name.clone().unwrap_or_default();
     let mut report = Report::new(ObjectRef::cluster("Node", &name), origin);
-    let addresses = addresses(object, &mut report);
+    let (addresses, further) = addresses(object, &mut report);
     let pod_cidrs = pod_ranges(object, &mut report);
-    let external = external(object, &addresses, &mut report);
+    let external = external(object, &addresses, further, &mut report);
     let labels = object.metadata.labels.clone().unwrap_or_default();
     (Node { name: NodeName::new(name), labels, addresses, pod_cidrs, external }, report.problems)
 }
 
-fn addresses(object: &core::Node, report: &mut Report<'_>) -> Vec<IpAddr> {
+/// The node's own, one per family, and those beyond.
+fn addresses(object: &core::Node, report: &mut Report<'_>) -> (Vec<IpAddr>, Vec<IpAddr>) {
     let (listed, bad) = listed(object, "InternalIP", report);
-    let mut addresses: Vec<IpAddr> = Vec::new();
+    let (mut addresses, mut further): (Vec<IpAddr>, _) = (Vec::new(), Vec::new());
     for (field, address) in listed {
         if addresses.contains(&address) {
             continue;
         }
         if addresses.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
-            report.field(&field, Fault::SecondAddress { address });
+            report.field(&field, Fault::FurtherAddress { address });
+            further.push(address);
         } else {
             addresses.push(address);
         }
@@ -95,14 +97,19 @@ fn addresses(object: &core::Node, report: &mut Report<'_>) -> Vec<IpAddr> {
     if addresses.is_empty() && !bad {
         report.field("status.addresses", Fault::NodeWithoutAddress);
     }
-    addresses
+    (addresses, further)
 }
 
-/// Those of the outside, but for what is its own as well.
-fn external(object: &core::Node, own: &[IpAddr], report: &mut Report<'_>) -> Vec<IpAddr> {
+/// Those of the outside and those beyond its own, but for what is its own as well.
+fn external(
+    object: &core::Node,
+    own: &[IpAddr],
+    further: Vec<IpAddr>,
+    report: &mut Report<'_>,
+) -> Vec<IpAddr> {
     let (listed, _) = listed(object, "ExternalIP", report);
-    let mut external: Vec<IpAddr> =
-        listed.into_iter().map(|(_, address)| address).filter(|address| !own.contains(address)).collect();
+    let listed = listed.into_iter().map(|(_, address)| address).chain(further);
+    let mut external: Vec<IpAddr> = listed.filter(|address| !own.contains(address)).collect();
     external.sort_unstable();
     external.dedup();
     external
