@@ -39,6 +39,9 @@ enum Command {
         /// A docker-archive that every node imports; may be repeated
         #[arg(long = "image", value_name = "FILE")]
         images: Vec<PathBuf>,
+        /// Nodes, pods and Services have addresses of IPv6, too
+        #[arg(long)]
+        dual_stack: bool,
         /// Import what Kubernetes' own tests run, too
         #[arg(long)]
         test_images: bool,
@@ -105,11 +108,17 @@ enum Output {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Command::Up { build, without_controller_manager, nodes, images, test_images, api_server_flags } => {
-            own_nodes(nodes, images, test_images).and_then(|nodes| {
-                up(&arguments.state, &build, !without_controller_manager, nodes, api_server_flags)
-            })
-        }
+        Command::Up {
+            build,
+            without_controller_manager,
+            nodes,
+            images,
+            dual_stack,
+            test_images,
+            api_server_flags,
+        } => own_nodes(nodes, images, test_images, dual_stack).and_then(|nodes| {
+            up(&arguments.state, &build, !without_controller_manager, nodes, api_server_flags)
+        }),
         Command::Image(image) => archive::write(&image),
         Command::Exec { node, arguments: words } => exec(&arguments.state, &node, &words),
         Command::Run { program, arguments: words } => run(&arguments.state, &program, &words),
@@ -134,7 +143,12 @@ fn main() -> ExitCode {
 }
 
 /// Nodes whose first process is this program.
-fn own_nodes(count: u8, images: Vec<PathBuf>, for_tests: bool) -> Result<Option<Nodes>, Error> {
+fn own_nodes(
+    count: u8,
+    images: Vec<PathBuf>,
+    for_tests: bool,
+    dual_stack: bool,
+) -> Result<Option<Nodes>, Error> {
     if count == 0 {
         return Ok(None);
     }
@@ -143,7 +157,7 @@ fn own_nodes(count: u8, images: Vec<PathBuf>, for_tests: bool) -> Result<Option<
     let images = images
         .iter()
         .map(|image| std::path::absolute(image).map_err(failed(format!("find {}", image.display()))));
-    Ok(Some(Nodes { count, command, images: images.collect::<Result<_, _>>()?, for_tests }))
+    Ok(Some(Nodes { count, command, images: images.collect::<Result<_, _>>()?, for_tests, dual_stack }))
 }
 
 fn up(
@@ -278,6 +292,7 @@ fn node_status(cluster: &ControlPlane, node: NodeIndex) -> serde_json::Value {
     json!({
         "name": place.name,
         "address": place.address,
+        "secondAddress": place.second,
         "namespace": place.namespace,
         "running": pid.is_some_and(|pid| lab::process::start_time(pid).is_some()),
         "pid": pid,

@@ -69,6 +69,9 @@ pub fn init(cluster: &ControlPlane, name: &str) -> Result<()> {
     for (file, value) in [("ip_forward", "1"), ("conf/all/rp_filter", "0"), ("conf/default/rp_filter", "0")] {
         write(&Path::new("/proc/sys/net/ipv4").join(file), value)?;
     }
+    if place.second.is_some() {
+        write(Path::new("/proc/sys/net/ipv6/conf/all/forwarding"), "1")?;
+    }
     start_containerd(cluster, &place)?;
     start_kubelet(cluster, &place)?;
     loop {
@@ -229,6 +232,7 @@ fn start_containerd(cluster: &ControlPlane, place: &NodePlace) -> Result<()> {
 
 fn start_kubelet(cluster: &ControlPlane, place: &NodePlace) -> Result<()> {
     let file = |name: &str| cluster.pki().file(format!("{}{name}", place.name)).display().to_string();
+    let second = place.second.map(|second| format!(",{second}")).unwrap_or_default();
     let configuration = include_str!("kubelet.yaml")
         .replace("ADDRESS", &place.address.to_string())
         .replace("CLIENT_CA", &cluster.ca().display().to_string())
@@ -242,7 +246,8 @@ fn start_kubelet(cluster: &ControlPlane, place: &NodePlace) -> Result<()> {
         .args(["--config=/etc/kubernetes/kubelet.yaml", "--v=2"])
         .arg(format!("--kubeconfig={}", file(".kubeconfig")))
         .arg(format!("--hostname-override={}", place.name))
-        .arg(format!("--node-ip={}", place.address));
+        .arg(format!("--node-labels=topology.kubernetes.io/zone={}", place.zone))
+        .arg(format!("--node-ip={}{second}", place.address));
     start(cluster, place, &mut kubelet)
 }
 

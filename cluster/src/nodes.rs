@@ -1,7 +1,7 @@
 //! The nodes of a cluster from outside: their namespaces and cables, their processes, and when they are there. What a node is
 //! inside is `node`'s.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -29,6 +29,9 @@ pub struct Nodes {
     pub images: Vec<PathBuf>,
     /// Whether the images of Kubernetes' own tests are among them.
     pub for_tests: bool,
+    /// Whether nodes, pods and Services have addresses of IPv6 besides those of IPv4.
+    #[serde(default)]
+    pub dual_stack: bool,
 }
 
 /// More make no sense on one machine.
@@ -36,6 +39,9 @@ pub const MAX_NODES: u8 = 32;
 
 /// Where nodes keep images and pods: a file system that can be below an overlay, unlike /run on many machines.
 const DATA: &str = "/var/lib/ferrule/cluster";
+
+/// Nodes are spread over so many zones: as many as Kubernetes' own tests want.
+const ZONES: u8 = 3;
 
 /// A node's end of its cable.
 pub(crate) const UPLINK: &str = "eth0";
@@ -72,6 +78,10 @@ pub struct NodePlace {
     pub name: String,
     /// Its address on the underlay.
     pub address: Ipv4Addr,
+    /// And of the other family, where it has one.
+    pub second: Option<Ipv6Addr>,
+    /// The zone that it is said to be in: what Services ask of zones can be seen.
+    pub zone: String,
     /// Its network namespace.
     pub namespace: String,
     /// What is written about it.
@@ -101,11 +111,23 @@ impl ControlPlane {
         let name = node.name().as_str().to_owned();
         NodePlace {
             address: Ipv4Addr::new(172, 29, layout.octet(), 10 + node.0),
+            second: self.is_dual_stack().then(|| self.second(10 + node.0)),
+            zone: format!("zone-{}", (node.0 - 1) % ZONES + 1),
             namespace: format!("{}{name}", layout.namespace_prefix()),
             directory: layout.state().join(&name),
             data: data(layout).join(&name),
             name,
         }
+    }
+
+    /// Whether it has both families.
+    pub fn is_dual_stack(&self) -> bool {
+        self.nodes().is_some_and(|nodes| nodes.dual_stack)
+    }
+
+    /// An address of IPv6 on the underlay; 1 is the control plane's.
+    fn second(&self, host: u8) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, 0x172, 0x29, self.layout().octet().into(), 0, 0, 0, host.into())
     }
 
     /// A command inside a node, in all its namespaces.
@@ -161,7 +183,14 @@ impl ControlPlane {
             let path = "/proc/sys/net/ipv4/ip_forward";
             std::fs::write(path, "1").context(|| format!("write {path}"))
         })??;
-        for NodePlace { name, namespace, address, .. } in places {
+        if self.is_dual_stack() {
+            netns::run(&netns::path(&own), || {
+                let path = "/proc/sys/net/ipv6/conf/all/forwarding";
+                std::fs::write(path, "1").context(|| format!("write {path}"))
+            })??;
+            ip::batch(Some(&own), &[format!("addr add {}/64 dev {BRIDGE} nodad", self.second(1))])?;
+        }
+        for NodePlace { name, namespace, address, second, .. } in places {
             ip::batch(
                 Some(&own),
                 &[
@@ -177,6 +206,15 @@ impl ControlPlane {
                     format!("route add default via {}", self.address().ip()),
                 ],
             )?;
+            if let Some(second) = second {
+                ip::batch(
+                    Some(namespace),
+                    &[
+                        format!("addr add {second}/64 dev {UPLINK} nodad"),
+                        format!("route add default via {}", self.second(1)),
+                    ],
+                )?;
+            }
             // Switches that read frames as they are want checksums made.
             for (namespace, device) in [(&own, name.as_str()), (namespace, UPLINK)] {
                 lab::command::run_in(
@@ -188,7 +226,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Until the API server knows it and its range, which the API server and tests in its namespace then find.
+    /// Until the API server knows it and its ranges, which the API server and tests in its namespace then find.
     fn wait_for_node(&self, place: &NodePlace) -> Result<()> {
         let began = Instant::now();
         let path = format!("/api/v1/nodes/{}", place.name);
@@ -197,9 +235,15 @@ impl ControlPlane {
             let answer = self.ask(&Request::get(&path)).ok().filter(|answer| answer.status == 200);
             let node: serde_json::Value =
                 answer.and_then(|answer| serde_json::from_str(&answer.body).ok()).unwrap_or_default();
-            if let Some(range) = node["spec"]["podCIDR"].as_str() {
-                let line = format!("route replace {range} via {} dev {BRIDGE}", place.address);
-                return Ok(ip::batch(Some(&self.namespace()), &[line])?);
+            let ranges = node["spec"]["podCIDRs"].as_array().into_iter().flatten();
+            let lines = ranges.filter_map(serde_json::Value::as_str).map(|range| {
+                let second = place.second.filter(|_| range.contains(':'));
+                let via = second.map_or_else(|| place.address.to_string(), |second| second.to_string());
+                format!("route replace {range} via {via} dev {BRIDGE}")
+            });
+            let lines: Vec<_> = lines.collect();
+            if !lines.is_empty() {
+                return Ok(ip::batch(Some(&self.namespace()), &lines)?);
             }
             let process = Process::find(self.layout(), &place.name);
             let words = || process.as_ref().map(Process::last_words).unwrap_or_default();

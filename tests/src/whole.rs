@@ -53,7 +53,13 @@ impl Whole {
         };
         let builder = versions.and_then(Builder::in_target).unwrap_or_else(|error| panic!("{error}"));
         let up = builder.build(&["helm", "kube-proxy"], &interrupt, &say).and_then(|()| {
-            let nodes = Nodes { count, command: command(), images: images(folder.path()), for_tests: false };
+            let nodes = Nodes {
+                count,
+                command: command(),
+                images: images(folder.path()),
+                for_tests: false,
+                dual_stack: false,
+            };
             let options = Options {
                 state: folder.path().join("state"),
                 builder: builder.clone(),

@@ -48,11 +48,14 @@ enum Task {
     },
     /// Upstream's own suites against Ferrule on whole nodes; what passed is not run again (minutes to hours)
     Conformance {
-        /// conformance, networkpolicy, cnp, cyclonus, network
+        /// conformance, networkpolicy, cnp, cyclonus, network, dualstack
         suites: Vec<String>,
         /// The state directory of a cluster that is up, in place of one of its own
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
+        /// Of e2e.test's specs only those whose names contain this; may be repeated
+        #[arg(long, value_name = "TEXT")]
+        only: Vec<String>,
     },
     /// The benchmarks and their ratios
     Bench {
@@ -75,7 +78,7 @@ fn main() -> ExitCode {
         Task::Cluster { arguments } => cluster::run(&arguments),
         Task::Images => images::run(),
         Task::Test { tiers } => test::run(&tiers),
-        Task::Conformance { suites, state } => conformance::run(&suites, state.as_deref()),
+        Task::Conformance { suites, state, only } => conformance::run(&suites, state.as_deref(), &only),
         Task::Bench { names } => bench::run(&names),
         Task::Tidy => tidy::run(),
         Task::Codegen { check } => codegen::run(check),

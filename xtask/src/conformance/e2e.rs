@@ -1,33 +1,54 @@
 //! Kubernetes' own e2e.test, by ginkgo: what is selected, and what its report says.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Results, Run};
+use super::{NOT_RUN, PASSED, Results, Run};
 
 /// How many specs run at a time.
 const PROCESSES: &str = "4";
 
 impl Run {
+    /// Runs those of a suite's specs that have not passed, or of them those whose names contain one of `only`; how many there are in all.
     pub fn e2e(
         &self,
         name: &str,
         focus: &str,
         left_out: &[(&str, &str)],
+        only: &[String],
         results: &mut Results,
     ) -> Result<usize> {
+        let left_out: Vec<_> = left_out.iter().map(|(expression, _)| *expression).collect();
+        let all = selected(&self.ginkgo(name, &["--dry-run"], focus, &left_out.join("|"))?);
+        results.retain(|spec, _| all.contains(spec));
+        let wanted = all.iter().filter(|spec| results.get(*spec).is_none_or(|state| state != PASSED));
+        let wanted: Vec<_> = wanted
+            .filter(|spec| only.is_empty() || only.iter().any(|part| spec.contains(part)))
+            .map(|spec| ending(spec))
+            .collect();
+        println!("==> {name}: {} of {} specs", wanted.len(), all.len());
+        if !wanted.is_empty() {
+            let report = self.ginkgo(name, &["--timeout=3h", "--procs", PROCESSES], &wanted.join("|"), "")?;
+            results.extend(specs(&report));
+        }
+        for spec in &all {
+            results.entry(spec.clone()).or_insert_with(|| NOT_RUN.to_owned());
+        }
+        Ok(all.len())
+    }
+
+    /// What ginkgo reports of the specs that `focus` matches and `skip` does not.
+    fn ginkgo(&self, name: &str, options: &[&str], focus: &str, skip: &str) -> Result<Value> {
         let report = self.folder.join(format!("{name}.report.json"));
         let _ = std::fs::remove_file(&report);
         let binaries = PathBuf::from(self.status["binaries"].as_str().unwrap_or_default());
-        let passed = results.keys().map(|name| format!("^{}$", escaped(name)));
-        let skip: Vec<_> =
-            passed.chain(left_out.iter().map(|(expression, _)| (*expression).to_owned())).collect();
-        let mut ginkgo = self.call(&["run", "ginkgo", "--no-color", "--timeout=3h", "--procs", PROCESSES]);
-        ginkgo.args(["--focus", focus]);
+        let mut ginkgo = self.call(&["run", "ginkgo", "--no-color"]);
+        ginkgo.args(options).args(["--focus", focus]);
         if !skip.is_empty() {
-            ginkgo.args(["--skip", &skip.join("|")]);
+            ginkgo.args(["--skip", skip]);
         }
         ginkgo.arg(format!("--output-dir={}", self.folder.display()));
         ginkgo.arg(format!("--json-report={name}.report.json"));
@@ -41,44 +62,51 @@ impl Run {
         let _ = ginkgo.status().context("cannot run ginkgo")?;
         let text = std::fs::read(&report)
             .with_context(|| format!("{name} has no report: it ended before the first spec"))?;
-        let report: Value = serde_json::from_slice(&text).context("cannot read ginkgo's report")?;
-        let total = results.len() + selected(&report);
-        results.extend(specs(&report));
-        Ok(total)
+        serde_json::from_slice(&text).context("cannot read ginkgo's report")
     }
+}
+
+/// Matches one spec: ginkgo puts the name of the whole before the text that it matches.
+fn ending(spec: &str) -> String {
+    format!("{}$", escaped(spec))
+}
+
+/// The specs of a report, apart from what runs before and after them.
+fn each(report: &Value) -> impl Iterator<Item = &Value> {
+    let suites = report.as_array().into_iter().flatten();
+    let specs = suites.flat_map(|suite| suite["SpecReports"].as_array().into_iter().flatten());
+    specs.filter(|spec| spec["LeafNodeType"] == "It")
+}
+
+fn full_name(spec: &Value) -> String {
+    let above = spec["ContainerHierarchyTexts"].as_array().into_iter().flatten();
+    let texts: Vec<_> = above.chain([&spec["LeafNodeText"]]).filter_map(Value::as_str).collect();
+    texts.join(" ")
 }
 
 /// What became of each spec that ran, by its full name.
 fn specs(report: &Value) -> Results {
     let mut specs = Results::new();
-    let reports = report.as_array().into_iter().flatten();
-    for spec in reports.flat_map(|suite| suite["SpecReports"].as_array().into_iter().flatten()) {
+    for spec in each(report) {
         let state = spec["State"].as_str().unwrap_or_default();
-        // Nodes that run before and after all, and what was not selected or was cut short.
+        // What was not selected or was cut short.
         let skipped_itself = state == "skipped" && spec["Failure"]["Message"].is_string();
-        if spec["LeafNodeType"] != "It"
-            || ["skipped", "pending", "interrupted"].contains(&state) && !skipped_itself
-        {
+        if ["skipped", "pending", "interrupted"].contains(&state) && !skipped_itself {
             continue;
         }
-        let texts =
-            spec["ContainerHierarchyTexts"].as_array().into_iter().flatten().chain([&spec["LeafNodeText"]]);
-        let name: Vec<_> = texts.filter_map(Value::as_str).collect();
         let why = spec["Failure"]["Message"].as_str().and_then(|message| message.lines().next());
         let state = match why.filter(|_| skipped_itself) {
             Some(why) => format!("skipped itself: {}", why.trim()),
             None => state.to_owned(),
         };
-        specs.insert(name.join(" "), state);
+        specs.insert(full_name(spec), state);
     }
     specs
 }
 
-/// How many specs ginkgo meant to run.
-fn selected(report: &Value) -> usize {
-    let suites = report.as_array().into_iter().flatten();
-    let counts = suites.filter_map(|suite| suite["PreRunStats"]["SpecsThatWillRun"].as_u64());
-    usize::try_from(counts.sum::<u64>()).unwrap_or(usize::MAX)
+/// The specs that a dry run would have run: it says of them that they passed.
+fn selected(report: &Value) -> BTreeSet<String> {
+    each(report).filter(|spec| spec["State"] == PASSED).map(full_name).collect()
 }
 
 /// For regular expressions of Go.
@@ -108,7 +136,7 @@ mod tests {
             {"LeafNodeType": "BeforeSuite", "State": "passed", "ContainerHierarchyTexts": null, "LeafNodeText": ""}]}]);
         let expected = [("[sig-network] DNS works", "passed"), ("cloud", "skipped itself: Only for gce")];
         assert_eq!(specs(&report), expected.map(|(name, state)| (name.to_owned(), state.to_owned())).into());
-        assert_eq!(selected(&serde_json::json!([{"PreRunStats": {"SpecsThatWillRun": 3}}])), 3);
-        assert_eq!(escaped("[a] (b)"), r"\[a\] \(b\)");
+        assert_eq!(selected(&report), ["[sig-network] DNS works".to_owned()].into());
+        assert_eq!(ending("[a] (b)"), r"\[a\] \(b\)$");
     }
 }

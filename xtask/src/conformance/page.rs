@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::suites::{Kind, Suite};
-use super::{PASSED, Results};
+use super::{NOT_RUN, PASSED, Results};
 
-const INTRODUCTION: &str = "# What upstream's suites say\n\nWritten by `cargo xtask conformance [SUITE]`, which runs them against Ferrule on two whole nodes of one machine (userspace datapath).\n";
+const INTRODUCTION: &str = "# What upstream's suites say\n\nWritten by `cargo xtask conformance [SUITE]`, which runs them against Ferrule on whole nodes of one machine (userspace datapath).\n";
 
 /// Where what people wrote about failures begins: it stays.
 const EXPLAINED: &str = "\nExplained:\n";
@@ -22,7 +22,8 @@ pub fn write(page: &Path, suite: &Suite, version: &str, total: usize, results: &
 
 fn with_part(old: &str, suite: &Suite, version: &str, total: usize, results: &Results) -> String {
     let failed: Vec<_> = results.iter().filter(|(_, state)| *state != PASSED).collect();
-    let skipped = failed.iter().filter(|(_, state)| state.starts_with("skipped")).count();
+    let skipped = |state: &str| state.starts_with("skipped") || state == NOT_RUN;
+    let skipped = failed.iter().filter(|(_, state)| skipped(state)).count();
     let mut part = format!(
         "## {}\n\n{}, Kubernetes {version}: **{} of {total} passed, {} failed, {} did not run**.\n",
         suite.name,
