@@ -377,3 +377,67 @@ spec: {containers: [{name: c, image: i, ports: [{containerPort: 5432}]}]}
     let (_, out, _) = case.plan(&["-f", "second.yaml"]);
     assert!(out.contains("on every node, for clients in the cluster: gains shop/db-second ("), "{out}");
 }
+
+const CALM: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: probe, namespace: tools}
+spec: {podSelector: {matchLabels: {app: probe}}, policyTypes: [Egress], egress: []}
+";
+
+#[test]
+fn a_directory_is_one_change_as_it_goes_in_and_as_it_goes_out() {
+    let case = Case::new(&[]);
+    std::fs::create_dir_all(case.folder.path().join("change/deep")).unwrap();
+    let files =
+        [("change/lock.yaml", LOCK), ("change/deep/calm.yml", CALM), ("change/notes.txt", "no: [yaml")];
+    files.iter().for_each(|(name, text)| case.write(name, text));
+    let (code, whole) = case.json(&["-f", "change"]);
+    assert_eq!(code, 2);
+    // What both cut, each with its place in its own file.
+    let denied = whole["newlyDenied"].to_string();
+    assert!(denied.contains("change/lock.yaml:") && denied.contains("change/deep/calm.yml:"), "{whole:#}");
+    assert_eq!(case.json(&["-f", "change/lock.yaml", "-f", "change/deep"]), (2, whole));
+
+    // What is there goes with its directory; of what is not there nothing is done.
+    std::fs::create_dir(case.folder.path().join("now/more")).unwrap();
+    for (name, text) in [("now/more/lock.yaml", LOCK), ("now/more/calm.yaml", CALM)] {
+        case.write(name, text);
+    }
+    let (code, gone) = case.json(&["-f", "now/more", "--delete"]);
+    assert_eq!((code, &gone["newlyDenied"]), (2, &Value::Array(vec![])));
+    let opened = gone["newlyAllowed"].to_string();
+    assert!(opened.contains("now/more/lock.yaml:") && opened.contains("now/more/calm.yaml:"), "{gone:#}");
+    case.write("change/third.yaml", &CALM.replace("name: probe,", "name: third,"));
+    let (code, out, error) = case.plan(&["-f", "change", "--delete"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(error.contains("there is no NetworkPolicy tools/third to delete"), "{error}");
+
+    // One file that cannot be read: the whole directory is not planned.
+    case.write("change/bad.yaml", "kind: [");
+    let (code, out, error) = case.plan(&["-f", "change"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(error.contains("change/bad.yaml:1"), "{error}");
+}
+
+/// `script` (util-linux) gives a command a terminal.
+#[test]
+fn colours_are_for_terminals() {
+    let case = Case::new(&[("lock.yaml", LOCK)]);
+    let on_a_terminal = |no_colour: bool| {
+        let command = format!("{} plan --manifests now -f lock.yaml", env!("CARGO_BIN_EXE_ferrule"));
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).current_dir(case.folder.path()).env_remove("NO_COLOR");
+        if no_colour {
+            script.env("NO_COLOR", "1");
+        }
+        let output = script.stdin(std::process::Stdio::null()).output().expect("script of util-linux");
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let coloured = on_a_terminal(false);
+    assert!(coloured.contains("NEWLY DENIED") && coloured.contains("\x1b[1;31m"), "{coloured:?}");
+    let plain = on_a_terminal(true);
+    assert!(plain.contains("NEWLY DENIED") && !plain.contains('\x1b'), "{plain:?}");
+    let (_, out, _) = case.plan(&["-f", "lock.yaml"]);
+    assert!(!out.contains('\x1b'), "{out:?}");
+}

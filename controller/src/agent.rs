@@ -138,6 +138,8 @@ pub struct Agent {
     rejected: BTreeMap<ResourceId, String>,
     /// Rejections that name no resource, of the last answer that had any.
     nameless: Vec<String>,
+    /// What somebody else changed on the node lately; empty where there was nothing.
+    drifted: String,
 }
 
 impl Agent {
@@ -178,6 +180,7 @@ impl Agent {
             unconfirmed: holding.changes.keys().map(|id| (id.clone(), self.nonce + 1)).collect(),
             rejected: std::mem::take(&mut self.rejected),
             nameless: std::mem::take(&mut self.nameless),
+            drifted: std::mem::take(&mut self.drifted),
             ..Self::default()
         };
     }
@@ -194,19 +197,21 @@ impl Agent {
             watermark: held.acknowledged,
             nonce: self.nonce,
             unheard: true,
+            drifted: std::mem::take(&mut self.drifted),
             ..Self::default()
         };
         self.reject(held.rejected);
     }
 
-    /// What is in force there by now, although we sent nothing, and all that does not stand.
-    pub fn progress(&mut self, holding: &Holding, rejected: Vec<Rejection>) {
+    /// What is in force there by now, although we sent nothing, all that does not stand, and what somebody else changed.
+    pub fn progress(&mut self, holding: &Holding, rejected: Vec<Rejection>, drifted: String) {
         if self.role == Role::Standby {
             holding.update(&mut self.sent);
             self.watermark.clone_from(&holding.watermark);
             self.unheard = false;
             self.offered = None;
         }
+        self.drifted = drifted;
         self.reject(rejected);
     }
 
@@ -292,6 +297,11 @@ impl Agent {
     pub fn rejected(&self) -> impl Iterator<Item = (Option<&ResourceId>, &str)> {
         let named = self.rejected.iter().map(|(id, reason)| (Some(id), reason.as_str()));
         named.chain(self.nameless.iter().map(|reason| (None, reason.as_str())))
+    }
+
+    /// What somebody else changed lately on the node, as its agent says while it is here.
+    pub fn drifted(&self) -> Option<&str> {
+        (self.is_connected() && !self.drifted.is_empty()).then_some(self.drifted.as_str())
     }
 
     /// The reason why a resource was refused.

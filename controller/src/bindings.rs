@@ -12,7 +12,7 @@ use api::watermark::Watermark;
 use network::{NamespacedName, Network, Node, NodeName, Pod};
 use serde::{Deserialize, Serialize};
 
-use crate::source::Problem;
+use crate::source::{Problem, Reason};
 
 /// The most pods that one node is believed to have: an agent cannot fill our memory. Kubernetes' own limit is 110.
 pub const MAX_PODS_PER_NODE: usize = 4096;
@@ -177,6 +177,7 @@ impl Bindings {
             message: format!(
                 "its agent reports {MAX_PODS_PER_NODE} pods; more are not taken, look at the node"
             ),
+            reason: Reason::NotRealized,
         })
     }
 
@@ -277,6 +278,7 @@ pub(crate) fn refusal(node: &NodeName, binding: &Binding, reason: &str) -> Probl
              can be trusted",
             binding.addresses
         ),
+        reason: Reason::NotRealized,
     }
 }
 

@@ -52,6 +52,9 @@ pub enum Said {
         holding: Holding,
         /// What of it does not stand.
         rejected: Vec<Rejection>,
+        /// What somebody else changed there lately; empty where there was nothing.
+        #[serde(default)]
+        drifted: String,
     },
     /// We are to lead from now on.
     Lead {
@@ -132,7 +135,11 @@ pub fn read(message: wire::FromAgent) -> Vec<Said> {
         }
         Some(Body::Answer(answer)) => vec![Said::Told(answer)],
         Some(Body::Progress(progress)) => vec![match read_holding(progress.holding.as_ref()) {
-            Ok(holding) => Said::Progress { holding, rejected: read_rejections(&progress.rejected) },
+            Ok(holding) => Said::Progress {
+                holding,
+                rejected: read_rejections(&progress.rejected),
+                drifted: shortened(progress.drifted),
+            },
             Err(error) => Said::Garbage(shortened(format!("progress: {error}"))),
         }],
         Some(Body::Lead(lead)) => vec![match read_holding(lead.holding.as_ref()) {

@@ -20,7 +20,7 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use objects::directory::{self, MAX_FILE_BYTES};
 
 use crate::owner::{Event, Owner};
-use crate::source::{Problem, Revision, Snapshot};
+use crate::source::{Problem, Reason, Revision, Snapshot};
 use crate::state::Demand;
 
 /// What the source is called in the watermark.
@@ -226,7 +226,8 @@ impl std::fmt::Display for Unusable {
 
 fn problem(path: &Path, message: &str) -> Problem {
     let path = path.display().to_string();
-    Problem { object: path.clone(), source: path, message: message.to_owned() }
+    let message = message.to_owned();
+    Problem { object: path.clone(), source: path, message, reason: Reason::NotRealized }
 }
 
 fn clone((name, text): (&String, &Arc<str>)) -> (String, Arc<str>) {

@@ -16,6 +16,28 @@ pub struct Problem {
     pub source: String,
     /// What is wrong and what to do.
     pub message: String,
+    /// Of which sort it is.
+    #[serde(default)]
+    pub reason: Reason,
+}
+
+/// Of which sort a problem is: the reason of the Event that tells of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Reason {
+    /// Something is not in force as it should be.
+    #[default]
+    NotRealized,
+    /// Somebody else changed what is in force; it was put right.
+    Drifted,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotRealized => "NotRealized",
+            Self::Drifted => "Drifted",
+        })
+    }
 }
 
 impl Revision {

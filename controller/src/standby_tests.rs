@@ -1,6 +1,7 @@
 //! Two controllers and one agent: who leads, what the other is told, what is sent when they change places.
 
 use super::*;
+use crate::source::{Problem, Reason};
 use api::role;
 use api::stream::{ResourceId, Version};
 
@@ -35,7 +36,7 @@ fn a_standby_is_sent_nothing_and_knows_what_is_in_force() {
     let delta = here.receive().unwrap();
     let changed = delta::apply(&mut here.view, &delta).changed;
     let holding = role::held_by(&delta, &changed, delta::watermark(&delta).unwrap());
-    standby.says(&there, Said::Progress { holding, rejected: vec![] });
+    standby.says(&there, Said::Progress { holding, rejected: vec![], drifted: String::new() });
     assert!(body(&mut there).is_none());
     assert_eq!(realized(&standby), [name(2)]);
     assert!(status::nodes(&standby.state)[1].realized);
@@ -43,9 +44,12 @@ fn a_standby_is_sent_nothing_and_knows_what_is_in_force() {
     // What does not stand there, it shows too, and that it stands later.
     let id = ResourceId::Policy(standby.state.network().policies.keys().next().unwrap().clone());
     let rejected = vec![Rejection { id: Some(id), reason: "over budget".into() }];
-    standby.says(&there, Said::Progress { holding: Holding::default(), rejected });
+    standby.says(&there, Said::Progress { holding: Holding::default(), rejected, drifted: String::new() });
     assert_eq!((realized(&standby), status::problems(&standby.state).len()), (vec![], 1));
-    standby.says(&there, Said::Progress { holding: Holding::default(), rejected: vec![] });
+    standby.says(
+        &there,
+        Said::Progress { holding: Holding::default(), rejected: vec![], drifted: String::new() },
+    );
     assert_eq!((realized(&standby), status::problems(&standby.state).len()), (vec![name(2)], 0));
 
     // And that the agent lacks what is new.
@@ -54,6 +58,39 @@ fn a_standby_is_sent_nothing_and_knows_what_is_in_force() {
     standby.network(network);
     assert_eq!(realized(&standby), []);
     assert!(!status::nodes(&standby.state)[1].realized && body(&mut there).is_none());
+}
+
+#[test]
+fn drift_is_a_problem_of_the_node_until_it_is_over_whoever_leads() {
+    let mut world = World::new();
+    world.network(shop());
+    let mut there = stands_by(&mut world, 2, NodeView::default(), Watermark::default());
+    let said = |drifted: &str| Said::Progress {
+        holding: Holding::default(),
+        rejected: vec![],
+        drifted: drifted.to_owned(),
+    };
+    world.says(&there, said("a flow was taken out"));
+    let drift = |world: &World| -> Vec<_> {
+        let drifted = |problem: &Problem| problem.reason == Reason::Drifted;
+        world.state.problems().into_iter().filter(drifted).map(|it| (it.object, it.message)).collect()
+    };
+    let expected = [("Node node-2".to_owned(), "a flow was taken out".to_owned())];
+    assert_eq!(drift(&world), expected);
+    world.says(&there, Said::Lead { term: 1, holding: Holding::default() });
+    assert_eq!(drift(&world), expected);
+    world.says(&there, Said::StandBy { held: Held::default(), reason: String::new() });
+    assert_eq!(drift(&world), expected);
+    world.says(&there, said(""));
+    assert_eq!(drift(&world), []);
+    // Nobody knows what became of it when its agent is away.
+    world.says(&there, said("a flow was taken out"));
+    world.state.detach(&name(2), there.session);
+    assert_eq!(drift(&world), []);
+    there = stands_by(&mut world, 2, NodeView::default(), Watermark::default());
+    assert_eq!(drift(&world), []);
+    world.says(&there, said("a flow was taken out"));
+    assert_eq!(drift(&world), expected);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Everything the controller knows, and how each event changes it. One task owns it; no IO, the time is an argument.
 
 mod checkpoint;
+mod problems;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -260,7 +261,12 @@ impl State {
                 let change = self.bindings.update(node, bound, &released, revision);
                 self.note(node, change);
             }
-            Said::Progress { holding, rejected } => agent.progress(&holding, rejected),
+            Said::Progress { holding, rejected, drifted } => {
+                if !drifted.is_empty() && agent.drifted() != Some(drifted.as_str()) {
+                    tracing::warn!(%node, what = %drifted, "drift");
+                }
+                agent.progress(&holding, rejected, drifted);
+            }
             Said::Lead { term, holding } => {
                 tracing::info!(%node, "the agent wants us to lead");
                 agent.lead(term, &holding);
@@ -537,33 +543,6 @@ impl State {
         &self.agents
     }
 
-    /// Everything that could not be used: by the source, of the bindings, by the agents.
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut problems: Vec<Problem> = self
-            .source
-            .iter()
-            .flat_map(|source| source.problems.iter())
-            .chain(&self.progress.problems)
-            .chain(&self.refused)
-            .cloned()
-            .collect();
-        for (node, agent) in &self.agents {
-            problems.extend(agent.rejected().map(|(id, reason)| Problem {
-                object: id.map_or_else(|| format!("Node {node}"), ToString::to_string),
-                source: format!("agent of node {node}"),
-                message: format!("not in force there: {reason}"),
-            }));
-        }
-        problems.extend(self.garbage.iter().map(|(node, error)| Problem {
-            object: format!("Node {node}"),
-            source: format!("agent of node {node}"),
-            message: format!("its agent sent something malformed ({error}); is it of another version?"),
-        }));
-        problems.sort();
-        problems.dedup();
-        problems
-    }
-
     fn measure(&self) {
         let (nodes, pods, policies) = self.index.counts();
         let gauge = |gauge: &prometheus_client::metrics::gauge::Gauge, value: usize| {
@@ -581,7 +560,8 @@ impl State {
             self.agents.values().filter(|agent| agent.is_realized()).count(),
         );
         let source = self.source.as_ref().map_or(0, |source| source.problems.len());
-        let agents: usize = self.agents.values().map(|agent| agent.rejected().count()).sum();
+        let of_agent = |agent: &Agent| agent.rejected().count() + usize::from(agent.drifted().is_some());
+        let agents: usize = self.agents.values().map(of_agent).sum();
         gauge(
             &self.metrics.problems,
             source + self.progress.problems.len() + self.refused.len() + agents + self.garbage.len(),

@@ -7,7 +7,7 @@ use network::Network;
 use objects::{Fault, SourceText};
 
 use crate::manifests::Translate;
-use crate::source::Problem;
+use crate::source::{Problem, Reason};
 
 /// Kubernetes objects: pods are placed without a scheduler, addresses are those of the objects (agents report the rest).
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +48,7 @@ pub(crate) fn told(problem: &objects::Problem) -> Problem {
         object: problem.object.as_ref().map_or_else(|| source.clone(), ToString::to_string),
         source,
         message: format!("{field}{}; {}", problem.what(), problem.cure()),
+        reason: Reason::NotRealized,
     }
 }
 

@@ -8,6 +8,7 @@ mod world;
 use api::insight::{DropItem, List, Owner, RuleItem};
 use controller::kube::report::{Object, condition};
 use controller::kube::{authority, epoch, lease};
+use controller::source::Reason;
 use network::NodeName;
 use serde_json::json;
 use world::World;
@@ -54,12 +55,14 @@ fn a_policy_has_its_condition() {
     assert_eq!(good, expected("True", "Understood", "everything of it is understood"));
     let bad = condition(&policy, &["a".into(), "b".into()], 3, now);
     assert_eq!(bad, expected("False", "NotUnderstood", "a; b"));
-    for word in ["`Accepted`", "`Understood`", "`NotUnderstood`", "`NotRealized`"] {
+    for word in ["`Accepted`", "`Understood`", "`NotUnderstood`", "`NotRealized`", "`Drifted`"] {
         assert!(PAGE.contains(word), "{word} is not in docs/contracts.md");
     }
-    let (_, event) = policy.event("uid", "why", now);
-    assert_eq!((event["type"].as_str(), event["reason"].as_str()), (Some("Warning"), Some("NotRealized")));
-    assert_eq!(event["source"]["component"], "ferrule-controller");
+    for (reason, word) in [(Reason::NotRealized, "NotRealized"), (Reason::Drifted, "Drifted")] {
+        let (_, event) = policy.event("uid", "why", reason, now);
+        assert_eq!((event["type"].as_str(), event["reason"].as_str()), (Some("Warning"), Some(word)));
+        assert_eq!(event["source"]["component"], "ferrule-controller");
+    }
 }
 
 /// Every field that is promised, with its name; more may come.

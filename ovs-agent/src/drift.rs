@@ -1,12 +1,14 @@
 //! What somebody else changed of ours, and what is remembered of it. Pure.
 
-use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
 
 use api::insight::Difference;
+use compiler::Owner;
+use network::NodeName;
 use openflow::Cookie;
 
-use crate::shadow::FlowId;
+use crate::shadow::{FlowId, named};
 
 /// Something of ours that somebody else changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,11 +93,129 @@ impl Past {
     }
 }
 
+/// What the controllers are told of it: the first thing of each place, until there was nothing for a while. So a storm of
+/// changes is a handful of messages.
+#[derive(Clone, Debug, Default)]
+pub struct Lately {
+    first: BTreeMap<&'static str, String>,
+    last: Option<Instant>,
+}
+
+/// For so long the controllers are told of the last change.
+const TOLD: Duration = Duration::from_secs(600);
+/// As many owners of a flow are named.
+const OWNERS: usize = 3;
+/// The longest that one thing is described, in characters.
+const LONGEST: usize = 160;
+
+impl Lately {
+    /// Takes these in; `owners` says whose a flow is that had this mark, and is asked for the first flow alone. Whether there
+    /// is something new to be told.
+    pub fn add(
+        &mut self,
+        drifts: &[Drift],
+        now: Instant,
+        owners: impl Fn(Cookie) -> BTreeSet<Owner>,
+    ) -> bool {
+        let before = self.first.len();
+        for drift in drifts {
+            self.last = Some(now);
+            self.first.entry(drift.place).or_insert_with(|| drift.told(&owners));
+        }
+        self.first.len() > before
+    }
+
+    /// When it is all forgotten, unless there is more.
+    pub fn until(&self) -> Option<Instant> {
+        self.last.map(|last| last + TOLD)
+    }
+
+    /// Forgets what is long ago. Whether there was such.
+    pub fn pass(&mut self, now: Instant) -> bool {
+        let over = self.until().is_some_and(|until| now >= until);
+        if over {
+            *self = Self::default();
+        }
+        over
+    }
+
+    /// For people; empty where there was nothing.
+    pub fn words(&self, node: &NodeName) -> String {
+        if self.first.is_empty() {
+            return String::new();
+        }
+        let what: Vec<&str> = self.first.values().map(String::as_str).collect();
+        format!(
+            "somebody else changed what is Ferrule's here, and it is put right: {}; `ferrule audit --node {node}` lists \
+             what was changed within the last hour",
+            what.join("; ")
+        )
+    }
+}
+
+impl Drift {
+    fn told(&self, owners: impl Fn(Cookie) -> BTreeSet<Owner>) -> String {
+        let (object, whose) = match &self.thing {
+            Thing::Flow { id, cookie } => {
+                let (table, priority, match_) = id.parts();
+                let whose = cookie.map(owners).unwrap_or_default();
+                (named(table, priority, &match_), whose)
+            }
+            Thing::Other { object, .. } => (object.clone(), BTreeSet::new()),
+        };
+        let mut names: Vec<String> = whose.iter().take(OWNERS).map(Owner::to_string).collect();
+        if whose.len() > OWNERS {
+            names.push(format!("{} more", whose.len() - OWNERS));
+        }
+        let of = if names.is_empty() { String::new() } else { format!(" of {}", names.join(", ")) };
+        let became = match self.difference {
+            Difference::Missing => "taken out",
+            Difference::Extra => "added",
+            Difference::Changed => "changed",
+        };
+        let object: String = object.chars().take(LONGEST).collect();
+        format!("{} {object}{of} was {became}", self.place)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use openflow::{FlowMod, Match, TableId};
 
     use super::*;
+
+    #[test]
+    fn a_storm_is_told_once_and_forgotten_when_it_is_over() {
+        let (mut lately, start) = (Lately::default(), Instant::now());
+        let node = NodeName::new("node-1");
+        let nobody = |_: Cookie| BTreeSet::new();
+        assert_eq!((lately.words(&node), lately.pass(start), lately.until()), (String::new(), false, None));
+        let flow = |n: u16| {
+            let id = FlowId::of(&FlowMod::add(TableId(0), n, Match::new(), Vec::new()));
+            Drift::new("flow", (true, false), Thing::Flow { id, cookie: Some(Cookie(7)) })
+        };
+        let storm: Vec<Drift> = (1..100).map(flow).collect();
+        let owner = |cookie: Cookie| match cookie {
+            Cookie(7) => BTreeSet::from([Owner::Pipeline, Owner::Node(NodeName::new("node-2"))]),
+            _ => BTreeSet::new(),
+        };
+        assert!(lately.add(&storm, start, owner));
+        let words = lately.words(&node);
+        assert!(
+            words.contains("flow Classifier priority=1 of pipeline, Node node-2 was taken out;"),
+            "{words}"
+        );
+        assert!(words.contains("`ferrule audit --node node-1`"), "{words}");
+        // More of the same place is nothing new; of another place it is. Each time the wait begins anew.
+        let later = start + Duration::from_secs(60);
+        assert!(!lately.add(&storm[1..], later, owner));
+        assert_eq!(lately.words(&node), words);
+        let meter = Drift::other("meter", Difference::Changed, "meter 1".into(), "");
+        assert!(lately.add(&[meter], later, nobody));
+        assert!(lately.words(&node).contains("; meter meter 1 was changed;"), "{}", lately.words(&node));
+        assert!(!lately.pass(start + TOLD));
+        assert!(lately.pass(later + TOLD) && lately.words(&node).is_empty() && lately.until().is_none());
+    }
 
     #[test]
     fn the_last_hundred_of_the_last_hour_are_remembered() {

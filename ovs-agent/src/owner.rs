@@ -12,7 +12,7 @@ use compiler::host::HostState;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::attachment::Attachment;
-use crate::drift::Past;
+use crate::drift::{Lately, Past};
 use crate::drivers::beside::Beside;
 use crate::drivers::database;
 use crate::event::{Event, Session};
@@ -154,6 +154,8 @@ struct Owner {
     /// Attempts in a row at what the switch refused.
     refusals: u32,
     past: Past,
+    /// What the controllers are told of it.
+    lately: Lately,
     /// Ports that are to be taken out of the bridge.
     foreign: BTreeSet<String>,
 }
@@ -175,17 +177,13 @@ pub async fn run(
         retry_at: None,
         refusals: 0,
         past: Past::default(),
+        lately: Lately::default(),
         foreign: BTreeSet::new(),
     };
     loop {
         owner.work().await;
         let retry_at = owner.retry_at;
-        let retry = async {
-            match retry_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let quiet_at = owner.lately.until().map(tokio::time::Instant::from_std);
         tokio::select! {
             event = events.recv() => match event {
                 Some(event) => owner.happened(event),
@@ -195,7 +193,8 @@ pub async fn run(
                 Some(ask) => owner.asked(ask),
                 None => return,
             },
-            () = retry => {
+            () = at(quiet_at) => owner.forget_drifts(),
+            () = at(retry_at) => {
                 owner.retry_at = None;
                 owner.node.handle(Event::Retry);
             }
@@ -207,6 +206,14 @@ pub async fn run(
         while let Ok(ask) = asks.try_recv() {
             owner.asked(ask);
         }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn at(when: Option<tokio::time::Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -270,8 +277,21 @@ impl Owner {
                 self.outputs.metrics.drifted(drift.place);
                 tracing::warn!(?drift, "somebody else changed what is ours; it was put right");
             }
+            if self.lately.add(&drifts, Instant::now(), |cookie| self.node.owners(cookie)) {
+                self.tell_drifts();
+            }
             self.past.add(drifts, SystemTime::now());
         }
+    }
+
+    fn forget_drifts(&mut self) {
+        if self.lately.pass(Instant::now()) {
+            self.tell_drifts();
+        }
+    }
+
+    fn tell_drifts(&mut self) {
+        self.node.tell_drifted(&self.lately);
     }
 
     /// A fault point of whatever is under way.

@@ -4,6 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use compiler::Table;
 use openflow::canonical::canonical_instructions;
 use openflow::{Cookie, FlowFlags, FlowMod, FlowStats, Instruction, Match, TableId};
 
@@ -106,6 +107,14 @@ impl FlowId {
         let (table, priority, match_) = self.parts();
         FlowMod::delete_strict(table, priority, match_)
     }
+}
+
+/// A flow, for people.
+pub fn named(table: TableId, priority: u16, match_: &Match) -> String {
+    let name = Table::from_id(table.0).map_or_else(|| table.to_string(), |table| table.name().to_owned());
+    let match_ = match_.to_string();
+    let comma = if match_.is_empty() { "" } else { "," };
+    format!("{name} priority={priority}{comma}{match_}")
 }
 
 /// What somebody made of a flow, as the switch tells.

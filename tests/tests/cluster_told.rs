@@ -26,10 +26,14 @@ fn node(name: &str, spec: &Value, address: &str) -> Value {
     })
 }
 
+/// The selector of an object's Events.
+fn of(object: &str) -> String {
+    format!("fieldSelector=involvedObject.name%3D{object}")
+}
+
 /// The messages of the Events on an object.
 fn events(stage: &Stage, object: &str) -> Vec<String> {
-    let selector = format!("fieldSelector=involvedObject.name%3D{object}");
-    let list = stage.ask(&Request::get(&format!("/api/v1/events?{selector}")));
+    let list = stage.ask(&Request::get(&format!("/api/v1/events?{}", of(object))));
     let ours =
         |event: &&Value| event["source"]["component"] == "ferrule-controller" && event["type"] == "Warning";
     let events = list["items"].as_array().unwrap().iter().filter(ours);
@@ -144,4 +148,20 @@ fn what_is_wrong_is_told_on_the_object_and_disturbs_nobody() {
     };
     until("the policy is in force on both nodes", SOON, in_force);
     stage.agrees("cluster policies that allow what nobody forbids");
+
+    // What somebody takes out of a switch is put right, and told on the Node.
+    let all = ["-O", "OpenFlow13", "del-flows", "br-int", "table=0"];
+    stage.lab.ovs(lab::NodeIndex(1), "ovs-ofctl", all).unwrap();
+    let drifted = || {
+        let list = stage.ask(&Request::get(&format!("/api/v1/events?{}", of("node-1"))));
+        let told = |event: &Value| {
+            let message = event["message"].as_str().unwrap_or_default();
+            event["reason"] == "Drifted"
+                && message.contains("flow Classifier")
+                && message.contains("taken out")
+        };
+        list["items"].as_array().unwrap().iter().any(told)
+    };
+    until("an Event tells of flows that somebody took out", SOON, drifted);
+    stage.agrees("flows that were put right");
 }

@@ -5,11 +5,13 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use lab::control::Component;
 use lab::{Family, Lab, NodeIndex};
 use serde_json::Value;
 use tests::lab_up::{LabUp, binaries};
+use tests::steady::until;
 
 fn ferrule(lab: &Lab, words: &[&str]) -> (Option<i32>, Value, String) {
     let controller = format!("unix:{}", lab.layout().controller_socket().display());
@@ -102,6 +104,28 @@ fn repairs(lab: &Lab) {
     assert!(named(&found, true).contains(&expected[1].to_owned()), "{found:#}");
     let (code, found, said) = ferrule(lab, &["audit"]);
     assert_eq!((code, named(&found, false)), (Some(0), vec![]), "{said}{found:#}");
+}
+
+/// A flow that somebody takes out of a switch is back, and a problem of the node that names whose it was.
+fn tells_of_drift(lab: &Lab) {
+    let (_, flows, said) = ferrule(lab, &["get", "flows", "--node", "node-1", "--table", "Ingress"]);
+    let is_rule = |item: &&Value| item["owners"][0]["kind"] == "NetworkPolicy";
+    let flow = flows["items"].as_array().and_then(|items| items.iter().find(is_rule));
+    let flow = flow.unwrap_or_else(|| panic!("no flow of a policy: {said}{flows:#}"));
+    let marked = format!("cookie={}/-1", flow["cookie"].as_str().unwrap());
+    let policy = format!("NetworkPolicy {}", flow["owners"][0]["name"].as_str().unwrap());
+    lab.ovs(NodeIndex(1), "ovs-ofctl", ["-O", "OpenFlow13", "del-flows", "br-int", &marked]).unwrap();
+    until("the drift is a problem of its node", Duration::from_secs(20), || {
+        let (_, problems, _) = ferrule(lab, &["get", "problems"]);
+        let problems = problems["items"].as_array().cloned().unwrap_or_default();
+        problems.iter().any(|problem| {
+            let message = problem["message"].as_str().unwrap_or_default();
+            let what = ["flow Ingress priority=", &policy, "was taken out", "ferrule audit --node node-1"];
+            problem["object"] == "Node node-1" && what.iter().all(|part| message.contains(part))
+        })
+    });
+    let (code, found, said) = ferrule(lab, &["audit"]);
+    assert_eq!(code, Some(0), "{said}{found:#}");
 }
 
 /// The live switches, and packets that are sent, go the way of the model; where one does not, it is said where.
@@ -210,6 +234,7 @@ fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
     assert_eq!((&items[0]["node"], &items[0]["object"]), (&"node-1".into(), &"port by-hand".into()));
     assert_eq!(items[0]["difference"], "extra");
     repairs(&up.lab);
+    tells_of_drift(&up.lab);
 
     // An agent that is away: the model still answers, and says what it does not know.
     up.lab.stop(first, Component::Agent, nix::sys::signal::Signal::SIGKILL).unwrap();

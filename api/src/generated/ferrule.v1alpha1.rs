@@ -81,7 +81,8 @@ pub struct Holding {
     pub watermark: ::core::option::Option<Watermark>,
 }
 /// To a standby after each answer to the leader; to every controller when something that was refused stands now, or the
-/// reverse. Everything that was held before it and everything in it is in force, but for what is rejected.
+/// reverse, or somebody else changed what is the agent's. Everything that was held before it and everything in it is in force,
+/// but for what is rejected.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Progress {
     #[prost(message, optional, tag = "1")]
@@ -89,6 +90,9 @@ pub struct Progress {
     /// All that does not stand, as in an Acknowledgement.
     #[prost(message, repeated, tag = "2")]
     pub rejected: ::prost::alloc::vec::Vec<Rejection>,
+    /// What somebody else changed lately on the node, for people; empty where there was nothing.
+    #[prost(string, tag = "3")]
+    pub drifted: ::prost::alloc::string::String,
 }
 /// The standby leads from now on. The answer is a delta from what the agent holds (empty where nothing differs), or Behind.
 #[derive(Clone, PartialEq, ::prost::Message)]

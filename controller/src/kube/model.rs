@@ -8,7 +8,7 @@ use objects::live::{Changed, Live, Seen};
 
 use super::kinds::{Kind, WATCHED};
 use super::reflector::{Failure, Learnt};
-use crate::source::{Problem, Revision};
+use crate::source::{Problem, Reason, Revision};
 use crate::translate::told;
 
 /// A failure that passes by itself is told when it has come so often in a row.
@@ -199,6 +199,7 @@ impl Model {
                         object: kind.resource(),
                         source: "the API server".into(),
                         message: words(kind, verb, failure),
+                        reason: Reason::NotRealized,
                     });
                 }
             }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::client::encoded;
 use super::kinds::{Kind, WATCHED};
-use crate::source::Problem;
+use crate::source::{Problem, Reason};
 
 /// A problem that passes sooner is not told: a pod may be seen before its node.
 const LASTS: Duration = Duration::from_secs(5);
@@ -61,17 +61,17 @@ impl<'a> Object<'a> {
     }
 
     /// An Event on it. The name follows from object and message: a second one of the same is a conflict, and needless.
-    pub fn event(&self, uid: &str, message: &str, now: &str) -> (String, Value) {
+    pub fn event(&self, uid: &str, message: &str, reason: Reason, now: &str) -> (String, Value) {
         let namespace = if self.namespace.is_empty() { "default" } else { self.namespace };
         let digest = Sha256::digest(format!("{self:?} {uid} {message}"));
         let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let message: String = message.chars().take(MESSAGE_BYTES / 4).collect();
+        let message = &message[..message.floor_char_boundary(MESSAGE_BYTES)];
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": {"name": format!("{}.{hash}", self.name), "namespace": namespace},
             "involvedObject": {"apiVersion": self.kind().api_version(), "kind": self.kind, "name": self.name,
                 "namespace": self.namespace, "uid": uid},
-            "type": "Warning", "reason": "NotRealized", "message": message,
+            "type": "Warning", "reason": reason.to_string(), "message": message,
             "source": {"component": "ferrule-controller"}, "reportingComponent": "ferrule-controller",
             "firstTimestamp": now, "lastTimestamp": now, "count": 1,
         });
@@ -82,8 +82,8 @@ impl<'a> Object<'a> {
 /// What to write next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// An Event on the object, with this message.
-    Event(String, String),
+    /// An Event on the object, with this message and reason.
+    Event(String, String, Reason),
     /// The condition of a ClusterNetworkPolicy: what of it is not in force, nothing when it is.
     Condition(String, Vec<String>),
 }
@@ -92,7 +92,7 @@ pub enum Write {
 #[derive(Debug, Default)]
 pub struct Report {
     /// Since when a problem is there, and when it was told.
-    problems: BTreeMap<(String, String), (Instant, Option<Instant>)>,
+    problems: BTreeMap<(String, String, Reason), (Instant, Option<Instant>)>,
     conditions: BTreeMap<String, (Vec<String>, Instant, bool)>,
     spent: u32,
     refilled: Option<Instant>,
@@ -101,18 +101,18 @@ pub struct Report {
 impl Report {
     /// These are all problems, and all ClusterNetworkPolicies, now.
     pub fn look(&mut self, problems: &[Problem], policies: BTreeSet<String>, now: Instant) {
-        let there: BTreeSet<(String, String)> = problems
+        let there: BTreeSet<(String, String, Reason)> = problems
             .iter()
             .filter(|problem| Object::parse(&problem.object).is_some())
-            .map(|problem| (problem.object.clone(), problem.message.clone()))
+            .map(|problem| (problem.object.clone(), problem.message.clone(), problem.reason))
             .collect();
         self.problems.retain(|problem, _| there.contains(problem));
         self.conditions.retain(|policy, _| policies.contains(policy));
         for policy in policies {
             let mine: Vec<String> = there
                 .iter()
-                .filter(|(object, _)| *object == policy)
-                .map(|(_, message)| message.clone())
+                .filter(|(object, ..)| *object == policy)
+                .map(|(_, message, _)| message.clone())
                 .collect();
             match self.conditions.get(&policy) {
                 Some((told, _, _)) if *told == mine => {}
@@ -140,10 +140,10 @@ impl Report {
             .problems
             .iter_mut()
             .find(|(_, (since, told))| lasts(since) && told.is_none_or(|told| now >= told + AGAIN));
-        if let Some(((object, message), (_, told))) = event {
+        if let Some(((object, message, reason), (_, told))) = event {
             *told = Some(now);
             self.spent += 1;
-            return Some(Write::Event(object.clone(), message.clone()));
+            return Some(Write::Event(object.clone(), message.clone(), *reason));
         }
         let condition = self.conditions.iter_mut().find(|(_, (_, since, told))| lasts(since) && !told);
         let (policy, (messages, _, told)) = condition?;
@@ -174,7 +174,8 @@ mod tests {
     use super::*;
 
     fn problem(object: &str, message: &str) -> Problem {
-        Problem { object: object.into(), source: String::new(), message: message.into() }
+        let reason = Reason::NotRealized;
+        Problem { object: object.into(), source: String::new(), message: message.into(), reason }
     }
 
     #[test]
@@ -185,13 +186,16 @@ mod tests {
         assert_eq!(node.path(), "/api/v1/nodes?limit=1&fieldSelector=metadata.name%3Dnode-1");
         assert_eq!(Object::parse("networkpolicies.networking.k8s.io"), None);
         assert_eq!(Object::parse("ConfigMap ferrule-epoch"), None);
-        let (path, event) = node.event("uid", "no range", "2026-01-01T00:00:00Z");
+        let event = |message: &str, now: &str| node.event("uid", message, Reason::Drifted, now);
+        let (path, event_now) = event("no range", "2026-01-01T00:00:00Z");
         assert_eq!(
-            (path.as_str(), &event["involvedObject"]["uid"]),
-            ("/api/v1/namespaces/default/events", &json!("uid"))
+            (path.as_str(), &event_now["involvedObject"]["uid"], &event_now["reason"]),
+            ("/api/v1/namespaces/default/events", &json!("uid"), &json!("Drifted"))
         );
-        assert_eq!(node.event("uid", "no range", "later").1["metadata"], event["metadata"]);
-        assert_ne!(node.event("uid", "other", "later").1["metadata"], event["metadata"]);
+        assert_eq!(event("no range", "later").1["metadata"], event_now["metadata"]);
+        assert_ne!(event("other", "later").1["metadata"], event_now["metadata"]);
+        // Cut between characters, by bytes.
+        assert_eq!(event(&"ä€".repeat(1000), "now").1["message"].as_str().map(str::len), Some(1022));
     }
 
     #[test]
@@ -202,7 +206,7 @@ mod tests {
         let all = [problem("Node node-1", "no range"), problem("pods", "forbidden")];
         report.look(&all, BTreeSet::new(), start);
         assert_eq!(told(&mut report, Duration::ZERO), None);
-        let event = Some(Write::Event("Node node-1".into(), "no range".into()));
+        let event = Some(Write::Event("Node node-1".into(), "no range".into(), Reason::NotRealized));
         assert_eq!(told(&mut report, LASTS), event);
         report.look(&all, BTreeSet::new(), start + LASTS);
         assert_eq!(told(&mut report, LASTS), None);

@@ -15,7 +15,7 @@ use super::kinds::WATCHED;
 use super::model::{Model, Outcome};
 use super::reflector::Failure;
 use crate::owner::{Event, Gone, Owner};
-use crate::source::{Changes, Problem, Progress, Snapshot};
+use crate::source::{Changes, Problem, Progress, Reason, Snapshot};
 
 /// What may wait to be taken in.
 const QUEUE: usize = 1024;
@@ -233,6 +233,7 @@ impl Source {
                 object: format!("ConfigMap {}", epoch::NAME),
                 source: "the API server".into(),
                 message: words(verb, failure),
+                reason: Reason::NotRealized,
             });
         }
         let complete = self.history.epoch().is_some() && self.model.is_complete();

@@ -14,6 +14,7 @@ use super::lease::{self, Act, Held, Lease};
 use super::reflector::Failure;
 use super::report::{Object, Report, Write, condition};
 use crate::owner::Owner;
+use crate::source::Reason;
 
 /// How often the state is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -61,7 +62,9 @@ pub async fn run(api: Api, namespace: String, us: String, owner: Owner) {
         writer.report.look(&problems, policies, Instant::now());
         while let Some(write) = writer.report.next(Instant::now()) {
             let (what, outcome) = match &write {
-                Write::Event(object, message) => (object, writer.event(object, message).await),
+                Write::Event(object, message, reason) => {
+                    (object, writer.event(object, message, *reason).await)
+                }
                 Write::Condition(policy, messages) => (policy, writer.condition(policy, messages).await),
             };
             let what = what.clone();
@@ -145,11 +148,11 @@ impl Writer {
         }
     }
 
-    async fn event(&self, object: &str, message: &str) -> Result<(), Failure> {
+    async fn event(&self, object: &str, message: &str, reason: Reason) -> Result<(), Failure> {
         let Some(object) = Object::parse(object) else { return Ok(()) };
         let Some(found) = self.find(&object).await? else { return Ok(()) };
         let uid = found["metadata"]["uid"].as_str().unwrap_or_default();
-        let (path, event) = object.event(uid, message, &Timestamp::now().to_string());
+        let (path, event) = object.event(uid, message, reason, &Timestamp::now().to_string());
         match self.api.json(Method::POST, &path, Some(&event)).await {
             // It stands there already; or the namespace goes.
             Ok(_) | Err(Failure::Conflict(_) | Failure::NotFound) => Ok(()),

@@ -9,7 +9,7 @@ use compiler::host::HostState;
 use compiler::switch::SwitchRows;
 use compiler::{Reason, Table};
 use network::NodeName;
-use openflow::{FlowMod, FlowStats, Match, TableId};
+use openflow::{FlowMod, FlowStats};
 
 use super::flows::{actions, shown};
 use crate::drift::{Drift, NOT_OURS, Past, Thing};
@@ -19,7 +19,7 @@ use crate::drivers::nftables::Nftables;
 use crate::drivers::sysctl::Sysctls;
 use crate::event::Database;
 use crate::recipe::{Reasons, Recipe};
-use crate::shadow::{FlowId, Held};
+use crate::shadow::{FlowId, Held, named};
 
 /// Flows that are missing, extra or other than they should be, in the order of the pipeline.
 pub(super) fn flows(recipe: &Recipe, held: &[FlowStats]) -> Vec<AuditItem> {
@@ -55,7 +55,7 @@ fn item(
 ) -> AuditItem {
     let key = wanted.map(|flow| (flow.table, flow.priority, &flow.match_));
     let key = key.or(found.map(|flow| (flow.table, flow.priority, &flow.match_)));
-    let object = key.map_or_else(String::new, |(table, priority, match_)| object(table, priority, match_));
+    let object = key.map_or_else(String::new, |(table, priority, match_)| named(table, priority, match_));
     let does = |flow: &FlowMod| {
         flow.to_string().split_once("actions=").map_or_else(String::new, |(_, actions)| actions.to_owned())
     };
@@ -105,7 +105,7 @@ pub(super) fn past(node: &NodeName, reasons: &Reasons, past: &Past, now: SystemT
         let mut item = match &drift.thing {
             Thing::Flow { id, cookie } => {
                 let (table, priority, match_) = id.parts();
-                let object = object(table, priority, &match_);
+                let object = named(table, priority, &match_);
                 let reason = cookie.as_ref().and_then(|cookie| reasons.get(cookie));
                 let unknown = match drift.difference {
                     Difference::Extra => "not ours: nobody knows why it was here",
@@ -122,13 +122,6 @@ pub(super) fn past(node: &NodeName, reasons: &Reasons, past: &Past, now: SystemT
         item
     };
     past.lately(now).map(item).collect()
-}
-
-fn object(table: TableId, priority: u16, match_: &Match) -> String {
-    let name = Table::from_id(table.0).map_or_else(|| table.to_string(), |table| table.name().to_owned());
-    let match_ = match_.to_string();
-    let comma = if match_.is_empty() { "" } else { "," };
-    format!("{name} priority={priority}{comma}{match_}")
 }
 
 /// The bridge and its ports.
@@ -240,7 +233,7 @@ mod tests {
         Direction, Isolation, LabelSelector, Mac, NamespacedName, Network, Node, NodeView, Peers, Pod,
         Policy, PolicyId, PolicyKind, PortMatch, PortRange, Ports, Protocol, Rule, Selector, Tier,
     };
-    use openflow::{Action, Instruction, PortNo};
+    use openflow::{Action, Instruction, Match, PortNo, TableId};
 
     use super::*;
 

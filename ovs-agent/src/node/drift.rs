@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use compiler::Owner;
+use openflow::Cookie;
+
 use super::{Node, Switch};
-use crate::drift::{Drift, Thing};
+use crate::drift::{Drift, Lately, Thing};
 use crate::event::Session;
 use crate::shadow::{FlowChange, FlowId, Held, Shadow};
 
@@ -125,6 +128,16 @@ impl Node {
     /// Flows of the switch that somebody else changed, since the start.
     pub fn drifted(&self) -> u64 {
         self.drifted.flows
+    }
+
+    /// What every controller is to know of what somebody else changed lately.
+    pub fn tell_drifted(&mut self, lately: &Lately) {
+        self.stream.drifted = lately.words(&self.config.node);
+    }
+
+    /// Whose a flow is that had this mark: it compiles everything.
+    pub fn owners(&self, cookie: Cookie) -> BTreeSet<Owner> {
+        self.recipe().reason(cookie).map(|reason| reason.owners).unwrap_or_default()
     }
 
     /// What somebody else changed since this was asked last, at most a hundred things.

@@ -60,6 +60,8 @@ pub(super) struct Streams {
     unread: BTreeMap<ResourceId, String>,
     /// What was said last of what does not stand.
     told: BTreeSet<Rejection>,
+    /// What somebody else changed lately, in words.
+    pub(super) drifted: String,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +75,8 @@ struct Peer {
     term: u64,
     /// It has not heard yet that what the Hello listed is in force.
     unconfirmed: bool,
+    /// What it was told last of what somebody else changed.
+    drifted: String,
 }
 
 impl Peer {
@@ -102,6 +106,7 @@ impl Streams {
             owed: Vec::new(),
             unread: BTreeMap::new(),
             told: BTreeSet::new(),
+            drifted: String::new(),
         }
     }
 
@@ -170,7 +175,15 @@ impl Node {
         let role = if self.stream.is_led() { Role::Standby } else { Role::Leader };
         self.stream.away.remove(&address);
         let part = if role == Role::Leader { Part::Asked } else { Part::StandsBy };
-        let peer = Peer { address, part, behind: None, refusals: 0, term: 0, unconfirmed: true };
+        let peer = Peer {
+            address,
+            part,
+            behind: None,
+            refusals: 0,
+            term: 0,
+            unconfirmed: true,
+            drifted: String::new(),
+        };
         self.stream.peers.insert(session, peer);
         let hello = wire::Hello {
             node: self.config.node.to_string(),
@@ -379,18 +392,24 @@ impl Node {
             }
         }
         let turned = whole && due.is_empty() && standing != self.stream.told;
-        let progress =
-            wire::Progress { holding: Some(news.encode()), rejected: encode(&mut standing.iter()) };
+        let drifted = &self.stream.drifted;
+        let progress = wire::Progress {
+            holding: Some(news.encode()),
+            rejected: encode(&mut standing.iter()),
+            drifted: drifted.clone(),
+        };
         let mut hear = Vec::new();
         for (session, peer) in &mut self.stream.peers {
             let first = whole && peer.unconfirmed;
+            let news = turned || (whole && due.is_empty() && peer.drifted != *drifted);
             let hears = match peer.part {
-                Part::StandsBy => !due.is_empty() || turned || first,
-                Part::Leads => turned,
+                Part::StandsBy => !due.is_empty() || news || first,
+                Part::Leads => news,
                 Part::Asked | Part::Away => false,
             };
             if hears {
                 peer.unconfirmed &= !whole;
+                peer.drifted.clone_from(drifted);
                 hear.push(*session);
             }
         }

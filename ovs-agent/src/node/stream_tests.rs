@@ -5,6 +5,7 @@ use prost::Message;
 use wire::from_agent::Body;
 
 use super::*;
+use crate::drift::{Drift, Lately};
 
 fn messages(work: Work) -> Vec<(u64, Body)> {
     work.messages.into_iter().map(|(session, message)| (session.0, message.body.unwrap())).collect()
@@ -71,6 +72,36 @@ fn the_leader_is_answered_and_the_other_told() {
     assert_eq!(holding.watermark.epoch, Epoch(1));
     let held = api::delta::versions(&node.snapshot().view);
     assert!(holding.changes.iter().all(|(id, version)| held.get(id) == version.as_ref()));
+}
+
+#[test]
+fn every_controller_is_told_of_drift_once_and_when_it_is_over() {
+    let mut node = led();
+    let told = |said: Vec<(u64, Body)>| -> Vec<(u64, String)> {
+        let progress = |body| match body {
+            Body::Progress(progress) => progress,
+            other => panic!("{other:?}"),
+        };
+        said.into_iter().map(|(to, body)| (to, progress(body).drifted)).collect()
+    };
+    let mut lately = Lately::default();
+    let host = Drift::other("host", api::insight::Difference::Changed, "sysctl a".into(), "");
+    lately.add(&[host], std::time::Instant::now(), |_| BTreeSet::new());
+    let words = lately.words(&node.config.node);
+    node.tell_drifted(&lately);
+    // What is under way comes first.
+    node.handle(Event::Plugged(Box::new(attachment("a", 2, None))));
+    node.handle(database(&[&attachment("a", 2, None).host_interface]));
+    assert!(node.work().messages.iter().all(|(_, said)| !matches!(said.body, Some(Body::Progress(_)))));
+    node.handle(Event::SwitchConfirmed);
+    assert_eq!(told(messages(node.work())), [(1, words.clone()), (2, words.clone())]);
+    assert_eq!(messages(node.work()), []);
+    // One that comes later hears of it; and all that it is long ago.
+    node.handle(opened(3));
+    let [(3, Body::Hello(_)), (3, Body::Progress(progress))] = &messages(node.work())[..] else { panic!() };
+    assert_eq!(progress.drifted, words);
+    node.tell_drifted(&Lately::default());
+    assert_eq!(told(messages(node.work())), [1, 2, 3].map(|to| (to, String::new())));
 }
 
 #[test]
