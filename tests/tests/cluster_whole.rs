@@ -22,7 +22,7 @@ metadata: {name: web, namespace: shop}
 spec:
   selector: {matchLabels: {app: web}}
   template:
-    metadata: {labels: {app: web}}
+    metadata: {labels: {app: web}, annotations: {kubernetes.io/ingress-bandwidth: 8M}}
     spec:
       terminationGracePeriodSeconds: 1
       tolerations: [{operator: Exists}]
@@ -30,7 +30,7 @@ spec:
         - name: web
           image: registry.k8s.io/e2e-test-images/busybox:1.37.0-1
           command: [sh, -c, "mkdir -p /www; hostname > /www/index.html; exec httpd -f -p 8080 -h /www"]
-          ports: [{containerPort: 8080, name: http}]
+          ports: [{containerPort: 8080, name: http, hostPort: 18080}]
           # From the node itself, which policies never keep out.
           readinessProbe: {httpGet: {port: http, path: /}, periodSeconds: 2}
 ---
@@ -41,6 +41,10 @@ spec:
   selector: {app: web}
   ports: [{port: 80, targetPort: http}]
 "#;
+
+/// Neighbours behind us: the distribution's own plugins, driven by kubelet and containerd.
+const CHAINED: &str = r#"cni.chained=[{"type": "portmap", "capabilities": {"portMappings": true}},
+    {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}}, {"type": "bandwidth", "capabilities": {"bandwidth": true}}]"#;
 
 const DENY: &str = r#"
 apiVersion: networking.k8s.io/v1
@@ -116,7 +120,7 @@ fn the_chart_makes_a_network_for_whole_nodes() {
 
     let began = Instant::now();
     let install = ["install", "ferrule", CHART, "--namespace", NAMESPACE, "--wait", "--timeout", "120s"];
-    whole.helm(&[&install[..], &["--set", "metrics.enabled=true"]].concat());
+    whole.helm(&[&install[..], &["--set", "metrics.enabled=true", "--set-json", CHAINED]].concat());
     whole.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
     eprintln!("{:>8.2?}  installed, nodes ready", began.elapsed());
     whole.apply("pods.yaml", PODS);
@@ -126,6 +130,16 @@ fn the_chart_makes_a_network_for_whole_nodes() {
     let far = pod("node-2", "status.podIP");
     let url = format!("http://{far}:8080/");
     assert_eq!(get(&whole, &here, &url), Ok(there.clone()));
+
+    // portmap, tuning and bandwidth did their part.
+    let address = whole.cluster.node(NodeIndex(2)).address;
+    let port = Endpoint::Tcp(format!("{address}:18080"));
+    let said = || whole.inside(|| port.get("/")).map(|text| String::from_utf8_lossy(&text).trim().to_owned());
+    until("the host's port leads to its pod", || said().is_ok_and(|text| text == there));
+    let listed = whole.on_node(2, "tc", &["qdisc", "show"]);
+    assert!(listed.contains("rate 8Mbit"), "{listed}");
+    let limit = ["--namespace", "shop", "exec", &there, "--", "cat", "/proc/sys/net/core/somaxconn"];
+    assert_eq!(whole.kubectl(&limit).trim(), "500");
 
     // By name: CoreDNS, a ClusterIP, an endpoint on either node.
     whole.kubectl(&["--namespace", NAMESPACE, "rollout", "status", "deployment/coredns", "--timeout=60s"]);
