@@ -427,7 +427,7 @@ pub enum LabCommand {
     Down,
     /// Up, the matrix, the flows of a pod, how to go on, down
     Demo(Demo),
-    /// Measure: up, memory, policy edit to barrier, ADD, throughput
+    /// Measure: up, memory, policy edit to barrier, ADD, throughput, new connections
     Bench(Bench),
     /// What answers in a pod (started by the lab)
     #[command(hide = true)]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lab::bench::Connections;
 use lab::{Error, Interrupt, Lab};
 
 use super::{bring_up, report};
@@ -36,9 +37,13 @@ pub fn run(state: &Path, bench: &Bench) -> Result<Outcome, Fail> {
     let mut outcome = report(&lab.problems());
     ratio(&format!("lab up, {} nodes and {pods} pods", bench.nodes), elapsed, "goal", UP_GOAL);
     // One figure that cannot be had does not keep the others from being.
-    for result in
-        [memory(&lab), edits(&lab, bench.edits), attachments(&lab, bench.attachments), throughput(&lab)]
-    {
+    for result in [
+        memory(&lab),
+        edits(&lab, bench.edits),
+        attachments(&lab, bench.attachments),
+        throughput(&lab),
+        connections(&lab),
+    ] {
         match result {
             Ok(()) => {}
             Err(Error::Interrupted) => {
@@ -124,6 +129,26 @@ fn throughput(lab: &Lab) -> Result<(), Error> {
         gigabits(measured.service),
         measured.service / measured.pods
     );
+    Ok(())
+}
+
+fn connections(lab: &Lab) -> Result<(), Error> {
+    let reporter = Reporter::new();
+    let measured = lab.connection_rates(&|done, total| reporter.part("connections", done, total))?;
+    reporter.finish("connections");
+    let line = |what: &str, one: Connections, of: &str, reference: Connections| {
+        println!(
+            "ratio: {what} on one node: {:.0} new TCP connections a second, {:.2} of {of}; each {:.3} upcalls and {:.3} megaflows, {} packets lost",
+            one.rate,
+            one.rate / reference.rate,
+            one.upcalls,
+            one.megaflows,
+            one.lost
+        );
+    };
+    line("one NORMAL flow", measured.normal, "itself", measured.normal);
+    line("pod to pod", measured.pods, "one NORMAL flow", measured.normal);
+    line("pod to Service", measured.service, "pod to pod", measured.pods);
     Ok(())
 }
 

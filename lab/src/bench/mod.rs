@@ -1,6 +1,7 @@
 //! Figures of a lab, each as a user would notice it, beside what they are compared with. Measures; judges and prints nothing.
 
 mod attachment;
+mod connections;
 mod throughput;
 
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::http::Endpoint;
 use crate::lab::Lab;
 
 pub use attachment::Attachments;
+pub use connections::{ConnectionRates, Connections};
 pub use throughput::Throughput;
 
 /// How long a policy may take to be in force before the benchmark gives up.

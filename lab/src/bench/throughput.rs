@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::EDIT_LIMIT;
@@ -58,13 +59,12 @@ impl Lab {
             normal.push(reference.stream()?);
             progress(round + 1, ROUNDS);
         }
-        let path = self.record.manifests.join(SERVICE_FILE);
-        std::fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
+        self.without_service()?;
         Ok(Throughput { pods: middle(pods), service: middle(service), normal: middle(normal) })
     }
 
     /// Makes a Service with this one endpoint; where it is asked, once that is in force.
-    fn over_a_service(&self, endpoint: SocketAddr) -> Result<SocketAddr> {
+    pub(super) fn over_a_service(&self, endpoint: SocketAddr) -> Result<SocketAddr> {
         let (address, kind) = match endpoint.ip() {
             IpAddr::V4(_) => (IpAddr::from([10, 96, 250, 250]), "IPv4"),
             IpAddr::V6(_) => (IpAddr::from([0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0xfafa]), "IPv6"),
@@ -84,8 +84,14 @@ impl Lab {
         Ok(SocketAddr::new(address, endpoint.port()))
     }
 
+    /// Takes that Service out of the manifests.
+    pub(super) fn without_service(&self) -> Result<()> {
+        let path = self.record.manifests.join(SERVICE_FILE);
+        std::fs::remove_file(&path).context(|| format!("remove {}", path.display()))
+    }
+
     /// Two pods of one node, the second of which answers the first on a TCP port: as policy has it now.
-    fn talkers(&self) -> Result<(Place, Place, u16, NodeIndex)> {
+    pub(super) fn talkers(&self) -> Result<(Place, Place, u16, NodeIndex)> {
         let pods: Vec<_> =
             self.record.pods.iter().filter(|(_, pod)| pod.is_plugged() && !pod.host_network).collect();
         for (from_key, from) in &pods {
@@ -122,7 +128,7 @@ fn service(address: IpAddr, endpoint: SocketAddr, kind: &str) -> String {
     )
 }
 
-fn mtu(place: &Place) -> Result<u32> {
+pub(super) fn mtu(place: &Place) -> Result<u32> {
     let shown = place.exec(["ip", "-o", "link", "show", "eth0"])?;
     let line = String::from_utf8_lossy(&shown.stdout).into_owned();
     let mut words = line.split_whitespace().skip_while(|word| *word != "mtu").skip(1);
@@ -153,14 +159,14 @@ fn middle(mut all: Vec<f64>) -> f64 {
 }
 
 /// Two namespaces on a bridge that does nothing but NORMAL; gone when dropped.
-struct Normal<'a> {
+pub(super) struct Normal<'a> {
     lab: &'a Lab,
     node: NodeIndex,
     namespaces: [String; 2],
 }
 
 impl<'a> Normal<'a> {
-    fn new(lab: &'a Lab, node: NodeIndex, mtu: u32) -> Result<Self> {
+    pub(super) fn new(lab: &'a Lab, node: NodeIndex, mtu: u32) -> Result<Self> {
         let prefix = lab.layout.namespace_prefix();
         let namespaces = ["left", "right"].map(|side| format!("{prefix}bench-{side}"));
         netns::create(&namespaces)?;
@@ -191,6 +197,29 @@ impl<'a> Normal<'a> {
         lab.ovs(node, "ovs-ofctl", ["del-flows", BRIDGE])?;
         lab.ovs(node, "ovs-ofctl", ["add-flow", BRIDGE, "actions=NORMAL"])?;
         Ok(normal)
+    }
+
+    /// Does something on one side while the other accepts connections and closes them.
+    pub(super) fn accepting(&self, work: impl FnOnce(SocketAddr) -> Result<()> + Send) -> Result<()> {
+        let [left, right] = &self.namespaces;
+        let to = SocketAddr::new(address(1), PORT);
+        let listener = netns::run(&netns::path(right), || TcpListener::bind(to))?
+            .context(|| format!("listen at {to}"))?;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    drop(listener.accept());
+                }
+            });
+            netns::run(&netns::path(left), || {
+                let outcome = work(to);
+                done.store(true, Ordering::Relaxed);
+                // The last one wakes whoever accepts.
+                drop(TcpStream::connect(to));
+                outcome
+            })?
+        })
     }
 
     fn stream(&self) -> Result<f64> {
