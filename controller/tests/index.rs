@@ -10,7 +10,11 @@ use api::delta::{self, Versions};
 use api::stream::Binding;
 use controller::bindings::Bindings;
 use controller::index::{Index, Oracle};
-use network::{NamespacedName, NodeName, NodeView, Pod, Service, ServiceEndpoint, ServicePort, Tier};
+use network::{
+    Action, Change, Direction, Isolation, LabelSelector, Labels, NamespacedName, Node, NodeName, NodeView,
+    Peers, Pod, Policy, PolicyId, PolicyKind, Ports, Rule, Selector, Service, ServiceEndpoint, ServicePort,
+    Tier,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -125,6 +129,65 @@ proptest! {
         }
         prop_assert_eq!(index.counts(), (0, 0, 0));
     }
+}
+
+/// So many that pods, sets and views are made on several cores.
+const MANY: u16 = 600;
+
+#[test]
+fn what_several_cores_make_is_what_a_recompute_says() {
+    let (mut index, mut oracle) = (Index::default(), Oracle::default());
+    let mut apply = |change: Change| {
+        oracle.apply(change.clone());
+        index.apply(change);
+    };
+    apply(Change::Namespace("many".into(), Labels::new()));
+    for k in 0..MANY {
+        let own = Labels::from([("app".to_owned(), k.to_string())]);
+        let selector = Selector::pods_in("many", LabelSelector::from_labels(&own));
+        let name = NodeName::new(format!("node-{}", k % 2));
+        let [high, low] = k.to_be_bytes();
+        apply(Change::Node(Node {
+            name: name.clone(),
+            addresses: vec![[172, 30, 0, low % 2].into()],
+            ..Node::default()
+        }));
+        apply(Change::Pod(Pod {
+            key: NamespacedName::new("many", format!("pod-{k}")),
+            uid: format!("uid-{k}"),
+            node: Some(name),
+            labels: own.into(),
+            addresses: vec![[10, 1, high, low].into()],
+            host_network: false,
+            completed: false,
+            ports: Vec::new(),
+        }));
+        let rule = Rule {
+            index: 0,
+            direction: Direction::Ingress,
+            action: Action::Accept,
+            peers: Peers::Some { sets: [selector.id()].into(), blocks: BTreeSet::new() },
+            ports: Ports::Any,
+        };
+        let policy = Policy {
+            id: PolicyId { kind: PolicyKind::NetworkPolicy, namespace: "many".into(), name: k.to_string() },
+            generation: 1,
+            tier: Tier::NetworkPolicy,
+            priority: 0,
+            subject: selector.id(),
+            isolates: Isolation { ingress: true, egress: false },
+            audit: false,
+            rules: vec![rule],
+        };
+        apply(Change::policy(policy, [selector]));
+    }
+    // Nodes without an object: they are asked for.
+    let others: Vec<NodeName> = (0..MANY).map(|k| NodeName::new(format!("empty-{k}"))).collect();
+    others.iter().for_each(|name| drop(index.attend(name)));
+    let bindings = Bindings::default();
+    assert_eq!(index.settle(&bindings).len(), usize::from(MANY) + 2);
+    others.iter().skip(1).for_each(|name| index.neglect(name));
+    assert_eq!(oracle.check(&index, &bindings), Ok(()));
 }
 
 /// What the networks of the generator lack: nodes that come, go and change, pods that move, namespaces without an object,

@@ -79,7 +79,7 @@ impl Index {
     /// What every agent that reports a pod is to be believed of it.
     fn judge(&mut self, bindings: &Bindings, key: &NamespacedName) {
         let mut accepted = None;
-        let place = self.pod_of.get(key).copied();
+        let place = self.pod_of.get(&self.pods, key);
         self.forget_refusals(key);
         for node in bindings.reporters(key) {
             let Some(binding) = bindings.of(node).and_then(|held| held.pods.get(key)) else { continue };

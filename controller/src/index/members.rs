@@ -14,7 +14,7 @@ static NO_LABELS: Labels = Labels::new();
 impl Index {
     pub(super) fn put_pod(&mut self, mut pod: Pod) {
         self.labels.share(&mut pod.labels);
-        let place = match self.pod_of.get(&pod.key).copied() {
+        let place = match self.pod_of.get(&self.pods, &pod.key) {
             Some(place) if self.pods[place].pod == pod => return,
             Some(place) => {
                 self.withdraw(place);
@@ -22,11 +22,10 @@ impl Index {
                 place
             }
             None => {
-                let key = pod.key.clone();
                 let (accepted, member) = (None, Vec::new());
                 let entry = PodEntry { pod, node: None, accepted, granted: false, member, entry: None };
                 let place = self.pods.insert(entry);
-                self.pod_of.insert(key, place);
+                self.pod_of.insert(&self.pods, place);
                 place
             }
         };
@@ -34,7 +33,7 @@ impl Index {
     }
 
     pub(super) fn drop_pod(&mut self, key: &NamespacedName) {
-        let Some(place) = self.pod_of.remove(key) else { return };
+        let Some(place) = self.pod_of.remove(&self.pods, key) else { return };
         self.unreport(place);
         self.withdraw(place);
         self.pods.remove(place);
@@ -82,7 +81,10 @@ impl Index {
             }
             if let Some(name) = self.pods[place].pod.node.clone() {
                 let node = self.node_place(&name);
-                self.pods[place].node = Some(node);
+                let entry = &mut self.pods[place];
+                entry.node = Some(node);
+                // One text for all pods of a node.
+                entry.pod.node = Some(self.nodes[node].name.clone());
                 self.nodes[node].pods.insert(place);
                 self.stale.views.insert(node);
             }

@@ -12,6 +12,7 @@
 
 mod claims;
 mod members;
+mod named;
 mod oracle;
 mod parallel;
 mod policies;
@@ -33,6 +34,7 @@ use network::{
 
 use crate::bindings::Bindings;
 use crate::source::Problem;
+use named::Named;
 use shared::Shared;
 use shelf::Shelves;
 use slab::{NodePlace, PodPlace, PolicyPlace, SetPlace, Slab};
@@ -47,7 +49,7 @@ pub struct Index {
     node_of: HashMap<NodeName, NodePlace>,
     namespaces: BTreeMap<String, Labels>,
     pods: Slab<PodPlace, PodEntry>,
-    pod_of: HashMap<NamespacedName, PodPlace>,
+    pod_of: Named,
     sets: Slab<SetPlace, SetEntry>,
     set_of: HashMap<SetId, SetPlace>,
     policies: Slab<PolicyPlace, PolicyEntry>,
@@ -297,7 +299,7 @@ impl Index {
 
     /// Where a pod runs: `None` when there is no such pod.
     pub fn pod_node(&self, key: &NamespacedName) -> Option<Option<&NodeName>> {
-        Some(self.pods[*self.pod_of.get(key)?].pod.node.as_ref())
+        Some(self.pods[self.pod_of.get(&self.pods, key)?].pod.node.as_ref())
     }
 
     /// Whether there is such a Service in the data path, by `namespace/name` or by name.
@@ -325,7 +327,7 @@ impl Index {
     /// The policies that touch a pod: those that select it, and those that name a set with it as peer. In no order that
     /// means something.
     pub fn policies_of(&self, key: &NamespacedName) -> Option<(Vec<&PolicyId>, Vec<&PolicyId>)> {
-        let pod = &self.pods[*self.pod_of.get(key)?];
+        let pod = &self.pods[self.pod_of.get(&self.pods, key)?];
         let (mut about, mut naming) = (Vec::new(), Vec::new());
         for set in pod.member.iter().map(|set| &self.sets[*set]) {
             about.extend(set.group.policies.iter().map(|policy| &self.policies[*policy].policy.id));

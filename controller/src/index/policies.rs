@@ -193,7 +193,9 @@ impl Index {
     pub(super) fn resolved_service(&self, service: &Service) -> Service {
         let mut around = Network::default();
         for key in pods_of(service) {
-            let Some(entry) = self.pod_of.get(&key).map(|place| &self.pods[*place]) else { continue };
+            let Some(entry) = self.pod_of.get(&self.pods, &key).map(|place| &self.pods[place]) else {
+                continue;
+            };
             let mut pod = entry.pod.clone();
             pod.addresses = entry.addresses().to_vec();
             if let Some(node) = pod.node.as_ref().and_then(|name| self.node(name)) {
