@@ -237,19 +237,32 @@ fn problems(spec: &Value) -> Vec<Problem> {
     problems
 }
 
-/// A CRD does not look into label selectors: that is left to whoever uses them.
+/// A CRD does not look into label selectors: that is left to whoever uses them. A label without a value an API server takes
+/// away, silently; in a file it is told, and closes.
 fn is_about_a_selector(problem: &Problem) -> bool {
     let (Fault::RuleFailsClosed { reason, .. } | Fault::PolicyInDoubt { reason, .. }) = &problem.fault else {
         return false;
     };
-    matches!(
-        reason,
-        RuleFault::Operator(_)
-            | RuleFault::NoValues(_)
-            | RuleFault::Values(_)
-            | RuleFault::Key(_)
-            | RuleFault::Value(_)
-    )
+    let is_in_labels = problem.field.as_ref().is_some_and(|field| field.contains(".matchLabels."));
+    let is_without_value = is_in_labels && matches!(reason, RuleFault::Type(text) if text.contains("null"));
+    is_without_value
+        || matches!(
+            reason,
+            RuleFault::Operator(_)
+                | RuleFault::NoValues(_)
+                | RuleFault::Values(_)
+                | RuleFault::Key(_)
+                | RuleFault::Value(_)
+        )
+}
+
+#[test]
+fn a_label_without_a_value_is_told() {
+    let mut spec = whole();
+    spec["subject"] = json!({"namespaces": {"matchLabels": {"team": null}}});
+    assert_eq!(refuses(&schema(), &spec, "spec"), None);
+    let problems = problems(&spec);
+    assert!(!problems.is_empty() && problems.iter().all(is_about_a_selector), "{problems:?}");
 }
 
 #[test]

@@ -4,10 +4,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use lab::Family;
 use serde_json::Value;
 use tests::lab_up::{LabUp, binaries};
+use tests::steady;
 
 const PODS: &str = r#"
 apiVersion: v1
@@ -60,6 +62,9 @@ const QUESTIONS: [&[&str]; 18] = [
     &["plan", "-f", "change.yaml"],
 ];
 
+/// For how long a network may go on changing after it is up.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// Exit code and what was printed, without what counts on while questions are asked.
 fn ask(folder: &Path, words: &[&str], whom: [&str; 2]) -> (Option<i32>, Value) {
     let output = Command::new(binaries().join("ferrule"))
@@ -98,11 +103,20 @@ fn a_bundle_answers_as_the_network_did() {
     let ferrule = |words: &[&str]| {
         Command::new(binaries().join("ferrule")).args(words).current_dir(&folder).output().unwrap()
     };
-    let made =
-        ferrule(&["bundle", "b.json", "--controller", &controller, "--logs", &logs.display().to_string()]);
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let online: Vec<_> =
-        QUESTIONS.iter().map(|words| ask(&folder, words, ["--controller", &controller])).collect();
+    let all = || -> Vec<_> {
+        QUESTIONS.iter().map(|words| ask(&folder, words, ["--controller", &controller])).collect()
+    };
+    // Of a network that stands still: a node's own stack gets the last of what it should hold, and pods' kernels say what is
+    // dropped, for a moment after the pods are there.
+    let mut online = all();
+    steady::until("the network answers as it did before the bundle was made", LIMIT, || {
+        let _ = std::fs::remove_file(folder.join("b.json"));
+        let made = ["bundle", "b.json", "--controller", &controller, "--logs", &logs.display().to_string()];
+        let made = ferrule(&made);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let before = std::mem::replace(&mut online, all());
+        before == online
+    });
 
     // It is not written over, only its owner reads it, and no token of an agent is in it.
     assert_eq!(ferrule(&["bundle", "b.json", "--controller", &controller]).status.code(), Some(1));
