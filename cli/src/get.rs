@@ -83,27 +83,23 @@ fn text<T: Row>(list: &List<T>, resource: &str, wide: bool) -> String {
 
 /// The policies, and below them what each of their rules met.
 fn policies(list: &List<PolicyItem>, wide: bool) -> String {
-    let mut said = text(list, "policies", wide);
     let rules = list.items.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
-    let rows: Vec<_> = rules.map(|(policy, rule)| resource::rule(policy, rule)).collect();
-    if !rows.is_empty() {
-        said = said + "\n" + &table::columns(&resource::RULE_HEADINGS, rows) + "\n";
-    }
-    said
+    let rows = rules.map(|(policy, rule)| resource::rule(policy, rule)).collect();
+    text(list, "policies", wide) + &below(&resource::RULE_HEADINGS, rows)
 }
 
 /// The Services, and below them what they go without and who serves each of their ports.
 fn services(list: &List<ServiceItem>, wide: bool) -> String {
-    let mut said = text(list, "services", wide);
-    let lost: Vec<_> = list.items.iter().flat_map(resource::lost).collect();
-    if !lost.is_empty() {
-        said = said + "\n" + &table::columns(&resource::LOST_HEADINGS, lost) + "\n";
-    }
-    let rows: Vec<_> = list.items.iter().flat_map(resource::endpoints).collect();
-    if !rows.is_empty() {
-        said = said + "\n" + &table::columns(&resource::ENDPOINT_HEADINGS, rows) + "\n";
-    }
-    said
+    let lost = list.items.iter().flat_map(resource::lost).collect();
+    let endpoints = list.items.iter().flat_map(resource::endpoints).collect();
+    text(list, "services", wide)
+        + &below(&resource::LOST_HEADINGS, lost)
+        + &below(&resource::ENDPOINT_HEADINGS, endpoints)
+}
+
+/// Another table below one, where it says something.
+fn below(headings: &[&str], rows: Vec<Vec<String>>) -> String {
+    if rows.is_empty() { String::new() } else { format!("\n{}\n", table::columns(headings, rows)) }
 }
 
 pub fn ask<T: DeserializeOwned>(get: &Get, resource: &str) -> Result<List<T>, Fail> {

@@ -45,11 +45,7 @@ pub struct ConnectionRates {
 impl Lab {
     /// Connections between two pods of one node that may talk, and over the reference.
     pub fn connection_rates(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<ConnectionRates> {
-        let (from, to, port, node) = self.talkers()?;
-        let to = SocketAddr::new(
-            to.addresses().first().copied().ok_or_else(|| Error::BadOption("a pod has no address".into()))?,
-            port,
-        );
+        let (from, to, node) = self.talkers()?;
         let pods = self.count(node, || from.run(|| connect(to))?)?;
         progress(1, 3);
         let over = self.over_a_service(to)?;

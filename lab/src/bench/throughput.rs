@@ -44,11 +44,7 @@ pub struct Throughput {
 impl Lab {
     /// Streams between two pods of one node that may talk, and over the reference.
     pub fn throughput(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Throughput> {
-        let (from, to, port, node) = self.talkers()?;
-        let to = SocketAddr::new(
-            to.addresses().first().copied().ok_or_else(|| Error::BadOption("a pod has no address".into()))?,
-            port,
-        );
+        let (from, to, node) = self.talkers()?;
         let reference = Normal::new(self, node, mtu(&from)?)?;
         let over = self.over_a_service(to)?;
         let (mut pods, mut service, mut normal) = (Vec::new(), Vec::new(), Vec::new());
@@ -91,7 +87,7 @@ impl Lab {
     }
 
     /// Two pods of one node, the second of which answers the first on a TCP port: as policy has it now.
-    pub(super) fn talkers(&self) -> Result<(Place, Place, u16, NodeIndex)> {
+    pub(super) fn talkers(&self) -> Result<(Place, SocketAddr, NodeIndex)> {
         let pods: Vec<_> =
             self.record.pods.iter().filter(|(_, pod)| pod.is_plugged() && !pod.host_network).collect();
         for (from_key, from) in &pods {
@@ -104,7 +100,7 @@ impl Lab {
                     let open =
                         source.run(|| TcpStream::connect_timeout(&at, Duration::from_millis(300)).is_ok())?;
                     if open {
-                        return Ok((source, target, served.port, from.node));
+                        return Ok((source, at, from.node));
                     }
                 }
             }

@@ -67,44 +67,19 @@ fn at(endpoint: &ServiceEndpoint) -> impl Iterator<Item = At> + '_ {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use network::{Few, NamespacedName, Service, ServiceKind, ServicePort, TrafficPolicy};
+    use network::{NamespacedName, Service, ServiceKind, ServicePort};
 
     use super::*;
 
     fn view(endpoints: &[[u8; 4]], protocol: Protocol) -> NodeView {
-        let endpoint = |address: &[u8; 4]| ServiceEndpoint {
-            pod: None,
-            addresses: [(*address).into()].into(),
-            port: 5353,
-            node: None,
-            ready: true,
-            serving: true,
-            terminating: false,
-            for_zones: Few::new(),
-            for_nodes: Few::new(),
-        };
+        let endpoints = endpoints.iter().map(|address| ServiceEndpoint::new([(*address).into()], 5353));
         let service = Service {
-            key: NamespacedName::new("kube-system", "dns"),
-            created: None,
             kind: ServiceKind::NodePort,
             cluster_ips: [[10, 96, 0, 10].into()].into(),
-            external_ips: BTreeSet::new(),
-            load_balancer_ips: BTreeSet::new(),
-            source_ranges: BTreeSet::new(),
-            ports: vec![ServicePort {
-                name: None,
-                protocol,
-                port: 53,
-                node_port: Some(30053),
-                endpoints: endpoints.iter().map(endpoint).collect(),
-            }],
-            affinity_seconds: None,
-            internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
-            health_check_node_port: None,
+            ports: vec![ServicePort { node_port: Some(30053), ..ServicePort::new(protocol, 53, endpoints) }],
+            ..Service::new(NamespacedName::new("kube-system", "dns"))
         };
         let mut view = NodeView::default();
         view.services.insert(service.key.clone(), Arc::new(service));
