@@ -163,7 +163,12 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {name: itself, namespace: t}
-spec: {clusterIP: 10.96.0.82, selector: {app: client}, ports: [{port: 80}]}
+spec:
+  type: NodePort
+  externalTrafficPolicy: Local
+  clusterIP: 10.96.0.82
+  selector: {app: client}
+  ports: [{port: 80, nodePort: 30082}]
 ---
 apiVersion: v1
 kind: Service
@@ -210,6 +215,8 @@ fn services_are_translated_before_policy_is_asked() {
         (&["outside", "node:node-1", "-p", "30080"][..], 0, "node port of Service t/web"),
         (&["node:node-1", "node:node-2", "-p", "30080"], 0, "node port of Service t/web"),
         (&["t/client", "node:node-2", "-p", "30080"], 0, "NetworkPolicy t/web ingress[0]"),
+        (&["node:node-2", "node:node-1", "-p", "30082"], 0, "node port of Service t/itself"),
+        (&["node:node-1", "node:node-2", "-p", "30082"], 2, "no endpoint on this node"),
         (&["t/client", "service:t/itself"], 0, ""),
         (&["t/client", "service:t/web", "--established"], 0, "NetworkPolicy t/web ingress[0]"),
         (&["t/client", "service:t/web", "--reply"], 0, "a reply"),

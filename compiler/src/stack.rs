@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use network::service::Frontend;
-use network::{Cidr, Mac, Node, Protocol, ServicePort};
+use network::service::{Frontend, TrafficPolicy};
+use network::{Cidr, Mac, Node, Protocol, Service, ServicePort};
 
 use crate::host::{HostState, InterfaceAddress, Link, Neighbour, Route};
 use crate::pipeline::Context;
@@ -55,8 +55,11 @@ pub(crate) fn build(context: &Context<'_>, mtu: u32) -> HostState {
         host.routes.insert(route(own, *range, device.clone()));
     }
     let frontends = Frontends::of(service::balanced(context));
-    let frontends: Vec<_> =
-        service::balanced(context).flat_map(|service| frontends.of_service(service)).collect();
+    let frontends: Vec<Asked<'_>> = service::balanced(context)
+        .flat_map(|service| {
+            frontends.of_service(service).into_iter().map(move |(frontend, port)| (frontend, port, service))
+        })
+        .collect();
     for address in service_addresses(context, own, &frontends) {
         host.routes.insert(route(own, Cidr::host(address), device.clone()));
     }
@@ -68,8 +71,8 @@ pub(crate) fn build(context: &Context<'_>, mtu: u32) -> HostState {
     host
 }
 
-/// What clients ask for, and the port that is meant.
-type Asked<'a> = (Frontend, &'a ServicePort);
+/// What clients ask for, the port that is meant, and its Service.
+type Asked<'a> = (Frontend, &'a ServicePort, &'a Service);
 
 /// What the host sends to the switch because it asks for a Service.
 fn service_addresses(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> BTreeSet<IpAddr> {
@@ -78,7 +81,7 @@ fn service_addresses(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>])
         context.nodes.values().flat_map(|node| node.addresses.iter().copied()).collect();
     let mut addresses: BTreeSet<IpAddr> = frontends
         .iter()
-        .filter_map(|(frontend, _)| match frontend {
+        .filter_map(|(frontend, ..)| match frontend {
             Frontend::Address(address) => Some(*address),
             Frontend::NodePort { .. } => None,
         })
@@ -185,8 +188,8 @@ fn nftables(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> Strin
 struct ServiceRules {
     /// What this node is asked for from outside goes to the switch under another name.
     from_outside: Vec<String>,
-    /// So does what the node itself asks any node for: balanced here, as its pods are. Another node would take it for a lie of
-    /// the underlay's.
+    /// So does what the node itself asks for, of any node: balanced here, as its pods are. But where `externalTrafficPolicy`
+    /// is `Local` another node gives what it has itself, and is asked over the underlay.
     of_the_node: Vec<String>,
     /// What nobody serves is refused here, so that clients hear of it whether the agent runs or not.
     refuse: Vec<String>,
@@ -203,13 +206,18 @@ fn service_rules(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> 
             of_family.map(Cidr::host).collect()
         };
         let here = answering(&mut std::iter::once(own));
-        let anywhere = answering(&mut context.nodes.values().copied());
-        let (mut node_ports, mut external) = (BTreeSet::new(), BTreeSet::new());
-        for (frontend, port) in frontends {
+        let elsewhere = &answering(&mut context.nodes.values().copied()) - &here;
+        let (mut node_ports, mut balanced_here) = (BTreeSet::new(), BTreeSet::new());
+        let mut external = BTreeSet::new();
+        for (frontend, port, service) in frontends {
             let protocol = port.protocol.to_string().to_lowercase();
             match frontend {
                 Frontend::NodePort { ipv4: family } if *family == ipv4 && port.is_served(ipv4) => {
-                    node_ports.insert(format!("{protocol} . {}", port.node_port.unwrap_or(0)));
+                    let element = format!("{protocol} . {}", port.node_port.unwrap_or(0));
+                    if service.external_policy == TrafficPolicy::Cluster {
+                        balanced_here.insert(element.clone());
+                    }
+                    node_ports.insert(element);
                 }
                 Frontend::Address(address) if mine.contains(&Cidr::host(*address)) => {
                     external.insert(format!("{address} . {protocol} . {}", port.port));
@@ -217,16 +225,20 @@ fn service_rules(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> 
                 _ => {}
             }
         }
-        for (addresses, into) in [(&here, &mut rules.from_outside), (&anywhere, &mut rules.of_the_node)] {
-            if !node_ports.is_empty() && !addresses.is_empty() {
-                into.push(format!(
-                    "{word} daddr {} meta l4proto . th dport {} counter dnat {word} to {} comment \"node ports\"",
+        let node_port_rule = |addresses: &BTreeSet<Cidr>, ports: &BTreeSet<String>, comment: &str| {
+            (!ports.is_empty() && !addresses.is_empty()).then(|| {
+                format!(
+                    "{word} daddr {} meta l4proto . th dport {} counter dnat {word} to {} comment \"{comment}\"",
                     set(addresses),
-                    elements(&node_ports),
+                    elements(ports),
                     node_port_address(ipv4)
-                ));
-            }
-        }
+                )
+            })
+        };
+        let own_ports = node_port_rule(&here, &node_ports, "node ports");
+        rules.of_the_node.extend(own_ports.clone());
+        rules.from_outside.extend(own_ports);
+        rules.of_the_node.extend(node_port_rule(&elsewhere, &balanced_here, "other nodes' node ports"));
         if !external.is_empty() {
             let rule = format!(
                 "{word} daddr . meta l4proto . th dport {} counter dnat {word} to {} comment \"external addresses of this node\"",
@@ -241,7 +253,7 @@ fn service_rules(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> 
         {
             let nobody: BTreeSet<String> = frontends
                 .iter()
-                .filter_map(|(frontend, port)| match frontend {
+                .filter_map(|(frontend, port, _)| match frontend {
                     Frontend::Address(address) if address.is_ipv4() == ipv4 && port.protocol == of => {
                         (!port.is_served(ipv4)).then(|| format!("{address} . {}", port.port))
                     }

@@ -254,6 +254,25 @@ fn local_policies_look_at_this_node_only() {
     assert!(!ask(2, at(1)).passed());
     // Its own node is asked from inside.
     delivered(&ask(1, at(1)), 2);
+    // Another node's own client comes over the underlay, as itself, and its reply goes back that way.
+    let node_port = first(node_ip(1), ip(NODE_PORTS), NODE_PORT);
+    let walk = there.from_node(&node_name(2), node_port);
+    delivered(&walk, 2);
+    assert_eq!(source(&walk.packet).0, node_ip(1), "the endpoint sees the node");
+    let back = there.from_pod(&key(2), walk.packet.reply()).unwrap();
+    at_host(&back, 2);
+    assert_eq!(source(&back.packet), (ip(NODE_PORTS), NODE_PORT));
+    assert!(!there.from_node(&node_name(1), first(node_ip(2), ip(NODE_PORTS), NODE_PORT)).passed());
+    // To a pod itself, such a packet is a lie of the underlay's.
+    assert!(!there.from_node(&node_name(2), first(node_ip(1), pod_ip(2), 8080)).passed());
+    let given = |site: &Site| {
+        let rule = |line: &&str| line.contains("other nodes' node ports");
+        site.program.host.nftables.lines().find(rule).map(str::to_owned)
+    };
+    assert_eq!(given(&sites[0]), None, "the node's own clients ask other nodes themselves");
+    let everywhere = compile_all(&network(service([endpoint(pod_ip(2), Some(2))])));
+    let rule = given(&everywhere[0]).unwrap();
+    assert!(rule.contains(&node_ip(2).to_string()) && !rule.contains(&node_ip(1).to_string()), "{rule}");
     // While an endpoint ends, it serves where no other is ready.
     let mut ending = local.clone();
     ending.ports[0].endpoints = [

@@ -204,13 +204,18 @@ fn services_from_pods_nodes_and_outside() {
         always(&nodes[0], node, 30080);
     }
 
-    // Local: only where an endpoint is, for those outside, and for pods that ask another node; its own it asks from inside.
+    // Local: only where an endpoint is, for those outside, and for pods and nodes that ask another node; their own they ask
+    // from inside.
     always(&outside, two, 30081);
     assert_eq!(ask(&outside, one, 30081, SILENCE), Err(ErrorKind::TimedOut));
     always(&client, one, 30081);
     always(&client, two, 30081);
     assert_eq!(ask(&place("t/web-2"), one, 30081, SILENCE), Err(ErrorKind::TimedOut));
     always(&place("t/web-2"), two, 30081);
+    always(&nodes[0], one, 30081);
+    always(&nodes[0], two, 30081);
+    assert_eq!(ask(&nodes[1], one, 30081, SILENCE), Err(ErrorKind::TimedOut));
+    always(&nodes[1], two, 30081);
 
     counted(&up);
     let agreed = matrix(&up);

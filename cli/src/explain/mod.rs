@@ -11,6 +11,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use compiler::explain::{Cluster, Explanation, Phase, Probe, Question, Start, headers};
+use network::service::TrafficPolicy;
 use network::{Direction, Network, NodeName};
 
 pub use self::document::{Document, Verdict};
@@ -192,7 +193,7 @@ impl<'a, 'n> Asker<'a, 'n> {
             rules: Vec::new(),
             hops: Vec::new(),
         };
-        let node_port = self.node_port(to, probe).cloned();
+        let node_port = self.node_port(to, probe);
         let mut asked = destination;
         let start = match (&from.kind, &to.kind) {
             (EndKind::Pod(a), EndKind::Pod(b)) if a == b => {
@@ -202,11 +203,16 @@ impl<'a, 'n> Asker<'a, 'n> {
                     "a pod's packets to itself never leave it: no policy can keep it from itself",
                 ));
             }
-            // The host's nftables hands it to the switch, of the node itself whichever node it asks.
-            (EndKind::Node(here), EndKind::Node(_)) | (EndKind::Outside, EndKind::Node(here))
-                if node_port.is_some() =>
+            // The host's nftables hands it to the switch: a node's to its own, whichever node it asks, where all endpoints are
+            // meant (docs/adr/0035-another-nodes-port-is-asked-from-outside.md).
+            (asks @ (EndKind::Node(_) | EndKind::Outside), EndKind::Node(there))
+                if let Some(service) = node_port =>
             {
                 asked = compiler::node_port_address(destination.is_ipv4());
+                let here = match asks {
+                    EndKind::Node(here) if service.external_policy == TrafficPolicy::Cluster => here,
+                    _ => there,
+                };
                 Start::Node(here.clone())
             }
             (EndKind::Node(_) | EndKind::Outside, EndKind::Node(_) | EndKind::Outside) => {
@@ -238,8 +244,10 @@ impl<'a, 'n> Asker<'a, 'n> {
         if asked != destination
             && let Some(service) = node_port
         {
-            let why =
-                format!("; a node port of Service {service}, which nftables hands to the switch as {asked}");
+            let why = format!(
+                "; a node port of Service {}, which nftables hands to the switch as {asked}",
+                service.key
+            );
             packet.reason.push_str(&why);
         }
         self.told.push(Some(told));
@@ -247,12 +255,12 @@ impl<'a, 'n> Asker<'a, 'n> {
     }
 
     /// The Service whose node port is asked for.
-    fn node_port(&self, to: &End, probe: Probe) -> Option<&network::NamespacedName> {
+    fn node_port(&self, to: &End, probe: Probe) -> Option<&'n network::Service> {
         let (EndKind::Node(_), Probe::Port(protocol, number)) = (&to.kind, probe) else { return None };
         let has = |service: &&network::Service| {
             service.ports.iter().any(|port| port.protocol == protocol && port.node_port == Some(number))
         };
-        self.network.services.values().find(has).map(|service| &service.key)
+        self.network.services.values().find(has)
     }
 
     fn place(&self, end: &End, address: IpAddr) -> Place {

@@ -10,6 +10,7 @@ use crate::input::{LocalPort, PortRef};
 use crate::packet::{ETH_ARP, ETH_IPV6, End, address, prefix, with_address};
 use crate::provenance::Owner;
 use crate::register::{OWN_NODE, SOURCE, Side, VNI};
+use crate::stack;
 use crate::stream::{Draft, Out, flow};
 use crate::table::Table;
 
@@ -140,7 +141,8 @@ fn gateway(context: &Context<'_>, out: &mut Out<'_>) {
     }
 }
 
-/// Nobody outside has a node's address or one of its pods', and pods do not speak geneve to nodes.
+/// Nobody outside has a node's address or one of its pods', but for a node that asks this one for a node port (ADR-0035); and
+/// pods do not speak geneve to nodes.
 fn claims(context: &Context<'_>, node: &Node, out: &mut Out<'_>) {
     let from = |draft: Draft| draft.on_port(PortRef::Gateway);
     let owner = Owner::Node(node.name.clone());
@@ -149,6 +151,10 @@ fn claims(context: &Context<'_>, node: &Node, out: &mut Out<'_>) {
             let draft = from(guard(195, address(End::Source, other)));
             let what = format!("drop: from the underlay, claims node {}'s address {other}", node.name);
             out.add(draft, owner.clone(), what);
+            let asks = stack::node_port_address(other.is_ipv4());
+            let asking = with_address(address(End::Source, other), End::Destination, asks);
+            let what = format!("node {} asks this node for a node port, as {other}", node.name);
+            out.add(from(guard(196, asking)).goto(Table::UnSnat), owner.clone(), what);
         }
     }
     for range in &node.pod_cidrs {

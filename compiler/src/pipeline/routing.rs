@@ -15,6 +15,7 @@ use crate::provenance::Owner;
 use crate::register::{
     CT_SERVICE, DESTINATION, HAIRPIN, JUDGED, MASK_SOURCE, OUT_PORT, OWN_NODE, SOURCE, Side, VNI,
 };
+use crate::stack;
 use crate::stream::{Draft, Out, flow};
 use crate::table::Table;
 
@@ -129,6 +130,10 @@ fn of_services(context: &Context<'_>, out: &mut Out<'_>) {
     }
     for family in Family::BOTH {
         let match_ = of_service(SOURCE.on(family.any(), Side::Gateway as u64));
+        let reply =
+            SOURCE.on(address(End::Source, stack::node_port_address(family == Family::V4)), Side::Pod as u64);
+        let draft = towards(route(195, reply), Side::Gateway, PortRef::Gateway, context.gateway_mac());
+        out.add(draft, Owner::Pipeline, "a reply to whoever asked for a node port, another node perhaps");
         let what = "to an endpoint or a client outside, through the node";
         out.add(back(route(100, match_)), Owner::Pipeline, what);
         let reply = JUDGED.on(of_service(SOURCE.on(family.any(), Side::Tunnel as u64)), 1);
