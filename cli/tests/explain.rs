@@ -220,6 +220,7 @@ fn services_are_translated_before_policy_is_asked() {
         (&["t/client", "service:t/itself"], 0, ""),
         (&["t/client", "service:t/web", "--established"], 0, "NetworkPolicy t/web ingress[0]"),
         (&["t/client", "service:t/web", "--reply"], 0, "a reply"),
+        (&["t/stranger", "service:t/web", "--reply"], 2, "a later policy blocked"),
         (&["service:t/itself", "service:t/web"], 0, "NetworkPolicy t/web ingress[0]"),
     ] {
         let (got, packet) = ask(words);

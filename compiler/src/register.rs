@@ -1,5 +1,7 @@
 //! Registers and connection marks: every bit the pipeline uses, declared once. A test checks that nothing overlaps.
 
+use std::net::SocketAddr;
+
 use openflow::{Action, CtExec, Field, Match, Subfield};
 
 /// A run of bits of a register with one meaning.
@@ -48,6 +50,8 @@ slots! {
     MASK_SOURCE = REG0[11, 1];
     /// The node that it asks is another one.
     TO_OTHER_NODE = REG0[12, 1];
+    /// The question is about a connection that was translated: its client asked another address than who answers.
+    TRANSLATED = REG0[13, 1];
     /// OpenFlow port to leave by.
     OUT_PORT = REG1[0, 32];
     /// Scratch of the ARP responder.
@@ -62,6 +66,16 @@ slots! {
     ASKED_NODE = REG6[0, 32];
     /// The other half.
     ASKED_NODE_MORE = REG7[0, 32];
+    /// Which address the client asked that the question is about: all of an IPv4 one, the last 32 bits of an IPv6 one.
+    ASKED_0 = REG8[0, 32];
+    /// The 32 bits before those.
+    ASKED_1 = REG9[0, 32];
+    /// The 32 bits before those.
+    ASKED_2 = REG10[0, 32];
+    /// The first 32 bits of an IPv6 address.
+    ASKED_3 = REG11[0, 32];
+    /// At which port.
+    ASKED_PORT = REG12[0, 16];
     /// The flow of an audited policy that decided last, as the end of its cookie.
     DECIDED_BY = REG14[0, 32];
     /// The connection is blocked: a policy that came later denies it.
@@ -95,6 +109,18 @@ pub enum Side {
     Gateway = 2,
     /// Another node.
     Tunnel = 3,
+}
+
+/// The 32 bits of an asked address, the last ones first.
+pub(crate) const ASKED: [Slot; 4] = [ASKED_0, ASKED_1, ASKED_2, ASKED_3];
+
+/// What a question about a translated connection carries besides: whom the client asked. The packet itself is addressed to
+/// who answers, whom policy is asked about.
+pub fn translated_from(asked: SocketAddr) -> Vec<Action> {
+    let bits = network::address::address_bits(asked.ip());
+    let word = |(number, slot): (usize, &Slot)| slot.load((bits >> (32 * number)) as u32 as u64);
+    let words = ASKED.iter().enumerate().map(word);
+    words.chain([ASKED_PORT.load(asked.port().into()), TRANSLATED.load(1)]).collect()
 }
 
 impl Slot {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use lab::Place;
 
 /// Between two messages of one speaker.
-const GAP: Duration = Duration::from_millis(10);
+const GAP: Duration = Duration::from_millis(15);
 
 /// How often those who listen look up.
 const LOOK_UP: Duration = Duration::from_millis(50);
@@ -84,7 +84,15 @@ impl Conversation {
     /// # Panics
     /// When a socket cannot be made.
     pub fn udp(client: &Place, server: &Place, ipv4: bool, port: u16) -> Self {
-        let (from, to) = (address(client, ipv4), address(server, ipv4));
+        Self::udp_by(client, server, address(server, ipv4), port)
+    }
+
+    /// The same, the server asked by an address that is given to it.
+    ///
+    /// # Panics
+    /// When a socket cannot be made.
+    pub fn udp_by(client: &Place, server: &Place, asked: IpAddr, port: u16) -> Self {
+        let (from, to) = (address(client, asked.is_ipv4()), address(server, asked.is_ipv4()));
         let bind = |place: &Place, address| place.run(|| UdpSocket::bind(address)).map_err(|e| e.to_string());
         let socket = |place, address| match bind(place, address) {
             Ok(Ok(socket)) => socket,
@@ -93,16 +101,16 @@ impl Conversation {
         let near = socket(client, SocketAddr::new(from, 0));
         let far = socket(server, SocketAddr::new(to, port));
         let connected = near.local_addr().and_then(|near_address| {
-            near.connect(SocketAddr::new(to, port))?;
+            near.connect(SocketAddr::new(asked, port))?;
             far.connect(near_address)?;
             near.set_read_timeout(Some(LOOK_UP))?;
             far.set_read_timeout(Some(LOOK_UP))
         });
         if let Err(error) = connected {
-            panic!("cannot connect {from} and {to}: {error}");
+            panic!("cannot connect {from} and {to} by {asked}: {error}");
         }
         let (near, far) = (Arc::new(near), Arc::new(far));
-        let mut this = Self::new(format!("UDP {}:{from} to {}:{to}", client.name(), server.name()));
+        let mut this = Self::new(format!("UDP {}:{from} to {}:{asked}", client.name(), server.name()));
         for (socket, says, hears) in [
             (near, this.client.clone(), this.server.clone()),
             (far, this.server.clone(), this.client.clone()),
@@ -129,22 +137,30 @@ impl Conversation {
     /// # Panics
     /// When it cannot be connected.
     pub fn tcp(client: &Place, server: &Place, ipv4: bool, port: u16) -> Self {
-        let (from, to) = (address(client, ipv4), address(server, ipv4));
+        Self::tcp_by(client, server, address(server, ipv4), port)
+    }
+
+    /// The same, the server asked by an address that is given to it.
+    ///
+    /// # Panics
+    /// When it cannot be connected.
+    pub fn tcp_by(client: &Place, server: &Place, asked: IpAddr, port: u16) -> Self {
+        let (from, to) = (address(client, asked.is_ipv4()), address(server, asked.is_ipv4()));
         let listener = match server.run(|| TcpListener::bind((to, port))) {
             Ok(Ok(listener)) => listener,
             other => panic!("cannot listen on {to} port {port}: {other:?}"),
         };
         let limit = Duration::from_secs(10);
-        let connect = || TcpStream::connect_timeout(&SocketAddr::new(to, port), limit);
+        let connect = || TcpStream::connect_timeout(&SocketAddr::new(asked, port), limit);
         let near = match client.run(connect) {
             Ok(Ok(stream)) => stream,
-            other => panic!("cannot connect to {to} port {port}: {other:?}"),
+            other => panic!("cannot connect to {asked} port {port}: {other:?}"),
         };
         let far = match listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) => panic!("no connection on {to} port {port}: {error}"),
         };
-        let mut this = Self::new(format!("TCP {}:{from} to {}:{to}", client.name(), server.name()));
+        let mut this = Self::new(format!("TCP {}:{from} to {}:{asked}", client.name(), server.name()));
         for (stream, says, hears) in [
             (near, this.client.clone(), this.server.clone()),
             (far, this.server.clone(), this.client.clone()),

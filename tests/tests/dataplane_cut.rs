@@ -24,14 +24,41 @@ spec: {nodeName: node-1, containers: [{name: c, image: i}]}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: near, namespace: t, labels: {app: server}}
+metadata: {name: near, namespace: t, labels: {app: server, at: near}}
 spec: {nodeName: node-1, containers: [{name: c, image: i}]}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: far, namespace: t, labels: {app: server}}
+metadata: {name: far, namespace: t, labels: {app: server, at: far}}
 spec: {nodeName: node-2, containers: [{name: c, image: i}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: near, namespace: t}
+spec:
+  ipFamilyPolicy: RequireDualStack
+  clusterIPs: [10.96.0.91, "fd00:10:96::91"]
+  selector: {at: near}
+  ports:
+  - {name: a, protocol: UDP, port: 7001}
+  - {name: b, protocol: UDP, port: 7002}
+  - {name: c, protocol: TCP, port: 7003}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: t}
+spec:
+  ipFamilyPolicy: RequireDualStack
+  clusterIPs: [10.96.0.92, "fd00:10:96::92"]
+  selector: {at: far}
+  ports:
+  - {name: a, protocol: UDP, port: 7001}
+  - {name: b, protocol: UDP, port: 7002}
+  - {name: c, protocol: TCP, port: 7003}
 "#;
+
+/// The servers' Services.
+const SERVICES: [[&str; 2]; 2] = [["10.96.0.91", "fd00:10:96::91"], ["10.96.0.92", "fd00:10:96::92"]];
 
 /// Policed where the server is: the keeper may, the client may not.
 const INGRESS: &str = r#"
@@ -95,15 +122,22 @@ impl Stage {
         let (client, keeper) = (pod("client"), pod("keeper"));
         let (mut losers, mut keepers, mut port) = (Vec::new(), Vec::new(), 5000);
         type Make = fn(&Place, &Place, bool, u16) -> Conversation;
-        for server in [pod("near"), pod("far")] {
+        for (server, services) in [pod("near"), pod("far")].iter().zip(SERVICES) {
+            // By a Service, whoever would go unnoticed: the entry of such a connection stands under the Service's address.
+            for asked in services.map(|text| text.parse().unwrap()) {
+                let one_way = Conversation::udp_by(&client, server, asked, 7001);
+                let silent = Conversation::tcp_by(&client, server, asked, 7003);
+                losers.extend([(Kind::ServerOnly, one_way), (Kind::Silent, silent)]);
+                keepers.push(Conversation::udp_by(&keeper, server, asked, 7002));
+            }
             for ipv4 in [true, false] {
                 for make in [Conversation::udp as Make, Conversation::tcp] {
                     for kind in [Kind::Both, Kind::ServerOnly, Kind::ClientOnly, Kind::Silent] {
                         port += 1;
-                        losers.push((kind, make(&client, &server, ipv4, port)));
+                        losers.push((kind, make(&client, server, ipv4, port)));
                     }
                     port += 1;
-                    keepers.push(make(&keeper, &server, ipv4, port));
+                    keepers.push(make(&keeper, server, ipv4, port));
                 }
             }
         }

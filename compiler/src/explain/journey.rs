@@ -85,12 +85,12 @@ fn send(question: &Question, fabric: &mut Fabric<'_>, open: &mut Fabric<'_>) -> 
     if question.phase == Phase::Established {
         return enter(&question.start, fabric, first.later());
     }
-    // A deny is in force when the agent of every node on the way has asked about the connection.
-    // Where a Service's address was translated none can ask: there the client cuts it when it speaks next.
-    let translated = before.packet.destination() != first.destination();
-    for (number, hop) in before.hops.iter().enumerate().skip(usize::from(translated)) {
-        let there = if number == 0 { &first } else { &before.packet };
-        fabric.ask(&hop.node, there.question());
+    // A deny is in force when the agent of every node on the way has asked about the connection. The first one knows it by
+    // whom the client asked.
+    for (number, hop) in before.hops.iter().enumerate() {
+        let question =
+            if number == 0 { first.question_given_to(&before.packet) } else { before.packet.question() };
+        fabric.ask(&hop.node, question);
     }
     let reply = before.packet.reply();
     match &before.outcome {

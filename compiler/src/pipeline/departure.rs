@@ -9,10 +9,10 @@ use openflow::{
 use crate::packet::{ETH_IPV4, ETH_IPV6, Family, ct_state, transport, with_state};
 use crate::provenance::Owner;
 use crate::register::{
-    CT_BLOCKED, CT_LAYOUT, CT_UNJUDGED, CT_VERSION, HAIRPIN, JUDGED, OUT_PORT, QUESTION, SCTP_BLOCKED,
-    SOURCE, Side, Slot, ZONE,
+    ASKED, ASKED_PORT, CT_BLOCKED, CT_LAYOUT, CT_UNJUDGED, CT_VERSION, HAIRPIN, JUDGED, OUT_PORT, QUESTION,
+    SCTP_BLOCKED, SOURCE, Side, Slot, TRANSLATED, ZONE,
 };
-use crate::stream::{Out, flow};
+use crate::stream::{Draft, Out, flow};
 use crate::table::Table;
 
 pub(super) fn build(out: &mut Out<'_>) {
@@ -83,11 +83,33 @@ fn questions(out: &mut Out<'_>) {
         let draft = question(Table::Block, 300, family.any()).act(block());
         let what = "answer a question: policy denies this connection now; block it";
         out.add(draft, Owner::Pipeline, what);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let translated = TRANSLATED.on(transport(family, protocol), 1);
+            let draft = as_asked(question(Table::Block, 320, translated), family, protocol).act(block());
+            let what = "answer a question: policy denies this connection to a Service now; block it";
+            out.add(draft, Owner::Pipeline, what);
+        }
         let sctp = transport(family, Protocol::Sctp);
         let draft = question(Table::Block, 310, sctp).act(learn_reply(family, SCTP_BLOCKED));
         let what = "answer a question: policy denies this SCTP association now; learn to drop its replies";
         out.add(draft, Owner::Pipeline, what);
     }
+}
+
+/// Addresses a question as its client did: by that the connection is known.
+fn as_asked(draft: Draft, family: Family, protocol: Protocol) -> Draft {
+    let (address, port) = match (family, protocol) {
+        (Family::V4, Protocol::Tcp) => (Field::IPV4_DST, Field::TCP_DST),
+        (Family::V4, _) => (Field::IPV4_DST, Field::UDP_DST),
+        (Family::V6, Protocol::Tcp) => (Field::IPV6_DST, Field::TCP_DST),
+        (Family::V6, _) => (Field::IPV6_DST, Field::UDP_DST),
+    };
+    let words = ASKED.iter().zip(0u16..).take(if family == Family::V4 { 1 } else { 4 });
+    let draft = words.fold(draft, |draft, (slot, number)| {
+        let dst = Subfield::new(address, 32 * number, 32);
+        draft.act(Action::RegMove { src: slot.bits, dst })
+    });
+    draft.act(Action::RegMove { src: ASKED_PORT.bits, dst: Subfield::all(port) })
 }
 
 /// A connection of before may have had the same tuple, and been blocked.

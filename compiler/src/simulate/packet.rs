@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use network::{Mac, Protocol};
-use openflow::{Field, Nat, NatKind, Subfield};
+use openflow::{Action, Field, Nat, NatKind, Subfield};
 
 use crate::packet::{ETH_IPV4, ETH_IPV6, ct_state, port_field};
-use crate::register::QUESTION;
+use crate::register::{QUESTION, translated_from};
 
 /// Header fields, registers and metadata; what is not there is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +102,26 @@ impl Packet {
         let mut question = self.clone();
         question.forget_metadata();
         question.set(QUESTION.bits.field, QUESTION.bits.mask());
+        question
+    }
+
+    /// The same about a connection to a Service, which gave this packet's connection to whom `arrived` is addressed to.
+    #[must_use]
+    pub fn question_given_to(&self, arrived: &Self) -> Self {
+        let (asked, given) = (Tuple::of(self), Tuple::of(arrived));
+        let mut question = self.question();
+        let (destination, destination_port) = (given.destination, given.destination_port);
+        if let Some(address) = self.destination()
+            && (asked.destination, asked.destination_port) != (destination, destination_port)
+        {
+            for action in translated_from((address, asked.destination_port).into()) {
+                if let Action::RegLoad { dst, value } = action {
+                    let old = question.get(dst.field);
+                    question.set(dst.field, old & !dst.mask() | u128::from(value) << dst.start_bit);
+                }
+            }
+            question.rewrite(&Tuple { destination, destination_port, ..asked });
+        }
         question
     }
 

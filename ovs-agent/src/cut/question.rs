@@ -1,11 +1,12 @@
 //! The question whether policy still allows a connection, as a packet for the switch: it has the connection's tuple in its
-//! original direction, comes from where its sender is, and carries the mark that keeps it from going anywhere. Pure.
+//! original direction, comes from where its sender is, and carries the mark that keeps it from going anywhere. Of a connection
+//! to a Service it is addressed to the endpoint, and carries whom the client asked. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use compiler::register::{QUESTION, VNI};
+use compiler::register::{QUESTION, VNI, translated_from};
 use network::{Cidr, Mac};
 use openflow::message::PacketOut;
 use openflow::{Action, BufferId, Field, PortNo, TableId};
@@ -30,15 +31,19 @@ pub struct Senders {
 /// Asks about one connection; `None` when it cannot be asked about: the port that its packets came by is gone, so no more of
 /// them come, or the switch tracks the protocol without its ports.
 pub fn question(connection: &Connection, senders: &Senders) -> Option<PacketOut> {
-    // Policy is asked about who answers, and the entry stands under whom the client asked: one packet cannot be both. It is
-    // blocked when its client speaks next.
-    if connection.answerer != connection.destination {
-        return None;
-    }
     let source = connection.source;
     let local = senders.pods.get(&source).copied();
     let remote = senders.nodes.iter().find(|(range, _)| range.contains(source)).map(|(_, outer)| *outer);
     let mut actions = vec![QUESTION.load(1)];
+    let mut judged = *connection;
+    if let (Discriminator::Ports { source, destination }, Some(port)) =
+        (connection.discriminator, connection.answerer_port)
+        && (connection.answerer, port) != (connection.destination, destination)
+    {
+        actions.extend(translated_from((connection.destination, destination).into()));
+        judged.destination = connection.answerer;
+        judged.discriminator = Discriminator::Ports { source, destination: port };
+    }
     let (in_port, mac) = match (local, remote) {
         (Some(local), _) => local,
         (None, Some(outer)) if !senders.own.contains(&source) => {
@@ -52,7 +57,7 @@ pub fn question(connection: &Connection, senders: &Senders) -> Option<PacketOut>
         (None, _) => (senders.gateway?, Mac::ROUTER),
     };
     actions.push(Action::Resubmit { port: PortNo::IN_PORT, table: Some(TableId(0)), ct: false });
-    let data = frame(mac, connection, 0)?;
+    let data = frame(mac, &judged, 0)?;
     Some(PacketOut { buffer_id: BufferId::NONE, in_port, actions, data: Bytes::from(data) })
 }
 
@@ -170,6 +175,8 @@ fn checksum(pseudo: Option<(IpAddr, IpAddr)>, protocol: u8, data: &[u8]) -> u16 
 
 #[cfg(test)]
 mod tests {
+    use compiler::register::TRANSLATED;
+
     use super::*;
 
     fn senders() -> Senders {
@@ -206,6 +213,19 @@ mod tests {
         let remote = asked([10, 244, 2, 9]);
         assert_eq!(remote.in_port, PortNo(2));
         assert!(remote.actions.contains(&Action::set_field(Field::TUN_ID, VNI)));
+        let service = Connection {
+            destination: [10, 96, 0, 1].into(),
+            answerer_port: Some(8080),
+            ..connection([10, 244, 1, 2], 6, ports)
+        };
+        let translated = question(&service, &senders()).unwrap();
+        for carried in translated_from(([10, 96, 0, 1], 2).into()) {
+            assert!(translated.actions.contains(&carried));
+        }
+        assert_eq!(translated.data[30..34], [10, 244, 1, 3], "policy is asked about the endpoint");
+        assert_eq!(translated.data[36..38], 8080u16.to_be_bytes());
+        let plain = Connection { answerer_port: Some(2), ..connection([10, 244, 1, 2], 6, ports) };
+        assert!(!question(&plain, &senders()).unwrap().actions.contains(&TRANSLATED.load(1)));
         let gone = Senders { tunnel: None, ..senders() };
         assert_eq!(question(&connection([10, 244, 2, 9], 17, ports), &gone), None);
     }
