@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::few::Few;
 use crate::labels::Labels;
 use crate::model::Network;
 use crate::name::{NamespacedName, NodeName};
@@ -48,7 +49,7 @@ impl Change {
 
 impl Policy {
     /// The sets that it names: its subject and the peers of its rules.
-    pub fn sets(&self) -> BTreeSet<SetId> {
+    pub fn sets(&self) -> Few<SetId> {
         let peers = self.rules.iter().filter_map(|rule| match &rule.peers {
             Peers::Any => None,
             Peers::Some { sets, .. } => Some(sets.iter().copied()),

@@ -21,6 +21,7 @@ pub mod protocol;
 pub mod reference;
 pub mod selector;
 pub mod service;
+mod spelling;
 pub mod view;
 
 pub use address::{Cidr, CidrError};

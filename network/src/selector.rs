@@ -10,6 +10,7 @@ use crate::labels::{LabelSelector, Labels};
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::protocol::Protocol;
+use crate::spelling;
 
 /// Which namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,10 +83,7 @@ impl Selector {
 
     /// The set's id: the first 128 bits of SHA-256 over an unambiguous spelling of the selector.
     pub fn id(&self) -> SetId {
-        let mut hash = Sha256::new();
-        // `Debug` of these types quotes every string and marks every variant, so no two selectors are spelt alike.
-        hash.update(format!("{self:?}"));
-        let digest = hash.finalize();
+        let digest = Sha256::digest(spelling::of_selector(self));
         let mut bits = [0; 16];
         bits.copy_from_slice(&digest[..16]);
         SetId(u128::from_be_bytes(bits))

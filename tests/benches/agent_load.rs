@@ -43,7 +43,7 @@ const BUDGET_MIB: f64 = 60.0;
 /// What `deploy/chart` sets for an agent (ADR-0018).
 const ENVIRONMENT: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")];
 const BLOCKS: u32 = 15_000;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn main() -> Result<()> {
@@ -283,9 +283,11 @@ fn blocks() -> Result<()> {
         ovs.ofctl(["-OOpenFlow13", "--bundle", "add-flows", "br-int", file])?;
         theirs.push(began.elapsed().as_secs_f64());
     }
-    let (ours, theirs) = (median(ours), median(theirs));
+    // The best of each: what others do with the processors only ever adds, and to one turn and not to the other.
+    let best = |times: Vec<f64>| times.into_iter().fold(f64::INFINITY, f64::min);
+    let (ours, theirs) = (best(ours), best(theirs));
     println!(
-        "ratio: a policy of {BLOCKS} blocks, from the delta to the commit: {ours:.3} s for {count} flow-mods, {:.2} of ovs-ofctl --bundle add-flows ({theirs:.3} s; goal 1.3)",
+        "ratio: a policy of {BLOCKS} blocks, from the delta to the commit: {ours:.3} s for {count} flow-mods, {:.2} of ovs-ofctl --bundle add-flows ({theirs:.3} s; the best of {ROUNDS} turns each; goal 1.3)",
         ours / theirs
     );
     Ok(())

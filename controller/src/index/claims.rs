@@ -14,11 +14,13 @@ use crate::bindings::{self, Bindings, Verdict};
 impl Index {
     pub(super) fn settle_claims(&mut self, bindings: &Bindings) {
         let mut reports = std::mem::take(&mut self.stale.reports);
+        let reported = each_once(&mut self.stale.reported);
         let reporters = std::mem::take(&mut self.stale.reporters);
         if bindings.is_empty() && self.reported.is_empty() && self.refused.is_empty() {
             self.stale.claimants.clear();
             return;
         }
+        reports.extend(reported.into_iter().filter_map(|place| Some(self.pods.get(place)?.pod.key.clone())));
         for node in reporters {
             reports.extend(bindings.of(&node).into_iter().flat_map(|held| held.pods.keys().cloned()));
         }

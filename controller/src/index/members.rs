@@ -36,8 +36,8 @@ impl Index {
         let Some(place) = self.pod_of.remove(&self.pods, key) else { return };
         self.unreport(place);
         self.withdraw(place);
-        self.pods.remove(place);
         self.contested.remove(key);
+        self.stale.reports.extend(self.pods.remove(place).map(|entry| entry.pod.key));
     }
 
     /// A namespace has other labels.
@@ -47,7 +47,7 @@ impl Index {
                 let sets = self.sets_of(place);
                 if sets != self.pods[place].member {
                     self.leave_all(place);
-                    self.enter_all(place, &sets);
+                    self.enter_all(place, sets);
                 }
             }
         }
@@ -76,8 +76,8 @@ impl Index {
         let pod = &self.pods[place].pod;
         self.shelves.put_pod(&pod.key.namespace, &pod.labels, place);
         if pod.is_policed() {
-            for address in self.pods[place].addresses().to_vec() {
-                self.at.entry(address).or_default().push(place);
+            for address in self.pods[place].addresses() {
+                self.at.entry(*address).or_default().insert(place);
             }
             if let Some(name) = self.pods[place].pod.node.clone() {
                 let node = self.node_place(&name);
@@ -90,7 +90,7 @@ impl Index {
             }
         }
         let sets = self.sets_of(place);
-        self.enter_all(place, &sets);
+        self.enter_all(place, sets);
         self.unsettle_pod(place);
     }
 
@@ -101,7 +101,7 @@ impl Index {
             self.stale.claimants.extend(self.reported.get(address).into_iter().flatten());
         }
         self.stale.claimants.push(place);
-        self.stale.reports.push(entry.pod.key.clone());
+        self.stale.reported.push(place);
         self.unsettle_content(place);
     }
 
@@ -129,18 +129,18 @@ impl Index {
         }
         change(&mut self.pods[place]);
         if self.pods[place].pod.is_policed() {
-            for address in self.pods[place].addresses().to_vec() {
-                self.at.entry(address).or_default().push(place);
+            for address in self.pods[place].addresses() {
+                self.at.entry(*address).or_default().insert(place);
             }
         }
-        self.enter_all(place, &sets);
+        self.enter_all(place, sets);
         self.unsettle_content(place);
     }
 
     fn forget_addresses(&mut self, place: PodPlace, addresses: &[IpAddr]) {
         for address in addresses {
             if let Some(pods) = self.at.get_mut(address) {
-                pods.retain(|pod| *pod != place);
+                pods.remove(&place);
                 if pods.is_empty() {
                     self.at.remove(address);
                 }
@@ -159,11 +159,11 @@ impl Index {
         sets
     }
 
-    fn enter_all(&mut self, place: PodPlace, sets: &[SetPlace]) {
-        for set in sets {
+    fn enter_all(&mut self, place: PodPlace, sets: Vec<SetPlace>) {
+        for set in &sets {
             self.enter(*set, place);
         }
-        self.pods[place].member = sets.to_vec();
+        self.pods[place].member = sets;
         self.stale.pods.push(place);
     }
 
@@ -177,11 +177,13 @@ impl Index {
     /// The pod is in the set from now on; `member` is up to the caller.
     fn enter(&mut self, set: SetPlace, place: PodPlace) {
         let (pod, entry) = (&self.pods[place], &mut self.sets[set]);
-        for (index, address) in pod.addresses().iter().enumerate() {
-            let others = self.at.get(address).into_iter().flatten();
-            let held = others.filter(|other| **other != place).any(|other| entry.pods.contains(other));
-            if !held && !pod.addresses()[..index].contains(address) {
-                entry.members.add(*address);
+        if let Some(members) = &mut entry.members {
+            for (index, address) in pod.addresses().iter().enumerate() {
+                let others = self.at.get(address).into_iter().flatten();
+                let held = others.filter(|other| **other != place).any(|other| entry.pods.contains(other));
+                if !held && !pod.addresses()[..index].contains(address) {
+                    members.add(*address);
+                }
             }
         }
         entry.pods.insert(place);
@@ -194,11 +196,13 @@ impl Index {
     fn leave(&mut self, set: SetPlace, place: PodPlace) {
         let (pod, entry) = (&self.pods[place], &mut self.sets[set]);
         entry.pods.remove(&place);
-        for (index, address) in pod.addresses().iter().enumerate() {
-            let others = self.at.get(address).into_iter().flatten();
-            let held = others.filter(|other| **other != place).any(|other| entry.pods.contains(other));
-            if !held && !pod.addresses()[..index].contains(address) {
-                entry.members.remove(*address);
+        if let Some(members) = &mut entry.members {
+            for (index, address) in pod.addresses().iter().enumerate() {
+                let others = self.at.get(address).into_iter().flatten();
+                let held = others.filter(|other| **other != place).any(|other| entry.pods.contains(other));
+                if !held && !pod.addresses()[..index].contains(address) {
+                    members.remove(*address);
+                }
             }
         }
         if let Some(node) = pod.node {
@@ -233,11 +237,11 @@ impl Index {
         let selector = selector()?;
         let set = self.sets.insert(SetEntry {
             id,
-            selector: selector.clone(),
+            selector,
             uses: 1,
             pods: Default::default(),
             hosts: Default::default(),
-            members: Default::default(),
+            members: None,
             span: Default::default(),
             subject_uses: 0,
             named: Default::default(),
@@ -247,27 +251,29 @@ impl Index {
             entry: None,
         });
         self.set_of.insert(id, set);
-        self.shelves.put_set(&selector, set);
-        match &selector {
+        let selector = &self.sets[set].selector;
+        self.shelves.put_set(selector, set);
+        match selector {
             Selector::Nodes(_) => {
                 self.node_sets.insert(set);
                 self.recount_hosts(set);
             }
             Selector::Pods { namespaces, pods, .. } => {
+                let mut selected = Vec::new();
                 for name in self.shelves.namespaces_for(namespaces) {
                     let labels = self.namespaces.get(&name).unwrap_or(&NO_LABELS);
                     let found = self.shelves.pods_for(&name, pods).into_iter();
-                    let selects = |place: &PodPlace| {
+                    selected.extend(found.filter(|place| {
                         let pod = &self.pods[*place].pod;
                         pod.key.namespace == name && selector.selects_pod(pod, labels)
-                    };
-                    for place in found.filter(selects).collect::<Vec<_>>() {
-                        if !self.sets[set].pods.contains(&place) {
-                            self.enter(set, place);
-                            let member = &mut self.pods[place].member;
-                            let at = member.partition_point(|other| *other < set);
-                            member.insert(at, set);
-                        }
+                    }));
+                }
+                for place in selected {
+                    if !self.sets[set].pods.contains(&place) {
+                        self.enter(set, place);
+                        let member = &mut self.pods[place].member;
+                        let at = member.partition_point(|other| *other < set);
+                        member.insert(at, set);
                     }
                 }
             }
@@ -336,8 +342,7 @@ impl Index {
         let hosts = selected.flat_map(Node::meant_addresses).collect();
         let entry = &mut self.sets[set];
         if entry.hosts != hosts {
-            entry.members = Default::default();
-            hosts.iter().for_each(|host| entry.members.add(*host));
+            entry.members = None;
             entry.hosts = hosts;
             self.stale.sets.push(set);
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  change ──▶ objects, members, spans (at once)
-//!             what that makes stale (noted) ──settle──▶ grants, port names, groups, contents, views
+//!             what that makes stale (noted) ──settle──▶ grants, policies, groups, contents, views
 //! ```
 //!
 //! The policies of one subject are a *group*: they reach the same nodes and come with the same sets, so that ten thousand
@@ -38,7 +38,7 @@ use named::Named;
 use shared::Shared;
 use shelf::Shelves;
 use slab::{NodePlace, PodPlace, PolicyPlace, SetPlace, Slab};
-use sorted::{Counts, SortedSet};
+use sorted::{Counts, Marks, SortedSet};
 
 pub use oracle::Oracle;
 
@@ -47,19 +47,19 @@ pub use oracle::Oracle;
 pub struct Index {
     nodes: Slab<NodePlace, NodeEntry>,
     node_of: HashMap<NodeName, NodePlace>,
-    namespaces: BTreeMap<String, Labels>,
+    namespaces: HashMap<String, Labels>,
     pods: Slab<PodPlace, PodEntry>,
-    pod_of: Named,
+    pod_of: Named<PodPlace>,
     sets: Slab<SetPlace, SetEntry>,
     set_of: HashMap<SetId, SetPlace>,
     policies: Slab<PolicyPlace, PolicyEntry>,
-    policy_of: BTreeMap<PolicyId, PolicyPlace>,
+    policy_of: Named<PolicyPlace>,
     services: BTreeMap<NamespacedName, ServiceEntry>,
     services_of: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
     shelves: Shelves,
     labels: Shared,
     /// Who has an address now, of the pods that policies can select.
-    at: HashMap<IpAddr, Vec<PodPlace>>,
+    at: HashMap<IpAddr, SortedSet<PodPlace>>,
     /// Whose agents report an address and are believed, whether or not it is theirs.
     reported: HashMap<IpAddr, Vec<PodPlace>>,
     node_sets: BTreeSet<SetPlace>,
@@ -79,11 +79,11 @@ struct NodeEntry {
     object: Option<(Node, Entry)>,
     attended: bool,
     /// Its pods that have a port of the switch.
-    pods: BTreeSet<PodPlace>,
+    pods: SortedSet<PodPlace>,
     /// The subjects of policies that select a pod here.
-    groups: BTreeSet<SetPlace>,
+    groups: SortedSet<SetPlace>,
     /// The sets that these policies name, by how many groups.
-    peers: BTreeMap<SetPlace, u32>,
+    peers: Counts<SetPlace>,
     resources: Option<Arc<Resources>>,
 }
 
@@ -124,7 +124,8 @@ struct SetEntry {
     pods: SortedSet<PodPlace>,
     /// For a set of nodes: its addresses.
     hosts: BTreeSet<IpAddr>,
-    members: Members,
+    /// Of its addresses; `None` until that is asked for, because it is a peer somewhere.
+    members: Option<Members>,
     /// How many of its pods are on each node.
     span: Counts<NodePlace>,
     /// How many policies and restricted rules are about it.
@@ -155,7 +156,7 @@ struct PolicyEntry {
     policy: Policy,
     /// What the object names.
     named: Vec<SetPlace>,
-    /// `None` while nobody knows what its subject selects.
+    /// `None` until it is settled, and while nobody knows what its subject selects.
     resolved: Option<ResolvedEntry>,
 }
 
@@ -177,12 +178,14 @@ struct ServiceEntry {
 #[derive(Debug, Default)]
 struct Stale {
     /// Pods whose reports have to be judged.
+    reported: Vec<PodPlace>,
+    /// The same by name, of those that may not be there.
     reports: Vec<NamespacedName>,
     /// Nodes whose reports have to be judged.
     reporters: BTreeSet<NodeName>,
     /// Pods that may have won or lost an address.
     claimants: Vec<PodPlace>,
-    /// Policies whose port names may have come to stand for something else.
+    /// Policies that came, or whose port names may have come to stand for something else.
     policies: BTreeSet<PolicyPlace>,
     /// Groups that may have come to a node, or left it.
     spans: Vec<(SetPlace, NodePlace)>,
@@ -195,7 +198,7 @@ struct Stale {
     /// Node objects.
     nodes: bool,
     /// Views.
-    views: BTreeSet<NodePlace>,
+    views: Marks<NodePlace>,
     every_view: bool,
 }
 
@@ -241,7 +244,7 @@ impl Index {
     /// Brings everything up to date with the changes and reports since; returns the nodes whose views changed.
     pub fn settle(&mut self, bindings: &Bindings) -> BTreeSet<NodeName> {
         self.settle_claims(bindings);
-        self.settle_names();
+        self.settle_policies();
         self.settle_spans();
         self.settle_contents();
         self.settle_views()
@@ -289,7 +292,9 @@ impl Index {
 
     /// Every policy, in order.
     pub fn policy_ids(&self) -> impl Iterator<Item = &PolicyId> {
-        self.policy_of.keys()
+        let mut ids: Vec<&PolicyId> = self.policies.values().map(|held| &held.policy.id).collect();
+        ids.sort_unstable();
+        ids.into_iter()
     }
 
     /// A node that is an object.
@@ -355,7 +360,7 @@ impl Index {
             self.policies.values().flat_map(|policy| policy.named.iter().copied()).collect();
         Network {
             nodes: objects.map(|(node, _)| (node.name.clone(), node.clone())).collect(),
-            namespaces: self.namespaces.clone(),
+            namespaces: self.namespaces.iter().map(|(name, labels)| (name.clone(), labels.clone())).collect(),
             pods: pods.collect(),
             policies: self.policies.values().map(|it| (it.policy.id.clone(), it.policy.clone())).collect(),
             services: self.services.iter().map(|(key, it)| (key.clone(), it.service.clone())).collect(),

@@ -1,37 +1,66 @@
-//! Pods by their names. The names are in the slab and nowhere else: a hundred thousand of them are not held a second time.
+//! Things by their names. The names are in the slab and nowhere else: a hundred thousand of them are not held a second time.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use hashbrown::HashTable;
-use network::NamespacedName;
+use network::{NamespacedName, PolicyId};
 
-use super::PodEntry;
-use super::slab::{PodPlace, Slab};
+use super::slab::{Place, Slab};
+use super::{PodEntry, PolicyEntry};
 
-type Pods = Slab<PodPlace, PodEntry>;
+/// Something that has a name.
+pub trait Name {
+    /// What names are.
+    type Of: Hash + Eq;
 
-/// Where every pod is.
-#[derive(Debug, Default)]
-pub struct Named {
-    places: HashTable<PodPlace>,
+    /// Its own.
+    fn name(&self) -> &Self::Of;
+}
+
+impl Name for PodEntry {
+    type Of = NamespacedName;
+
+    fn name(&self) -> &NamespacedName {
+        &self.pod.key
+    }
+}
+
+impl Name for PolicyEntry {
+    type Of = PolicyId;
+
+    fn name(&self) -> &PolicyId {
+        &self.policy.id
+    }
+}
+
+/// Where everything of a slab is.
+#[derive(Debug)]
+pub struct Named<P> {
+    places: HashTable<P>,
     hashes: RandomState,
 }
 
-impl Named {
-    /// The place of the pod of this name.
-    pub fn get(&self, pods: &Pods, key: &NamespacedName) -> Option<PodPlace> {
-        self.places.find(self.hashes.hash_one(key), |place| pods[*place].pod.key == *key).copied()
+impl<P> Default for Named<P> {
+    fn default() -> Self {
+        Self { places: HashTable::new(), hashes: RandomState::new() }
+    }
+}
+
+impl<P: Place> Named<P> {
+    /// The place of what has this name.
+    pub fn get<T: Name>(&self, slab: &Slab<P, T>, name: &T::Of) -> Option<P> {
+        self.places.find(self.hashes.hash_one(name), |place| slab[*place].name() == name).copied()
     }
 
-    /// A pod that is in the slab and whose name was not here.
-    pub fn insert(&mut self, pods: &Pods, place: PodPlace) {
-        let hash = |place: &PodPlace| self.hashes.hash_one(&pods[*place].pod.key);
+    /// Something that is in the slab and whose name was not here.
+    pub fn insert<T: Name>(&mut self, slab: &Slab<P, T>, place: P) {
+        let hash = |place: &P| self.hashes.hash_one(slab[*place].name());
         self.places.insert_unique(hash(&place), place, hash);
     }
 
-    /// Forgets the pod of this name, which is in the slab still.
-    pub fn remove(&mut self, pods: &Pods, key: &NamespacedName) -> Option<PodPlace> {
-        let found = self.places.find_entry(self.hashes.hash_one(key), |place| pods[*place].pod.key == *key);
+    /// Forgets this name; what has it is in the slab still.
+    pub fn remove<T: Name>(&mut self, slab: &Slab<P, T>, name: &T::Of) -> Option<P> {
+        let found = self.places.find_entry(self.hashes.hash_one(name), |place| slab[*place].name() == name);
         Some(found.ok()?.remove().0)
     }
 }

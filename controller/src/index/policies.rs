@@ -1,47 +1,65 @@
 //! Policies and Services: what they name, what it resolves to, what they count for in the group of their subject.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use api::delta;
+use api::delta::{self, Entry};
 use network::view::{Census, Resolved};
 use network::{
-    Direction, NamespacedName, Network, Peers, Policy, PolicyId, PortMatch, Ports, Protocol, Selector,
+    Direction, Few, NamespacedName, Network, Peers, Policy, PolicyId, PortMatch, Ports, Protocol, Selector,
     Service, SetId,
 };
 
 use super::slab::{PolicyPlace, SetPlace};
-use super::{Index, PolicyEntry, ResolvedEntry, ServiceEntry};
+use super::{Index, PolicyEntry, ResolvedEntry, ServiceEntry, parallel};
+
+/// What so many policies come to is held at once.
+const AT_A_TIME: usize = 4096;
+
+/// What a policy comes to.
+enum Outcome {
+    /// Nobody knows what its subject selects.
+    Unknown,
+    /// What is sent of it, and the sets that it needs: with a selector where it is not one that the object names.
+    Known {
+        subject: SetPlace,
+        subjects: Vec<(SetId, Option<Selector>)>,
+        peers: Vec<(SetId, Option<Selector>)>,
+        entry: Entry,
+    },
+}
 
 impl Index {
     pub(super) fn put_policy(&mut self, policy: Policy, selectors: Vec<(SetId, Selector)>) {
-        let before = self.policy_of.get(&policy.id).copied();
+        let before = self.policy_of.get(&self.policies, &policy.id);
         if before.is_some_and(|place| {
             self.policies[place].policy == policy && self.policies[place].resolved.is_some()
         }) {
             return;
         }
         // The new one first: what both name stays as it is.
-        let mut selectors: BTreeMap<SetId, Selector> = selectors.into_iter().collect();
-        let ids = policy.sets();
-        let named = ids.into_iter().filter_map(|id| self.acquire(id, || selectors.remove(&id))).collect();
-        let id = policy.id.clone();
-        let place = self.policies.insert(PolicyEntry { policy, named, resolved: None });
-        self.policy_of.insert(id, place);
+        let named = self.acquire_all(policy.sets(), selectors);
+        let place = match before {
+            Some(place) => {
+                self.watch_names(place, false);
+                let entry = &mut self.policies[place];
+                entry.policy = policy;
+                let named_before = std::mem::replace(&mut entry.named, named);
+                named_before.into_iter().for_each(|set| self.release(set));
+                place
+            }
+            None => {
+                let place = self.policies.insert(PolicyEntry { policy, named, resolved: None });
+                self.policy_of.insert(&self.policies, place);
+                place
+            }
+        };
         self.watch_names(place, true);
-        self.resolve(place);
-        if let Some(before) = before {
-            self.forget_policy(before);
-        }
+        self.stale.policies.insert(place);
     }
 
     pub(super) fn drop_policy(&mut self, id: &PolicyId) {
-        if let Some(place) = self.policy_of.remove(id) {
-            self.forget_policy(place);
-        }
-    }
-
-    fn forget_policy(&mut self, place: PolicyPlace) {
+        let Some(place) = self.policy_of.remove(&self.policies, id) else { return };
         self.watch_names(place, false);
         self.unresolve(place);
         if let Some(entry) = self.policies.remove(place) {
@@ -64,8 +82,8 @@ impl Index {
                 }
         });
         let any = by_name.next().is_some();
-        for set in named.clone() {
-            let entry = &mut self.sets[set];
+        for set in named {
+            let entry = &mut self.sets[*set];
             if there {
                 entry.named_by.insert(place);
             } else {
@@ -84,14 +102,32 @@ impl Index {
         }
     }
 
-    /// Makes the policy what it comes to now, and counts it.
-    pub(super) fn resolve(&mut self, place: PolicyPlace) {
-        let policy = &self.policies[place].policy;
-        let Some(subject) = self.set_of.get(&policy.subject).copied() else { return };
-        let resolved = Resolved::of(policy, &self.sets[subject].selector, &*self);
+    /// What a policy comes to now, where that is another than before.
+    fn resolved(&self, place: PolicyPlace) -> Option<Outcome> {
+        let held = self.policies.get(place)?;
+        let Some(subject) = self.set_of.get(&held.policy.subject) else {
+            return held.resolved.is_some().then_some(Outcome::Unknown);
+        };
+        let resolved = Resolved::of(&held.policy, &self.sets[*subject].selector, self);
         let entry = delta::policy_entry(&resolved.policy);
-        let subjects: Vec<SetPlace> = self.acquire_all(resolved.subjects);
-        let peers: Vec<SetPlace> = self.acquire_all(resolved.peers);
+        let same = held.resolved.as_ref().is_some_and(|held| held.entry.version == entry.version);
+        // A tree has room for eleven, and there is one of each for every policy.
+        let [subjects, peers] =
+            [resolved.subjects, resolved.peers].map(|sets| sets.into_iter().collect::<Vec<_>>());
+        (!same).then_some(Outcome::Known { subject: *subject, subjects, peers, entry })
+    }
+
+    /// Makes the policy what it comes to, and counts it.
+    fn resolve(&mut self, place: PolicyPlace, outcome: Outcome) {
+        let Outcome::Known { subject, subjects, peers, entry } = outcome else {
+            return self.unresolve(place);
+        };
+        // The new ones first: what both need stays as it is. What the object names itself is there already.
+        let [subjects, peers] = [subjects, peers].map(|sets| {
+            let sets = sets.into_iter();
+            sets.filter_map(|(id, selector)| self.acquire(id, || selector)).collect::<Vec<_>>()
+        });
+        self.unresolve(place);
         for set in &subjects {
             self.count_subject(*set, true);
         }
@@ -130,32 +166,32 @@ impl Index {
     /// Whether the policies of a namespace are audited may differ between what it is and these labels.
     pub(super) fn audit_changes(&mut self, namespace: &str, labels: &network::Labels) {
         if self.is_audited(namespace) != network::policy::asks_for_audit(labels) {
-            let own = self.policy_of.iter().filter(|(id, _)| id.namespace == namespace);
-            self.stale.policies.extend(own.map(|(_, place)| *place));
+            let own = self.policies.places().filter(|it| self.policies[*it].policy.id.namespace == namespace);
+            self.stale.policies.extend(own);
         }
     }
 
-    fn acquire_all(&mut self, sets: BTreeMap<SetId, Option<Selector>>) -> Vec<SetPlace> {
-        // What the object names itself is there already.
-        sets.into_iter().filter_map(|(id, selector)| self.acquire(id, || selector)).collect()
+    /// The sets of these ids, of which those that nobody needed so far come with their selectors.
+    fn acquire_all(&mut self, ids: Few<SetId>, mut selectors: Vec<(SetId, Selector)>) -> Vec<SetPlace> {
+        let acquire = |id: SetId| {
+            self.acquire(id, || {
+                let at = selectors.iter().position(|(held, _)| *held == id)?;
+                Some(selectors.swap_remove(at).1)
+            })
+        };
+        ids.into_iter().filter_map(acquire).collect()
     }
 
-    /// Policies whose port names may have come to stand for other numbers.
-    pub(super) fn settle_names(&mut self) {
+    /// Policies that came, and those whose port names may have come to stand for other numbers.
+    pub(super) fn settle_policies(&mut self) {
         // Resolving takes sets in and out, and never a pod: it makes no other policy stale.
-        let stale = std::mem::take(&mut self.stale.policies);
-        for place in stale.into_iter().filter(|place| self.policies.get(*place).is_some()).collect::<Vec<_>>()
-        {
-            let entry = &self.policies[place];
-            let (Some(held), Some(subject)) = (&entry.resolved, self.set_of.get(&entry.policy.subject))
-            else {
-                continue;
-            };
-            let now = Resolved::of(&entry.policy, &self.sets[*subject].selector, &*self);
-            if delta::policy_entry(&now.policy).version != held.entry.version {
-                // The raw sets are held by the policy itself, so nothing that stays is forgotten in between.
-                self.unresolve(place);
-                self.resolve(place);
+        let stale: Vec<PolicyPlace> = std::mem::take(&mut self.stale.policies).into_iter().collect();
+        for some in stale.chunks(AT_A_TIME) {
+            let made = parallel::map(some, |place| self.resolved(*place));
+            for (place, made) in some.iter().zip(made) {
+                if let Some(outcome) = made {
+                    self.resolve(*place, outcome);
+                }
             }
         }
         self.stale.policies.clear();

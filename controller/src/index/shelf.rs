@@ -2,7 +2,7 @@
 //! is selected is the selector's word. A key is a hash of a scope and of one label that is required: two that collide cost
 //! a look and no more.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use network::{LabelSelector, Labels, NamespaceSelector, Operator, Selector};
@@ -19,7 +19,7 @@ pub struct Shelves {
     pods: HashMap<Key, SortedSet<PodPlace>>,
     namespaces: HashMap<Key, BTreeSet<String>>,
     /// How many pods each namespace has.
-    populated: BTreeMap<String, usize>,
+    populated: HashMap<String, usize>,
 }
 
 #[derive(Clone, Copy, Hash)]

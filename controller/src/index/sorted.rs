@@ -2,13 +2,17 @@
 //! room for eleven and a node of its own. A large one costs a move of memory where something is put into its middle, some
 //! microseconds for a hundred thousand places. Knows nothing of the index.
 
-/// A set, in order.
+use smallvec::SmallVec;
+
+use super::slab::Place;
+
+/// A set, in order. So many fit without an allocation in what the number of more takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SortedSet<T>(Vec<T>);
+pub struct SortedSet<T>(SmallVec<[T; 5]>);
 
 impl<T> Default for SortedSet<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new())
     }
 }
 
@@ -48,7 +52,7 @@ impl<T: Ord> SortedSet<T> {
 
 impl<T> IntoIterator for SortedSet<T> {
     type Item = T;
-    type IntoIter = std::vec::IntoIter<T>;
+    type IntoIter = smallvec::IntoIter<[T; 5]>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
@@ -66,11 +70,11 @@ impl<'a, T> IntoIterator for &'a SortedSet<T> {
 
 /// How often something is there, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts<K>(Vec<(K, u32)>);
+pub struct Counts<K>(SmallVec<[(K, u32); 3]>);
 
 impl<K> Default for Counts<K> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new())
     }
 }
 
@@ -103,6 +107,49 @@ impl<K: Ord> Counts<K> {
     /// What is there, in order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.0.iter().map(|(key, _)| key)
+    }
+}
+
+/// Places that are marked again and again, to be taken once.
+#[derive(Debug)]
+pub struct Marks<P> {
+    marked: Vec<bool>,
+    places: Vec<P>,
+}
+
+impl<P> Default for Marks<P> {
+    fn default() -> Self {
+        Self { marked: Vec::new(), places: Vec::new() }
+    }
+}
+
+impl<P: Place + Ord> Marks<P> {
+    /// Marks one.
+    pub fn insert(&mut self, place: P) {
+        let number = place.number();
+        if number >= self.marked.len() {
+            self.marked.resize(number + 1, false);
+        }
+        if let Some(marked) = self.marked.get_mut(number).filter(|marked| !**marked) {
+            *marked = true;
+            self.places.push(place);
+        }
+    }
+
+    /// Marks several.
+    pub fn extend<'a>(&mut self, places: impl IntoIterator<Item = &'a P>)
+    where
+        P: 'a,
+    {
+        places.into_iter().for_each(|place| self.insert(*place));
+    }
+
+    /// Those that are marked, in order; none is from then on.
+    pub fn take(&mut self) -> Vec<P> {
+        self.marked.clear();
+        let mut places = std::mem::take(&mut self.places);
+        places.sort_unstable();
+        places
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use api::delta::Section;
 
+use smallvec::SmallVec;
+
 use super::slab::{NodePlace, SetPlace};
 use super::{Index, each_once};
 
@@ -30,14 +32,9 @@ impl Index {
 
     /// One group more or fewer of the node names the set.
     fn count_at(&mut self, node: NodePlace, peer: SetPlace, more: bool) {
-        let peers = &mut self.nodes[node].peers;
-        let uses = peers.entry(peer).or_default();
-        *uses = if more { *uses + 1 } else { *uses - 1 };
-        if *uses == 0 {
-            peers.remove(&peer);
-            self.sets[peer].peer_of.remove(&node);
-        } else {
-            self.sets[peer].peer_of.insert(node);
+        if self.nodes[node].peers.count(peer, more) {
+            let peer_of = &mut self.sets[peer].peer_of;
+            let _ = if more { peer_of.insert(node) } else { peer_of.remove(&node) };
         }
         self.stale.sets.push(peer);
         self.stale.views.insert(node);
@@ -51,7 +48,7 @@ impl Index {
             if wanted == entry.group.nodes.contains(&node) {
                 continue;
             }
-            let peers: Vec<SetPlace> = entry.group.peers.keys().copied().collect();
+            let peers: SmallVec<[SetPlace; 8]> = entry.group.peers.keys().copied().collect();
             if wanted {
                 self.sets[set].group.nodes.insert(node);
                 self.nodes[node].groups.insert(set);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::delta::{self, Entry, Resources, Section};
+use api::delta::{self, Entry, Members, Resources, Section};
 use network::{LocalPod, NodeName, Selector};
 
 use super::slab::{NodePlace, PodPlace, SetPlace};
@@ -51,22 +51,28 @@ impl Index {
         for (set, made) in sets.into_iter().zip(made) {
             let Some(entry) = self.sets.get_mut(set) else { continue };
             if entry.peer_of.is_empty() {
-                entry.entry = None;
-            } else if made.is_some() {
-                entry.entry = made;
-                self.stale.views.extend(&entry.peer_of);
+                (entry.entry, entry.members) = (None, None);
+            } else if let Some((members, made)) = made {
+                entry.members = Some(members);
+                if made.is_some() {
+                    entry.entry = made;
+                    self.stale.views.extend(&entry.peer_of);
+                }
             }
         }
     }
 
-    /// What is sent of a set, where that is another than before.
-    fn set_entry(&self, set: SetPlace) -> Option<Entry> {
+    /// The members of a set, and what is sent of it where that is another than before.
+    fn set_entry(&self, set: SetPlace) -> Option<(Members, Option<Entry>)> {
         let entry = self.sets.get(set).filter(|entry| !entry.peer_of.is_empty())?;
-        let version = entry.members.version(entry.id);
+        let whole = entry.members.is_none().then(|| self.members_of(set));
+        let members = entry.members.unwrap_or_else(|| whole.iter().flatten().copied().collect());
+        let version = members.version(entry.id);
         if entry.entry.as_ref().is_some_and(|held| held.version == version) {
-            return None;
+            return Some((members, None));
         }
-        Some(delta::next_set_entry(entry.entry.as_ref(), entry.id, version, &self.members_of(set)))
+        let whole = whole.unwrap_or_else(|| self.members_of(set));
+        Some((members, Some(delta::next_set_entry(entry.entry.as_ref(), entry.id, version, &whole))))
     }
 
     /// The addresses in a set, each once and in order.
@@ -112,10 +118,10 @@ impl Index {
 
     /// Views of what changed; returns whose are different from before.
     pub(super) fn settle_views(&mut self) -> BTreeSet<NodeName> {
-        let stale = std::mem::take(&mut self.stale.views);
+        let stale = self.stale.views.take();
         let stale: Vec<NodePlace> = match std::mem::take(&mut self.stale.every_view) {
             true => self.nodes.places().collect(),
-            false => stale.into_iter().collect(),
+            false => stale,
         };
         let made = parallel::map(&stale, |place| self.changed_view(*place));
         let mut changed = BTreeSet::new();
@@ -138,7 +144,7 @@ impl Index {
     /// A node's view as it is now.
     pub(super) fn view(&self, place: NodePlace) -> Resources {
         let node = &self.nodes[place];
-        let mut sections = Vec::with_capacity(node.groups.len() + 4);
+        let mut sections = Vec::with_capacity(node.groups.iter().len() + 4);
         sections.push(Arc::clone(&self.all_nodes));
         let sets = node.peers.keys().filter_map(|set| self.sets[*set].entry.clone());
         sections.push(Arc::new(Section::new(sets.collect())));
