@@ -36,7 +36,7 @@ impl Builder {
         self.folder().join("images")
     }
 
-    /// Makes those of the named images that are not there yet, and says where they are.
+    /// Makes those of the named images that are not there yet, or are older than a program in them, and says where they are.
     pub fn build_images(
         &self,
         names: &[&str],
@@ -47,13 +47,26 @@ impl Builder {
         std::fs::create_dir_all(&directory).context(|| format!("make {}", directory.display()))?;
         let make = |name: &&str| {
             let path = directory.join(format!("{name}.tar"));
-            if !path.is_file() {
+            if !self.is_fresh(name, &path) {
                 interrupt.check()?;
                 step(progress, &format!("image {name}"), || self.build_image(name, &path, interrupt))?;
             }
             Ok(path)
         };
         names.iter().map(make).collect()
+    }
+
+    fn is_fresh(&self, name: &str, path: &Path) -> bool {
+        let programs: &[&str] = match name {
+            "agnhost-sctp" => &["agnhost-sctp", "agnhost", "coredns"],
+            "pause" => &["pause"],
+            "coredns" => &["coredns"],
+            _ => &[],
+        };
+        let written = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        written(path).is_some_and(|image| {
+            programs.iter().all(|program| written(&self.binaries().join(program)) <= Some(image))
+        })
     }
 
     fn build_image(&self, name: &str, path: &Path, interrupt: &Interrupt) -> Result<()> {
@@ -92,7 +105,7 @@ impl Builder {
                 layer.folder("uploads", 0o777)?;
                 layer.program(&own("agnhost-sctp"), "agnhost")?;
                 layer.program(&own("agnhost"), "agnhost-upstream")?;
-                layer.program(&own("cyclonus-worker"), "worker")?;
+                layer.link("worker", "agnhost")?;
                 // A name server of its own, for one spec.
                 layer.program(&own("coredns"), "coredns")?;
                 layer.link("agnhost-2", "agnhost")?;

@@ -54,7 +54,7 @@ impl Nodes {
     pub(crate) fn programs(&self) -> Vec<&'static str> {
         let mut programs = vec!["kubelet", "kube-scheduler", "kubectl", "pause", "coredns"];
         if self.for_tests {
-            programs.extend(["agnhost", "agnhost-sctp", "cyclonus-worker"]);
+            programs.extend(["agnhost", "agnhost-sctp"]);
         }
         programs
     }

@@ -121,6 +121,15 @@ impl Module {
         }
     }
 
+    /// The main function that is ours.
+    fn main(self) -> Option<&'static str> {
+        match self {
+            Self::Etcd => Some(ETCD_MAIN),
+            Self::Own { main, .. } | Self::Over { main, .. } => Some(main),
+            _ => None,
+        }
+    }
+
     /// What go does with it.
     fn verb(self) -> &'static [&'static str] {
         let tests = matches!(self, Self::KubernetesTest(_) | Self::OtherTest { .. });
@@ -172,7 +181,6 @@ pub const PROGRAMS: &[Program] = &[
             package: "sigs.k8s.io/network-policy-api/conformance",
         },
     },
-    other("cyclonus-worker", CYCLONUS.0, CYCLONUS.1, "github.com/mattfenwick/cyclonus/cmd/worker"),
     Program {
         name: "cyclonus",
         module: Module::Over {
@@ -234,11 +242,12 @@ impl Builder {
         &self.directory
     }
 
-    /// Builds those of the named programs that are not there yet: minutes the first time, nothing later.
+    /// Builds those of the named programs that are not there yet, or not as our sources have them by now: minutes the first time, nothing
+    /// later.
     pub fn build(&self, names: &[&str], interrupt: &Interrupt, progress: &Progress<'_>) -> Result<()> {
         let missing = || {
             let wanted = PROGRAMS.iter().filter(|program| names.contains(&program.name));
-            wanted.filter(|program| !self.binaries().join(program.name).is_file()).collect::<Vec<_>>()
+            wanted.filter(|program| !self.is_built(program)).collect::<Vec<_>>()
         };
         if missing().is_empty() {
             return Ok(());
@@ -251,10 +260,18 @@ impl Builder {
         // Another command may build the same: then its programs are ours, too.
         let _lock = self.lock(progress)?;
         for program in missing() {
+            // What is built of earlier sources must not pass for this once the new ones are written.
+            let _ = std::fs::remove_file(self.binaries().join(program.name));
             self.prepare(program.module, interrupt)?;
             self.build_one(program, interrupt, progress)?;
         }
         Ok(())
+    }
+
+    fn is_built(&self, program: &Program) -> bool {
+        let main = self.source(program.module.folder()).join("main.go");
+        let of_our_sources = |text| std::fs::read_to_string(&main).is_ok_and(|built| built == text);
+        self.binaries().join(program.name).is_file() && program.module.main().is_none_or(of_our_sources)
     }
 
     pub(crate) fn source(&self, module: &str) -> PathBuf {
@@ -510,6 +527,20 @@ mod tests {
             let error = Versions::of_kubernetes(bad).unwrap_err().to_string();
             assert!(error.contains("1.34.4"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_program_of_other_sources_than_ours_is_not_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = Builder::new(Versions::default(), folder.path());
+        let pause = PROGRAMS.iter().find(|program| program.name == "pause").unwrap();
+        std::fs::create_dir_all(builder.binaries()).unwrap();
+        std::fs::create_dir_all(builder.source("pause")).unwrap();
+        std::fs::write(builder.binaries().join("pause"), "").unwrap();
+        std::fs::write(builder.source("pause").join("main.go"), pause.module.main().unwrap()).unwrap();
+        assert!(builder.is_built(pause));
+        std::fs::write(builder.source("pause").join("main.go"), "package main").unwrap();
+        assert!(!builder.is_built(pause));
     }
 
     #[test]

@@ -1,17 +1,22 @@
 // Stands before upstream's agnhost where the kernel has no SCTP sockets: serves and asks SCTP by raw packets (INIT, INIT ACK), and hands
 // everything else on. What it says is what agnhost says. With SCTP sockets it is not there at all.
+// Called as worker it asks what Cyclonus' worker asks, all at once and by itself.
 package main
 
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -25,6 +30,10 @@ const (
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == "worker" {
+		work()
+		return
+	}
 	words := os.Args[1:]
 	if len(words) > 0 && !kernelHasSCTP() {
 		switch words[0] {
@@ -32,7 +41,10 @@ func main() {
 			porter()
 		case "connect":
 			if destination, limit, asked := parse(words[1:]); asked {
-				connect(destination, limit)
+				if err := connect(destination, limit); err != nil {
+					fail("%v\n", err)
+				}
+				os.Exit(0)
 			}
 		}
 	}
@@ -180,18 +192,18 @@ func parse(words []string) (destination string, limit time.Duration, asked bool)
 }
 
 // Asks until an answer or the limit.
-func connect(destination string, limit time.Duration) {
+func connect(destination string, limit time.Duration) error {
 	host, text, err := net.SplitHostPort(destination)
 	if err != nil {
-		fail("UNKNOWN: %v\n", err)
+		return fmt.Errorf("UNKNOWN: %v", err)
 	}
 	port, err := strconv.ParseUint(text, 10, 16)
 	if err != nil {
-		fail("UNKNOWN: %v\n", err)
+		return fmt.Errorf("UNKNOWN: %v", err)
 	}
 	address, err := net.ResolveIPAddr("ip", host)
 	if err != nil {
-		fail("DNS: %v\n", err)
+		return fmt.Errorf("DNS: %v", err)
 	}
 	network := "ip6"
 	if address.IP.To4() != nil {
@@ -199,17 +211,18 @@ func connect(destination string, limit time.Duration) {
 	}
 	socket, err := net.DialIP(fmt.Sprintf("%s:%d", network, number), nil, address)
 	if err != nil {
-		fail("OTHER: %v\n", err)
+		return fmt.Errorf("OTHER: %v", err)
 	}
 	if limit == 0 {
 		limit = time.Minute
 	}
 	end := time.Now().Add(limit)
+	defer socket.Close()
 	own, tag := uint16(32768+random()%28000), random()
 	buffer := make([]byte, 1500)
 	for time.Now().Before(end) {
 		if _, err := socket.Write(packet(own, uint16(port), 0, chunkInit, tag, nil)); err != nil {
-			fail("OTHER: %v\n", err)
+			return fmt.Errorf("OTHER: %v", err)
 		}
 		// Asked again as a kernel would, so that one lost packet is no verdict.
 		again := time.Now().Add(limit / 3)
@@ -227,11 +240,86 @@ func connect(destination string, limit time.Duration) {
 			}
 			switch got[12] {
 			case chunkInitAck:
-				os.Exit(0)
+				return nil
 			case chunkAbort:
-				fail("OTHER: connection refused\n")
+				return errors.New("OTHER: connection refused")
 			}
 		}
 	}
-	fail("TIMEOUT\n")
+	return errors.New("TIMEOUT")
+}
+
+// What Cyclonus' worker is told (`--jobs JSON`) and says (pkg/worker/model.go there).
+type request struct {
+	Key, Protocol, Host string
+	Port                int
+}
+
+type result struct {
+	Request *request
+	Output  string
+	Error   string
+}
+
+// Asks what `agnhost connect --timeout=1s` would, twice before it says no, as Cyclonus' worker does; but in one process: a hundred starts of
+// agnhost for each of nine pods at once were what a step took its time for.
+func work() {
+	var batch struct{ Requests []*request }
+	if len(os.Args) != 3 || os.Args[1] != "--jobs" {
+		fail("usage: worker --jobs JSON\n")
+	}
+	if err := json.Unmarshal([]byte(os.Args[2]), &batch); err != nil {
+		fail("--jobs: %v\n", err)
+	}
+	results := make([]result, len(batch.Requests))
+	var all sync.WaitGroup
+	for index, one := range batch.Requests {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			err := one.ask()
+			if err != nil {
+				err = one.ask()
+			}
+			results[index].Request = one
+			if err != nil {
+				results[index].Error = err.Error()
+			}
+		}()
+	}
+	all.Wait()
+	if err := json.NewEncoder(os.Stdout).Encode(results); err != nil {
+		fail("%v\n", err)
+	}
+}
+
+func (asked *request) ask() error {
+	const limit = time.Second
+	destination := net.JoinHostPort(asked.Host, strconv.Itoa(asked.Port))
+	switch asked.Protocol {
+	case "SCTP":
+		return connect(destination, limit)
+	case "TCP":
+		connection, err := net.DialTimeout("tcp", destination, limit)
+		if err == nil {
+			connection.Close()
+		}
+		return err
+	case "UDP":
+		connection, err := net.Dial("udp", destination)
+		if err != nil {
+			return err
+		}
+		defer connection.Close()
+		connection.SetDeadline(time.Now().Add(limit))
+		if _, err := connection.Write([]byte("hostname\n")); err != nil {
+			return err
+		}
+		length, err := connection.Read(make([]byte, 1024))
+		if err == nil && length == 0 {
+			err = errors.New("no data")
+		}
+		return err
+	}
+	return fmt.Errorf("no protocol %q", asked.Protocol)
 }

@@ -62,9 +62,10 @@ pub const SUITES: &[Suite] = &[
         what: "Cyclonus 0.5.6, every case of its generator (nine pods, ports 80 and 81 of TCP, UDP and SCTP, every pair)",
         kind: Kind::Cyclonus,
         dual_stack: false,
-        note: "Its cases, engine, comparison and worker, called as a library (`cluster/src/go/cyclonus.go`): its own command cannot go on where it \
-               stopped, and asks each pair by an exec of its own. Pairs are asked at the pod's address (`--destination-type=pod-ip`): Services do not speak SCTP yet. Every pair must be as its engine says one second after a change; a step that differs \
-               is asked once more, as its command does. SCTP as in `cnp`.",
+        note: "Its cases, engine and comparison, called as a library (`cluster/src/go/cyclonus.go`): its own command cannot go on where it stopped, and asks each pair by an exec of \
+               its own (ADR-0032). Pairs are asked at the pod's address (`--destination-type=pod-ip`): Services do not speak SCTP yet; a pod is not asked by itself (`--ignore-loopback`). Every pair \
+               must be as its engine says one second after a change; a step that differs is asked once more, as its command does. SCTP as in `cnp`. \
+               Its engine takes `NotIn` for false where the key is missing, which it is not; its one case with `NotIn` asks it of a key that all its namespaces have, so no verdict hangs on that.",
     },
     Suite {
         name: "network",
