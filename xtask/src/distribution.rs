@@ -57,6 +57,12 @@ pub const TEST_IMAGES: &[Requirement] = &[
     Requirement { program: "dash", package: "dash" },
 ];
 
+/// Needed besides to count what nodes hold during a soak.
+pub const SOAK: &[Requirement] = &[
+    Requirement { program: "ovs-ofctl", package: "openvswitch-switch" },
+    Requirement { program: "curl", package: "curl" },
+];
+
 /// Needed besides by the dataplane tests: the neighbours that `ferrule-cni` is tried with.
 pub const NEIGHBOURS: &[Requirement] = &[
     Requirement { program: "/usr/lib/cni/host-local", package: "containernetworking-plugins" },

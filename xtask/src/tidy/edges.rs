@@ -71,6 +71,7 @@ const EDGES: &[Edges] = &[
             "ovsdb",
         ],
     ),
+    free("soak", &["cluster", "lab"]),
     // What the fuzzer and the bounded run share.
     pure("fuzz-targets", &["openflow", "ovsdb"], &["bytes", "serde_json"]),
     free("xtask", &[]),
