@@ -2,9 +2,11 @@
 //! come from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use api::cni::AttachmentId;
 use api::generated::ferrule::v1alpha1 as wire;
+use compiler::host::HostState;
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::Attachment;
@@ -60,8 +62,8 @@ pub enum Event {
     ConnectionsCut(Session, Result<crate::cut::Outcome, String>),
     /// The switch is out of reach, and why. What it holds is unknown from here on.
     SwitchLost(String),
-    /// What became of the wanted state of the host.
-    Host(Result<(), String>),
+    /// What became of a wanted state of the host; without one, of all that there is until another event says more.
+    Host(Option<Arc<HostState>>, Result<(), String>),
     /// MTU of the underlay device in bytes.
     UnderlayMtu(u32),
     /// Time to try again what failed.

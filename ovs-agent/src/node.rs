@@ -124,6 +124,10 @@ struct Compiled {
     generation: u64,
     rows: Arc<SwitchRows>,
     host: Arc<HostState>,
+    /// The first generation with something for the host of which the host has not said what became of it.
+    host_owed: Option<u64>,
+    /// Nothing can be had from the host now, and nobody waits for it.
+    host_unreachable: bool,
     /// As of the last plan.
     refused: BTreeMap<PolicyId, String>,
 }
@@ -259,7 +263,13 @@ impl Node {
                 self.confirmed = Confirmed::default();
                 self.cuts.reset();
             }
-            Event::Host(outcome) => self.host = outcome,
+            Event::Host(state, outcome) => {
+                self.compiled.host_unreachable = state.is_none() && outcome.is_err();
+                if state.is_none_or(|state| *state == *self.compiled.host) {
+                    self.compiled.host_owed = None;
+                }
+                self.host = outcome;
+            }
             Event::UnderlayMtu(mtu) => {
                 if self.config.underlay_mtu != mtu {
                     self.config.underlay_mtu = mtu;

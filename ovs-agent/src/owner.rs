@@ -259,7 +259,7 @@ impl Owner {
             Event::ConnectionsCut(_, Err(error)) => {
                 tracing::warn!(error, "connections that a policy denies are not cut yet; trying again");
             }
-            Event::Host(Err(error)) => {
+            Event::Host(_, Err(error)) => {
                 tracing::warn!(error, "the host's network state is not as it should be")
             }
             _ => {}

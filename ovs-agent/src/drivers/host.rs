@@ -59,7 +59,7 @@ pub async fn run(
         };
         if told.as_ref() != Some(&error) {
             told = Some(error.clone());
-            if events.send(Event::Host(Err(error))).await.is_err() {
+            if events.send(Event::Host(None, Err(error))).await.is_err() {
                 return;
             }
         }
@@ -76,6 +76,9 @@ enum Scope {
     Whole,
 }
 
+/// Of which target what became.
+type Told = (Option<Arc<HostState>>, Result<(), String>);
+
 struct Host<'a> {
     managed: bool,
     underlay: &'a Underlay,
@@ -83,7 +86,8 @@ struct Host<'a> {
     nftables: Nftables,
     sysctls: Sysctls,
     events: &'a mpsc::Sender<Event>,
-    outcome: Option<Result<(), String>>,
+    /// What was told last.
+    told: Option<Told>,
     mtu: Option<u32>,
     /// What was all there: what of its filters and settings differs later is somebody else's doing. (Devices come and go with
     /// ovs-vswitchd, and their routes and settings with them.)
@@ -98,7 +102,7 @@ impl<'a> Host<'a> {
         events: &'a mpsc::Sender<Event>,
     ) -> Self {
         let sysctls = Sysctls::default();
-        Self { managed, underlay, netlink, nftables, sysctls, events, outcome: None, mtu: None, held: None }
+        Self { managed, underlay, netlink, nftables, sysctls, events, told: None, mtu: None, held: None }
     }
 
     /// Ends well when the owner is gone.
@@ -120,12 +124,13 @@ impl<'a> Host<'a> {
             self.report_underlay(target.as_deref()).await?;
             let mut retry = None;
             let mut next_scope = Scope::Links;
+            let unmanaged = target.clone();
             if let Some(target) = target.filter(|_| self.managed) {
                 let outcome = self.realize(&target, scope).await?;
                 match &outcome {
                     Ok(()) => {
                         backoff.succeeded();
-                        self.held = Some(target);
+                        self.held = Some(Arc::clone(&target));
                     }
                     Err(_) => {
                         // Until all of it has succeeded once, nobody knows which part is well.
@@ -133,9 +138,9 @@ impl<'a> Host<'a> {
                         retry = Some(Instant::now() + backoff.failed());
                     }
                 }
-                self.report(outcome).await;
+                self.report(Some(target), outcome).await;
             } else if !self.managed {
-                self.report(Ok(())).await;
+                self.report(unmanaged, Ok(())).await;
             }
             scope = next_scope;
             let retried = retry.unwrap_or(next_whole);
@@ -192,11 +197,12 @@ impl<'a> Host<'a> {
         Ok(if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) })
     }
 
-    async fn report(&mut self, outcome: Result<(), String>) {
-        if self.outcome.as_ref() != Some(&outcome) {
-            self.outcome = Some(outcome.clone());
+    async fn report(&mut self, target: Option<Arc<HostState>>, outcome: Result<(), String>) {
+        let told = (target, outcome);
+        if self.told.as_ref() != Some(&told) {
+            self.told = Some(told.clone());
             // An owner that is gone is seen by the next wait.
-            let _ = self.events.send(Event::Host(outcome)).await;
+            let _ = self.events.send(Event::Host(told.0, told.1)).await;
         }
     }
 

@@ -97,6 +97,7 @@ impl Node {
         if first || *self.compiled.host != host {
             self.compiled.host = Arc::new(host);
             self.work.host = Some(Arc::clone(&self.compiled.host));
+            self.compiled.host_owed.get_or_insert(self.generation);
         }
         self.work.ranges = Some(self.own().pod_cidrs.clone());
         self.compiled.generation = self.generation;

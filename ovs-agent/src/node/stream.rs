@@ -371,6 +371,9 @@ impl Node {
     pub(super) fn pay(&mut self) {
         // A deny is in force when nothing of what it denies passes any more.
         let reached = self.cuts.in_force(self.confirmed.generation);
+        // Nor is anything before the host's own stack has it: it refuses for Services that nobody serves, and routes to pods.
+        let host_owed = self.compiled.host_owed.filter(|_| !self.compiled.host_unreachable);
+        let reached = host_owed.map_or(reached, |owed| reached.min(owed.saturating_sub(1)));
         let (due, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.stream.owed).into_iter().partition(|owed| owed.generation <= reached);
         self.stream.owed = later;

@@ -35,12 +35,17 @@ fn sends(node: &mut Node, session: u64, delta: wire::Delta) -> Vec<(u64, Body)> 
     let mut all = Vec::new();
     loop {
         let work = node.work();
-        let flows = work.flows.is_some();
+        let (flows, host) = (work.flows.is_some(), work.host.clone());
         all.extend(messages(work));
-        if !flows {
+        if !flows && host.is_none() {
             return all;
         }
-        node.handle(Event::SwitchConfirmed);
+        if let Some(host) = host {
+            node.handle(Event::Host(Some(host), Ok(())));
+        }
+        if flows {
+            node.handle(Event::SwitchConfirmed);
+        }
     }
 }
 
@@ -92,8 +97,10 @@ fn every_controller_is_told_of_drift_once_and_when_it_is_over() {
     // What is under way comes first.
     node.handle(Event::Plugged(Box::new(attachment("a", 2, None))));
     node.handle(database(&[&attachment("a", 2, None).host_interface]));
-    assert!(node.work().messages.iter().all(|(_, said)| !matches!(said.body, Some(Body::Progress(_)))));
+    let work = node.work();
+    assert!(work.messages.iter().all(|(_, said)| !matches!(said.body, Some(Body::Progress(_)))));
     node.handle(Event::SwitchConfirmed);
+    node.handle(Event::Host(work.host, Ok(())));
     assert_eq!(told(messages(node.work())), [(1, words.clone()), (2, words.clone())]);
     assert_eq!(messages(node.work()), []);
     // One that comes later hears of it; and all that it is long ago.
@@ -257,4 +264,29 @@ fn a_pod_that_leaves_with_what_is_on_its_way_to_the_switch_is_not_in_force() {
     node.handle(Event::Delta(Session(1), Box::new(delta(3, 1, 101, &[("web", "another")]))));
     assert!(node.work().flows.is_some());
     assert!(matches!(node.standing(&plugged.id), Standing::Waiting(_)));
+}
+
+#[test]
+fn nothing_is_in_force_before_the_host_has_its_part_of_it() {
+    let mut node = led();
+    let elsewhere = network::Node {
+        name: network::NodeName::new("node-9"),
+        addresses: ["192.0.2.9".parse().unwrap()].into(),
+        pod_cidrs: vec!["10.244.9.0/24".parse().unwrap()],
+        ..network::Node::default()
+    };
+    let view = NodeView { nodes: [(elsewhere.name.clone(), elsewhere)].into(), ..NodeView::default() };
+    let news = api::delta::delta(&Default::default(), &api::delta::resources(&view));
+    let news = wire::Delta { changed: news.changed, ..delta(2, 1, 100, &[]) };
+    node.handle(Event::Delta(Session(1), Box::new(news)));
+    let work = node.work();
+    let route = work.host.clone().expect("a node is a route");
+    node.handle(Event::SwitchConfirmed);
+    assert_eq!(messages(node.work()), [], "the host has no route yet");
+    // An answer about what it held before is none about this.
+    node.handle(Event::Host(Some(Arc::default()), Ok(())));
+    assert_eq!(messages(node.work()), []);
+    // What the host refuses is a problem that is told, and holds nothing up.
+    node.handle(Event::Host(Some(route), Err("no such device".into())));
+    assert!(matches!(&messages(node.work())[..], [(1, Body::Acknowledgement(_)), ..]));
 }

@@ -75,11 +75,21 @@ fn shadow(node: &Node) -> Shadow {
 /// Takes the node to where everything is confirmed; gives how many flow-mods that took.
 fn settle(node: &mut Node) -> usize {
     let mut sent = 0;
-    while let Some((_, flows)) = node.work().flows {
-        sent += flows.len();
-        node.handle(Event::SwitchConfirmed);
+    loop {
+        let work = node.work();
+        let host = work.host.clone();
+        if let Some(host) = work.host {
+            node.handle(Event::Host(Some(host), Ok(())));
+        }
+        match work.flows {
+            Some((_, flows)) => {
+                sent += flows.len();
+                node.handle(Event::SwitchConfirmed);
+            }
+            None if host.is_some() => {}
+            None => return sent,
+        }
     }
-    sent
 }
 
 fn service(name: &str, cluster_ip: [u8; 4]) -> network::Service {
