@@ -170,6 +170,7 @@ fn service() -> impl Strategy<Value = Service> {
                     internal_policy,
                     external_policy,
                     health_check_node_port,
+                    backing: None,
                 }
             },
         )

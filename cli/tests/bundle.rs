@@ -27,6 +27,40 @@ metadata: {name: db, namespace: shop, labels: {app: db}}
 spec: {containers: [{name: c, image: i, ports: [{containerPort: 5432}]}]}
 ";
 
+/// A Service that selects pods, and one whose endpoints somebody lists.
+const SERVICES: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {selector: {app: db}, ports: [{port: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: old, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: old-1, namespace: shop, labels: {kubernetes.io/service-name: old}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [203.0.113.1]}, {addresses: [203.0.113.2]}]
+";
+
+/// One more pod behind the one, another address behind the other.
+const MORE: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: db}}
+spec: {containers: [{name: c, image: i}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: old-1, namespace: shop, labels: {kubernetes.io/service-name: old}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [203.0.113.1]}, {addresses: [203.0.113.3]}]
+";
+
 const LOCK: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -35,7 +69,7 @@ spec: {podSelector: {matchLabels: {app: db}}, ingress: [{from: [{podSelector: {m
 ";
 
 fn network() -> Network {
-    let (objects, problems) = objects::read(&[SourceText::new("base", BASE)]);
+    let (objects, problems) = objects::read(&[SourceText::new("base", BASE.to_owned() + SERVICES)]);
     assert_eq!(problems, []);
     objects::offline::network(&objects, &nodes_for(&objects, 2)).0
 }
@@ -131,6 +165,7 @@ fn a_bundle_answers_when_the_controller_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     std::fs::write(at.join("lock.yaml"), LOCK).unwrap();
+    std::fs::write(at.join("more.yaml"), MORE).unwrap();
     std::fs::create_dir(at.join("logs")).unwrap();
     std::fs::write(at.join("logs/agent.log"), "started\nAuthorization: Bearer topsecret\n").unwrap();
     let socket = at.join("s");
@@ -148,12 +183,13 @@ fn a_bundle_answers_when_the_controller_is_gone() {
     let (code, _, error) = ferrule(at, &[&["bundle", "b.json"], &online[..]].concat());
     assert!(code == Some(1) && error.contains("cannot make b.json"), "{error}");
 
-    let questions: [&[&str]; 5] = [
+    let questions: [&[&str]; 6] = [
         &["get", "pods", "-o", "json"],
         &["get", "pods", "--namespace", "none", "-o", "json"],
         &["get", "flows", "--pod", "shop/web", "--node", "node-2"],
         &["plan", "-f", "lock.yaml", "-o", "json"],
         &["plan", "-f", "lock.yaml"],
+        &["plan", "-f", "more.yaml", "-o", "json"],
     ];
     let before: BTreeMap<_, _> = questions
         .iter()
@@ -178,11 +214,24 @@ fn a_bundle_answers_when_the_controller_is_gone() {
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["items"], Value::Array(vec![]));
     // The plan on the bundle is the plan on the manifests, but for the lines of what is there before.
     std::fs::create_dir(at.join("now")).unwrap();
-    std::fs::write(at.join("now/base.yaml"), BASE).unwrap();
-    let (code, out, _) = ferrule(at, &["plan", "-f", "lock.yaml", "--manifests", "now", "-o", "json"]);
-    let offline = &before[questions[3]];
-    assert_eq!((code, &out), (offline.0, &offline.1));
-    assert_eq!(code, Some(2));
+    std::fs::write(at.join("now/base.yaml"), BASE.to_owned() + SERVICES).unwrap();
+    for words in [questions[3], questions[5]] {
+        let (code, out, _) = ferrule(at, &[words, &["--manifests", "now"]].concat());
+        let offline = &before[words];
+        assert_eq!((code, &out), (offline.0, &offline.1), "{words:?}");
+        assert_eq!(code, Some(2));
+    }
+    // Endpoints follow the labels of pods, and slices.
+    let plan: Value = serde_json::from_str(&before[questions[5]].1).unwrap();
+    let endpoints = |service: usize| &plan["services"][service]["ports"][0]["endpoints"][0];
+    assert_eq!(
+        (&plan["services"][0]["service"], &plan["services"][1]["service"]),
+        (&"shop/db".into(), &"shop/old".into())
+    );
+    let gained = endpoints(0)["gained"].as_array().unwrap();
+    assert!(gained.len() == 1 && gained[0].as_str().unwrap().starts_with("shop/web ("), "{plan:#}");
+    assert_eq!(endpoints(1)["gained"], serde_json::json!(["203.0.113.3:80"]), "{plan:#}");
+    assert_eq!(endpoints(1)["lost"], serde_json::json!(["203.0.113.2:80"]), "{plan:#}");
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn service(endpoints: impl IntoIterator<Item = ServiceEndpoint>) -> Service {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         health_check_node_port: None,
+        backing: None,
     }
 }
 

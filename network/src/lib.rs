@@ -4,6 +4,7 @@
 //! deterministic: the same state always gives the same model and the same views, bit by bit.
 
 pub mod address;
+pub mod backing;
 pub mod change;
 pub mod difference;
 pub mod excerpt;
@@ -25,6 +26,7 @@ mod spelling;
 pub mod view;
 
 pub use address::{Cidr, CidrError};
+pub use backing::{Backing, Prefers, Slice, Target};
 pub use change::Change;
 pub use few::Few;
 pub use labels::{LabelSelector, Labels, Operator, Requirement};

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::address::Cidr;
+use crate::backing::Backing;
 use crate::few::Few;
 use crate::model::Network;
 use crate::name::{NamespacedName, NodeName};
@@ -46,6 +48,9 @@ pub struct Service {
     pub external_policy: TrafficPolicy,
     /// The port on which every node says whether it has an endpoint (`externalTrafficPolicy: Local`).
     pub health_check_node_port: Option<u16>,
+    /// What its endpoints come from, where somebody knows; nodes do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backing: Option<Arc<Backing>>,
 }
 
 /// How a Service is reached.
@@ -128,6 +133,7 @@ impl Service {
             internal_policy: TrafficPolicy::Cluster,
             external_policy: TrafficPolicy::Cluster,
             health_check_node_port: None,
+            backing: None,
         }
     }
 
@@ -161,10 +167,10 @@ impl Service {
         })
     }
 
-    /// The same Service with the addresses that its endpoints' pods have now. An endpoint without any is left out; one
+    /// The same Service as nodes need it: with the addresses that its endpoints' pods have now, and without its backing. An endpoint without any is left out; one
     /// whose pod is unknown keeps what the object says.
     pub fn resolved(&self, pods: &Network) -> Self {
-        let mut service = self.clone();
+        let mut service = Self { backing: None, ..self.clone() };
         for port in &mut service.ports {
             port.endpoints = std::mem::take(&mut port.endpoints)
                 .into_iter()

@@ -1,14 +1,20 @@
 //! A network whose objects are not at hand (a controller's), after objects were applied or deleted. Does what can be told
 //! without them, and names what cannot.
 
-use k8s_openapi::api::core::v1 as core;
-use network::{Change, NamespacedName, Network, PolicyId, PolicyKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use network::{Backing, Change, NamespacedName, Network, Pod, PolicyId, PolicyKind, Prefers, Service};
+
+use crate::endpoints::{Renewal, of_namespace};
 use crate::made_up;
 use crate::problem::{ObjectRef, Problem};
 use crate::set::{Object, ObjectSet};
 use crate::translate::policy::Translated;
-use crate::translate::{cluster_policy, namespace_labels, node, pod, policy};
+use crate::translate::{cluster_policy, namespace_labels, node, pod, policy, service};
 
 /// The network after a change.
 #[derive(Debug)]
@@ -17,7 +23,7 @@ pub struct Amended {
     pub network: Network,
     /// What of the change is not understood.
     pub problems: Vec<Problem>,
-    /// Objects whose effect cannot be told: workloads, whose pods' names are the cluster's to choose, and EndpointSlices.
+    /// Objects whose effect cannot be told: workloads, whose pods' names are the cluster's to choose.
     pub untold: Vec<ObjectRef>,
     /// Objects that were to be deleted and are not there.
     pub missing: Vec<ObjectRef>,
@@ -25,21 +31,31 @@ pub struct Amended {
 
 /// Applies objects to a network, or deletes them from it.
 pub fn amend(earlier: &Network, change: &ObjectSet, delete: bool) -> Amended {
-    let mut amended =
-        Amended { network: earlier.clone(), problems: vec![], untold: untold(change), missing: vec![] };
+    let mut amended = Amended {
+        network: earlier.clone(),
+        problems: vec![],
+        untold: untold(earlier, change),
+        missing: vec![],
+    };
     if delete {
         amended.delete(change)
     } else {
         amended.apply(change)
     }
+    amended.slices(change, delete);
+    amended.follow(earlier, change);
     amended.network.prune();
     amended
 }
 
-fn untold(change: &ObjectSet) -> Vec<ObjectRef> {
+fn untold(earlier: &Network, change: &ObjectSet) -> Vec<ObjectRef> {
     let named = |kind: &str, key: &NamespacedName| ObjectRef::namespaced(kind, &key.namespace, &key.name);
     let workloads = change.workloads.keys().map(|(key, kind)| named(kind.as_str(), key));
-    workloads.chain(change.endpoint_slices.keys().map(|key| named("EndpointSlice", key))).collect()
+    // A controller of a version that does not say what is behind its Services.
+    let nobody_knows =
+        !earlier.services.is_empty() && earlier.services.values().all(|it| it.backing.is_none());
+    let slices = change.endpoint_slices.keys().filter(|_| nobody_knows);
+    workloads.chain(slices.map(|key| named("EndpointSlice", key))).collect()
 }
 
 impl Amended {
@@ -82,19 +98,103 @@ impl Amended {
         self.network.apply(Change::Pod(pod));
     }
 
-    /// A Service keeps its addresses; its endpoints are the pods that it selects now.
+    /// A Service keeps what only the cluster gives.
     fn services(&mut self, change: &ObjectSet) {
-        let nodes: Vec<_> = self.network.nodes.values().cloned().collect();
-        let pods: Vec<_> = self.network.pods.values().cloned().collect();
-        let (services, problems) = made_up::services(change, &nodes, &pods);
+        let mut objects = ObjectSet {
+            services: change.services.clone(),
+            endpoint_slices: change.endpoint_slices.clone(),
+            ..ObjectSet::default()
+        };
+        for (key, object) in &mut objects.services {
+            if let Some(earlier) = self.network.services.get(key) {
+                keep_numbers(&mut object.value, earlier);
+            }
+        }
+        let (services, problems) = made_up::services(&objects, &self.network);
         self.problems.extend(problems);
-        for mut service in services.into_iter().filter(|service| change.services.contains_key(&service.key)) {
-            if let Some(earlier) = self.network.services.get(&service.key) {
-                service.cluster_ips.clone_from(&earlier.cluster_ips);
-                service.created = earlier.created;
+        let mut earlier: BTreeMap<NamespacedName, Service> =
+            change.services.keys().filter_map(|key| self.network.services.remove_entry(key)).collect();
+        for mut service in services {
+            let held = earlier.remove(&service.key).and_then(|held| held.backing);
+            if let (Some(held), Some(backing)) = (held, &mut service.backing) {
+                let kept = held.slices.iter().map(|(name, slice)| (name.clone(), slice.clone()));
+                Arc::make_mut(backing).slices.extend(kept);
             }
             self.network.apply(Change::Service(service));
         }
+    }
+
+    /// Puts slices in the place of those of their names, whatever Services those were of, or takes them away.
+    fn slices(&mut self, change: &ObjectSet, delete: bool) {
+        for (key, object) in &change.endpoint_slices {
+            let (name, slice, problems) = service::slice(&object.value);
+            let is_known = self.backings(key, |backing| backing.slices.remove(&name).map(drop));
+            if delete {
+                let there = is_known.is_some();
+                self.gone(there, || ObjectRef::namespaced("EndpointSlice", &key.namespace, &key.name));
+                continue;
+            }
+            let owner = service::owner(key, &object.value);
+            let Some(service) = owner.and_then(|owner| self.network.services.get_mut(&owner)) else {
+                continue;
+            };
+            if !change.services.contains_key(&service.key) {
+                self.problems.extend(problems);
+            }
+            if let Some(backing) = &mut service.backing {
+                Arc::make_mut(backing).slices.insert(name, slice);
+            }
+        }
+    }
+
+    /// Does this to every backing of the namespace of an object; the first answer.
+    fn backings<T>(
+        &mut self,
+        of: &NamespacedName,
+        mut work: impl FnMut(&mut Backing) -> Option<T>,
+    ) -> Option<T> {
+        let services = self.network.services.values_mut().filter(|it| it.key.namespace == of.namespace);
+        let backings = services.filter_map(|service| service.backing.as_mut());
+        let done: Vec<T> = backings.filter_map(|backing| work(Arc::make_mut(backing))).collect();
+        done.into_iter().next()
+    }
+
+    /// Endpoints follow pods, slices and selectors.
+    fn follow(&mut self, earlier: &Network, change: &ObjectSet) {
+        let mut touched: BTreeSet<NamespacedName> = change.pods.keys().cloned().collect();
+        touched.extend(earlier.pods.keys().filter(|key| !self.network.pods.contains_key(*key)).cloned());
+        let is_on_touched =
+            |pod: &Pod| pod.node.as_ref().is_some_and(|node| change.nodes.contains_key(node.as_str()));
+        let mut services = std::mem::take(&mut self.network.services);
+        for (key, service) in &mut services {
+            let Some(backing) = service.backing.clone() else { continue };
+            let was = earlier.services.get(key);
+            let mut touched_here = touched.clone();
+            if backing.prefers != Prefers::Nobody {
+                let pods = of_namespace(&self.network.pods, &key.namespace);
+                touched_here.extend(pods.filter(|pod| is_on_touched(pod)).map(|pod| pod.key.clone()));
+            }
+            let is_concerned = touched_here.iter().any(|pod| pod.namespace == key.namespace)
+                || change.services.contains_key(key)
+                || was.and_then(|was| was.backing.as_ref()) != Some(&backing);
+            if !is_concerned {
+                continue;
+            }
+            let (pods, nodes) = (&self.network.pods, &self.network.nodes);
+            Renewal { earlier: was, pods, nodes, touched: &touched_here }.apply(service);
+            for port in &mut service.ports {
+                if let Some(fault) = service::leave_out_translated_sctp(port) {
+                    let object = ObjectRef::namespaced("Service", &key.namespace, &key.name);
+                    self.problems.push(Problem {
+                        object: Some(object),
+                        source: None,
+                        field: Some("spec.ports".into()),
+                        fault,
+                    });
+                }
+            }
+        }
+        self.network.services = services;
     }
 
     fn name_namespace(&mut self, name: &str) {
@@ -150,6 +250,42 @@ impl Amended {
 
     fn gone(&mut self, is_there: bool, name: impl FnOnce() -> ObjectRef) {
         self.missing.extend((!is_there).then(name));
+    }
+}
+
+/// What an API server leaves of a Service whose object does not say it: addresses, node ports, age and what its load balancer got.
+fn keep_numbers(object: &mut core::Service, earlier: &Service) {
+    let Some(spec) = &mut object.spec else { return };
+    let says_none = spec.cluster_ip.as_deref().unwrap_or_default().is_empty();
+    if says_none && !earlier.cluster_ips.is_empty() && spec.type_.as_deref() != Some("ExternalName") {
+        let addresses: Vec<String> = earlier.cluster_ips.iter().map(ToString::to_string).collect();
+        spec.cluster_ip = addresses.first().cloned();
+        spec.cluster_ips = Some(addresses);
+    }
+    for port in spec.ports.iter_mut().flatten().filter(|port| port.node_port.is_none_or(|number| number == 0))
+    {
+        let name = port.name.as_deref().filter(|name| !name.is_empty());
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        let held = earlier.ports.iter().find(|held| {
+            held.name.as_deref() == name
+                && held.protocol.to_string() == protocol
+                && i32::from(held.port) == port.port
+        });
+        port.node_port = held.and_then(|held| held.node_port).map(i32::from);
+    }
+    let check = earlier.health_check_node_port.map(i32::from);
+    spec.health_check_node_port = spec.health_check_node_port.filter(|port| *port != 0).or(check);
+    if object.metadata.creation_timestamp.is_none() {
+        let made = earlier.created.and_then(|at| i64::try_from(at).ok());
+        object.metadata.creation_timestamp = made.and_then(|at| Some(Time(Timestamp::from_second(at).ok()?)));
+    }
+    if object.status.is_none() {
+        let ingress = earlier
+            .load_balancer_ips
+            .iter()
+            .map(|ip| core::LoadBalancerIngress { ip: Some(ip.to_string()), ..Default::default() });
+        let balancer = core::LoadBalancerStatus { ingress: Some(ingress.collect()) };
+        object.status = Some(core::ServiceStatus { load_balancer: Some(balancer), ..Default::default() });
     }
 }
 
@@ -224,6 +360,49 @@ spec: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{namespaceSelec
             assert_eq!(amended.network, expected, "{text} {delete}");
             assert!(amended.missing.is_empty() && amended.untold.is_empty());
         }
+    }
+
+    /// The slices that a cluster keeps say more than a selector does; what they say of pods that nothing happens to stays.
+    #[test]
+    fn endpoints_that_a_cluster_keeps_stay_as_ready_as_they_are() {
+        let slice = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: web-abc
+  namespace: shop
+  labels: {kubernetes.io/service-name: web, endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [10.244.1.2], conditions: {ready: false}, targetRef: {kind: Pod, namespace: shop, name: web}}]
+";
+        let base = set(BASE);
+        let (mut before, _) = crate::offline::network(&base, &nodes_for(&base, 2));
+        let key = NamespacedName::new("shop", "web");
+        let slices = set(slice);
+        let listed = slices.endpoint_slices.values().map(|slice| &slice.value).collect::<Vec<_>>();
+        let made = service::service(&base.services[&key].value, &listed, None).0.unwrap();
+        before.services.insert(key.clone(), made.clone());
+        let pod = BASE.split("---\n").nth(1).unwrap();
+        let endpoints = |change: &str, delete: bool| {
+            let amended = amend(&before, &set(change), delete);
+            assert!(amended.missing.is_empty() && amended.untold.is_empty());
+            let endpoints = amended.network.services[&key].ports[0].endpoints.clone();
+            endpoints.iter().map(|it| (it.pod.clone().unwrap().name, it.ready)).collect::<Vec<_>>()
+        };
+        let unready = ("web".to_owned(), false);
+        assert_eq!(
+            endpoints(&pod.replace("{name: web,", "{name: two,"), false),
+            [("two".into(), true), unready.clone()]
+        );
+        assert_eq!(
+            endpoints(&pod.replace("app: web", "app: web, more: x"), false),
+            std::slice::from_ref(&unready)
+        );
+        assert_eq!(endpoints(&pod.replace("app: web", "app: api"), false), []);
+        assert_eq!(endpoints(pod, true), []);
+        // It would be made anew at once.
+        assert_eq!(endpoints(slice, true), [unready]);
     }
 
     #[test]

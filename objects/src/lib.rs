@@ -11,6 +11,7 @@ pub mod cluster_policy;
 mod decode;
 pub mod defaulting;
 pub mod directory;
+mod endpoints;
 mod expand;
 mod lenient;
 pub mod live;

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use network::service::ZONE_LABEL;
-use network::{Cidr, Few, NamespacedName, Node, NodeName, Pod, Protocol, Service, ServiceEndpoint};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use network::{Cidr, NamespacedName, Network, Service};
 use sha2::{Digest, Sha256};
 
+use crate::endpoints::{self, of_namespace};
 use crate::problem::{ObjectRef, Problem};
 use crate::set::{ObjectSet, Report};
 use crate::translate::pod::protocol;
-use crate::translate::service::{self, SERVICE_NAME_LABEL};
+use crate::translate::service;
 
 /// Where cluster addresses come from.
 pub fn service_cidrs() -> [Cidr; 2] {
@@ -26,33 +26,37 @@ pub fn service_cidrs() -> [Cidr; 2] {
 /// The first and last node port (kube-apiserver's default `--service-node-port-range`).
 pub const NODE_PORTS: (u16, u16) = (30_000, 32_767);
 
-/// The Services of a set, with what was missing made up, and the problems of the objects.
-pub(crate) fn services(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Vec<Service>, Vec<Problem>) {
+/// The Services of a set on the nodes and with the pods of a network, with what was missing made up, and the problems of the
+/// objects.
+pub(crate) fn services(objects: &ObjectSet, network: &Network) -> (Vec<Service>, Vec<Problem>) {
     let mut completed: BTreeMap<NamespacedName, core::Service> =
         objects.services.iter().map(|(key, object)| (key.clone(), object.value.clone())).collect();
-    cluster_addresses(&mut completed, nodes);
+    cluster_addresses(&mut completed, network);
     node_ports(&mut completed);
+    let mut slices_of: BTreeMap<NamespacedName, Vec<&EndpointSlice>> = BTreeMap::new();
+    for (key, slice) in &objects.endpoint_slices {
+        if let Some(owner) = service::owner(key, &slice.value) {
+            slices_of.entry(owner).or_default().push(&slice.value);
+        }
+    }
     let mut services = Vec::new();
     let mut problems = Vec::new();
     for (key, object) in &completed {
-        let slices: Vec<_> = objects
-            .endpoint_slices
-            .values()
-            .map(|slice| &slice.value)
-            .filter(|slice| {
-                let label = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL));
-                slice.metadata.namespace.as_deref().unwrap_or("default") == key.namespace
-                    && label == Some(&key.name)
-            })
-            .collect();
+        let slices = slices_of.get(key).map_or(&[][..], Vec::as_slice);
         let origin = objects.services.get(key).and_then(|object| object.origin.as_ref());
-        let (translated, found) = service::service(object, &slices, origin);
+        let (translated, found) = service::service(object, slices, origin);
         problems.extend(found);
         let Some(mut translated) = translated else { continue };
         let mut report = Report::new(ObjectRef::namespaced("Service", &key.namespace, &key.name), origin);
-        for (port, declared) in ports(&mut translated, object) {
-            let found = selected(key, object, declared, port.protocol, pods);
-            port.endpoints.extend(hinted(object, found, nodes));
+        for at in 0..translated.ports.len() {
+            let found = endpoints::found(
+                &translated,
+                at,
+                of_namespace(&network.pods, &key.namespace),
+                &network.nodes,
+            );
+            let Some(port) = translated.ports.get_mut(at) else { continue };
+            port.endpoints.extend(found);
             if let Some(fault) = service::leave_out_translated_sctp(port) {
                 report.field("spec.ports", fault);
             }
@@ -63,90 +67,10 @@ pub(crate) fn services(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Ve
     (services, problems)
 }
 
-/// The ports that were understood, each with its declaration.
-fn ports<'a>(
-    service: &'a mut Service,
-    object: &'a core::Service,
-) -> impl Iterator<Item = (&'a mut network::ServicePort, &'a core::ServicePort)> {
-    let declared = object.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let declared: Vec<&core::ServicePort> = declared.collect();
-    service.ports.iter_mut().filter_map(move |port| {
-        let found = declared.iter().find(|d| {
-            d.name.as_deref().filter(|name| !name.is_empty()) == port.name.as_deref()
-                && i32::from(port.port) == d.port
-        })?;
-        Some((port, *found))
-    })
-}
-
-/// What the EndpointSlice controller finds: the pods of the selector, each with its own number of a named port.
-fn selected(
-    key: &NamespacedName,
-    object: &core::Service,
-    port: &core::ServicePort,
-    of: Protocol,
-    pods: &[Pod],
-) -> BTreeSet<ServiceEndpoint> {
-    let spec = object.spec.as_ref();
-    let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());
-    let Some(selector) = selector else { return BTreeSet::new() };
-    let chosen = pods.iter().filter(|pod| {
-        pod.key.namespace == key.namespace
-            && !pod.completed
-            && selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value))
-    });
-    let number = |pod: &Pod| match &port.target_port {
-        None => u16::try_from(port.port).ok(),
-        Some(IntOrString::Int(0)) => u16::try_from(port.port).ok(),
-        Some(IntOrString::Int(number)) => u16::try_from(*number).ok().filter(|number| *number > 0),
-        Some(IntOrString::String(name)) => pod.port_numbers(name, of).next(),
-    };
-    chosen
-        .filter_map(|pod| {
-            let port = number(pod)?;
-            Some(ServiceEndpoint {
-                pod: Some(pod.key.clone()),
-                addresses: Few::new(),
-                port,
-                node: pod.node.clone(),
-                ready: true,
-                serving: true,
-                terminating: false,
-                for_zones: Few::new(),
-                for_nodes: Few::new(),
-            })
-        })
-        .collect()
-}
-
-/// The hints that the EndpointSlice controller writes for `spec.trafficDistribution` (KEP-3015): each endpoint's own zone, and
-/// its own node where nodes are preferred.
-fn hinted(
-    object: &core::Service,
-    endpoints: BTreeSet<ServiceEndpoint>,
-    nodes: &[Node],
-) -> BTreeSet<ServiceEndpoint> {
-    let wanted = object.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref());
-    let by_node = wanted == Some("PreferSameNode");
-    if !by_node && !matches!(wanted, Some("PreferSameZone" | "PreferClose")) {
-        return endpoints;
-    }
-    let zone =
-        |name: &NodeName| nodes.iter().find(|node| node.name == *name)?.labels.get(ZONE_LABEL).cloned();
-    endpoints
-        .into_iter()
-        .map(|endpoint| ServiceEndpoint {
-            for_zones: endpoint.node.as_ref().and_then(zone).into_iter().collect(),
-            for_nodes: endpoint.node.clone().filter(|_| by_node).into_iter().collect(),
-            ..endpoint
-        })
-        .collect()
-}
-
 /// Gives every Service that has none a cluster address of each family that it asks for.
-fn cluster_addresses(services: &mut BTreeMap<NamespacedName, core::Service>, nodes: &[Node]) {
+fn cluster_addresses(services: &mut BTreeMap<NamespacedName, core::Service>, network: &Network) {
     let families: BTreeSet<bool> =
-        nodes.iter().flat_map(|node| node.pod_cidrs.iter().map(Cidr::is_ipv4)).collect();
+        network.nodes.values().flat_map(|node| node.pod_cidrs.iter().map(Cidr::is_ipv4)).collect();
     let mut taken: BTreeSet<IpAddr> = services
         .values()
         .flat_map(|service| {

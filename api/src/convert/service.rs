@@ -96,6 +96,7 @@ pub(super) fn decode_service(service: &wire::Service) -> Result<Service, Fault> 
         internal_policy: policy("internal_policy", service.internal_policy)?,
         external_policy: policy("external_policy", service.external_policy)?,
         health_check_node_port: optional("health_check_node_port", service.health_check_node_port)?,
+        backing: None,
     })
 }
 

@@ -89,6 +89,7 @@ fn services() -> impl Strategy<Value = BTreeMap<NamespacedName, Service>> {
             internal_policy,
             external_policy,
             health_check_node_port: None,
+            backing: None,
         };
         all.into_iter().map(make).map(|service| (service.key.clone(), service)).collect()
     })

@@ -110,6 +110,7 @@ fn service(index: usize) -> impl Strategy<Value = Service> {
             internal_policy,
             external_policy,
             health_check_node_port: None,
+            backing: None,
         },
     )
 }

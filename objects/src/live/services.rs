@@ -8,7 +8,7 @@ use network::{NamespacedName, Service};
 
 use crate::problem::Problem;
 use crate::translate::contested;
-use crate::translate::service::{self, SERVICE_NAME_LABEL};
+use crate::translate::service::{self, owner};
 
 /// The Services of an API server.
 #[derive(Debug, Default)]
@@ -115,9 +115,4 @@ fn same_claims(old: Option<&Service>, new: Option<&Service>) -> bool {
     let claims =
         |service: Option<&'_ Service>| -> Vec<_> { service.iter().flat_map(|s| s.claims()).collect() };
     created(old) == created(new) && claims(old) == claims(new)
-}
-
-fn owner(key: &NamespacedName, slice: &EndpointSlice) -> Option<NamespacedName> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
-    Some(NamespacedName::new(&key.namespace, name))
 }

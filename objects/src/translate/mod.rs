@@ -56,8 +56,7 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
         }
         network.policies.insert(translated.policy.id.clone(), translated.policy);
     }
-    let sorted: Vec<Pod> = network.pods.values().cloned().collect();
-    let (services, found) = made_up::services(objects, nodes, &sorted);
+    let (services, found) = made_up::services(objects, &network);
     problems.extend(found);
     for service in services {
         network.services.insert(service.key.clone(), service);

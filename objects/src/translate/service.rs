@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use network::service::MOST_ENDPOINTS;
 use network::{
-    Cidr, NamespacedName, NodeName, Protocol, Service, ServiceEndpoint, ServiceKind, ServicePort,
-    TrafficPolicy,
+    Backing, Cidr, NamespacedName, NodeName, Prefers, Protocol, Service, ServiceEndpoint, ServiceKind,
+    ServicePort, Slice, Target, TrafficPolicy,
 };
 
 use crate::problem::{Fault, ObjectRef, Problem, RuleFault};
@@ -21,6 +23,9 @@ pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 /// The label of an EndpointSlice that names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// The label of an EndpointSlice that says who keeps it, and what a cluster's own controller says there (KEP-0752).
+const MANAGED_BY: (&str, &str) =
+    ("endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io");
 /// How long a client keeps its endpoint where the object does not say, in seconds (core/v1 `SetDefaults_Service`).
 const AFFINITY_SECONDS: i32 = 10_800;
 
@@ -41,13 +46,48 @@ pub fn service(
         return (None, Vec::new());
     }
     let mut endpoints = Endpoints::new();
-    let mut problems = Vec::new();
-    for slice in slices {
-        problems.extend(of_slice(slice, &mut endpoints));
+    let (mut problems, mut own) = (Vec::new(), BTreeMap::new());
+    for object in slices {
+        let (name, slice, found) = slice(object);
+        problems.extend(found);
+        for (port, listed) in
+            slice.iter().flat_map(|slice| slice.iter().map(|(port, all)| (port, all.iter())))
+        {
+            let at = endpoints.entry(port.clone()).or_default();
+            listed.for_each(|endpoint| put(at, endpoint.clone()));
+        }
+        own.insert(name, slice.filter(|_| !is_kept_by_the_cluster(object)));
     }
-    let service = described(object, key, &endpoints, &mut report);
+    let mut service = described(object, key, &endpoints, &mut report);
+    if let Some(backing) = service.backing.as_mut().and_then(Arc::get_mut) {
+        backing.slices = own;
+    }
     report.problems.extend(problems);
     (Some(service), report.problems)
+}
+
+/// The Service that a slice is of.
+pub(crate) fn owner(key: &NamespacedName, slice: &discovery::EndpointSlice) -> Option<NamespacedName> {
+    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
+    Some(NamespacedName::new(&key.namespace, name))
+}
+
+/// The name of a slice and the endpoints that it lists, each address and number once; `None` of names in place of addresses.
+pub fn slice(object: &discovery::EndpointSlice) -> (String, Option<Slice>, Vec<Problem>) {
+    let mut endpoints = Endpoints::new();
+    let problems = of_slice(object, &mut endpoints);
+    let all = endpoints.into_iter().map(|(port, listed)| (port, listed.into_values().collect()));
+    let slice = (object.address_type != "FQDN").then(|| all.collect());
+    (object.metadata.name.clone().unwrap_or_default(), slice, problems)
+}
+
+fn is_kept_by_the_cluster(slice: &discovery::EndpointSlice) -> bool {
+    slice
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(MANAGED_BY.0))
+        .is_some_and(|by| by == MANAGED_BY.1)
 }
 
 fn has_label(object: &core::Service, label: &str) -> bool {
@@ -107,6 +147,15 @@ fn described(
         _ => TrafficPolicy::Cluster,
     };
     let ports = spec.ports.iter().flatten().enumerate();
+    let read = ports.filter_map(|(index, port)| service_port(index, port, kind, endpoints, report));
+    let (ports, targets) = read.unzip();
+    let prefers = match spec.traffic_distribution.as_deref() {
+        Some("PreferSameNode") => Prefers::SameNode,
+        Some("PreferSameZone" | "PreferClose") => Prefers::SameZone,
+        _ => Prefers::Nobody,
+    };
+    let backing =
+        Backing { selector: spec.selector.unwrap_or_default(), targets, prefers, slices: BTreeMap::new() };
     Service {
         key,
         created: object
@@ -119,7 +168,7 @@ fn described(
         external_ips,
         load_balancer_ips: if balanced { load_balancer_ips } else { BTreeSet::new() },
         source_ranges: if balanced { source_ranges } else { BTreeSet::new() },
-        ports: ports.filter_map(|(index, port)| service_port(index, port, kind, endpoints, report)).collect(),
+        ports,
         affinity_seconds: affinity.then(|| u32::try_from(timeout.unwrap_or(AFFINITY_SECONDS)).unwrap_or(0)),
         internal_policy: policy(&spec.internal_traffic_policy),
         external_policy: policy(&spec.external_traffic_policy),
@@ -127,6 +176,7 @@ fn described(
             .health_check_node_port
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port > 0),
+        backing: Some(Arc::new(backing)),
     }
 }
 
@@ -156,7 +206,7 @@ fn service_port(
     kind: ServiceKind,
     endpoints: &Endpoints,
     report: &mut Report<'_>,
-) -> Option<ServicePort> {
+) -> Option<(ServicePort, Target)> {
     let read = || {
         let wrong = |number| RuleFault::PortNumber(i64::from(number));
         let number = u16::try_from(port.port).ok().filter(|number| *number > 0);
@@ -194,7 +244,18 @@ fn service_port(
     if let Some(fault) = leave_out_translated_sctp(&mut read) {
         report.field(&format!("spec.ports[{index}].targetPort"), fault);
     }
-    Some(read)
+    let target = match &port.target_port {
+        Some(IntOrString::String(name)) => Target::Name(name.clone()),
+        Some(IntOrString::Int(target)) => {
+            // Not a number of a port: nobody serves it there.
+            u16::try_from(*target).map_or_else(
+                |_| Target::Name(String::new()),
+                |target| Target::Number(if target == 0 { number } else { target }),
+            )
+        }
+        None => Target::Number(number),
+    };
+    Some((read, target))
 }
 
 /// The switch tracks SCTP without its ports and so cannot translate them.
@@ -233,7 +294,9 @@ fn of_slice(slice: &discovery::EndpointSlice, endpoints: &mut Endpoints) -> Vec<
             &endpoint.addresses.iter().take(1).cloned().collect::<Vec<_>>(),
             &mut report,
         );
-        let Some(address) = listed.first().copied() else { continue };
+        if listed.is_empty() {
+            continue;
+        }
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         let ready = conditions.ready.unwrap_or(true);
         let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
@@ -255,14 +318,15 @@ fn of_slice(slice: &discovery::EndpointSlice, endpoints: &mut Endpoints) -> Vec<
         };
         for (name, number) in &ports {
             let at = endpoints.entry((*name).to_owned()).or_default();
-            put(at, address, ServiceEndpoint { port: *number, ..read.clone() });
+            put(at, ServiceEndpoint { port: *number, ..read.clone() });
         }
     }
     report.problems
 }
 
 /// One address and port is one endpoint, whatever number of slices list it; the state that serves most counts.
-fn put(endpoints: &mut BTreeMap<(IpAddr, u16), ServiceEndpoint>, address: IpAddr, endpoint: ServiceEndpoint) {
+fn put(endpoints: &mut BTreeMap<(IpAddr, u16), ServiceEndpoint>, endpoint: ServiceEndpoint) {
+    let Some(address) = endpoint.addresses.first().copied() else { return };
     let worth = |endpoint: &ServiceEndpoint| (endpoint.ready, endpoint.serving);
     match endpoints.get(&(address, endpoint.port)) {
         Some(held) if worth(held) >= worth(&endpoint) => {}
