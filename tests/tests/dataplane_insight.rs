@@ -3,14 +3,20 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
+#[path = "policy/mod.rs"]
+mod recorded;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use lab::control::Component;
 use lab::{Family, Lab, NodeIndex};
+use network::reference::{Endpoint, verdict};
+use network::{Network, Protocol};
 use serde_json::Value;
-use tests::lab_up::{LabUp, binaries};
+use tests::lab_up::{LabUp, binaries, write};
 use tests::steady::until;
 
 fn ferrule(lab: &Lab, words: &[&str]) -> (Option<i32>, Value, String) {
@@ -28,13 +34,14 @@ fn ferrule(lab: &Lab, words: &[&str]) -> (Option<i32>, Value, String) {
 type Pair = (String, String, String, bool);
 
 /// Every pair that real packets were tried on, with what they did.
-fn observed(lab: &Lab, state: &str) -> Vec<Pair> {
-    let output = Command::new(binaries().join("ferrule"))
-        .args(["lab", "matrix", "-o", "json", "--state", state])
-        .output()
-        .unwrap();
-    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let matrix = &all["observed"];
+fn observed(lab: &Lab) -> Vec<Pair> {
+    let measured = lab.measure(&|_, _| {}).unwrap();
+    let (differences, remarks) = (&measured.differences, &measured.remarks);
+    assert!(
+        differences.is_empty(),
+        "packets (left) are not what the reference says: {differences:#?} {remarks:#?}"
+    );
+    let matrix = serde_json::to_value(&measured.observed).unwrap();
     let order: Vec<&str> =
         matrix["order"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     let mut pairs = Vec::new();
@@ -188,8 +195,7 @@ fn checks(lab: &Lab) {
 #[test]
 fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
     let Some(up) = LabUp::new("insight", Family::Ipv4, None) else { return };
-    let state = up.folder().join("state").display().to_string();
-    let pairs = observed(&up.lab, &state);
+    let pairs = observed(&up.lab);
     assert!(pairs.len() > 50, "{} pairs", pairs.len());
     let mut wrong = Vec::new();
     for pair in &pairs {
@@ -255,4 +261,107 @@ fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
     assert!(told["warnings"].to_string().contains("node node-1: its agent is away"), "{told:#}");
     let (code, found, _) = ferrule(&up.lab, &["audit"]);
     assert_eq!(code, Some(1), "what was not looked at is not known to be well: {found:#}");
+}
+
+/// Policies by their place among the recorded ones, and what the Services select; every change is from one to the next.
+const SCENARIOS: [((usize, usize), [&str; 3]); 4] = [
+    ((0, 1), ["app: a", "app: c", "app: a"]),
+    ((1, 3), ["app: b", "tier: a", "app: a"]),
+    ((0, 13), ["app: a", "tier: a", "ver: a"]),
+    ((1, 17), ["tier: b", "app: c", "ver: b"]),
+];
+/// As many connections that pass are explained of each, and as many that do not; to pods and nodes, and to Services.
+const EXPLAINED: usize = 10;
+
+/// One Service in each namespace, with addresses of both families.
+fn services(selectors: [&str; 3]) -> String {
+    let of = |(number, selector): (usize, &str)| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s, namespace: ns{number}}}\n\
+             spec: {{ipFamilyPolicy: RequireDualStack, selector: {{{selector}}}, ports: [\
+             {{name: http, port: 80, targetPort: http}}, {{name: dns, port: 53, protocol: UDP, targetPort: dns}}, \
+             {{name: other, port: 90, targetPort: 9090}}]}}\n"
+        )
+    };
+    selectors.into_iter().enumerate().map(of).collect::<Vec<_>>().join("---\n")
+}
+
+/// Evenly spread ones of each kind: to whom, and whether they pass.
+fn some(pairs: &[Pair]) -> Vec<&Pair> {
+    let mut kinds: BTreeMap<(bool, bool), Vec<&Pair>> = BTreeMap::new();
+    for pair in pairs {
+        kinds.entry((is_service(&pair.1), pair.3)).or_default().push(pair);
+    }
+    let spread =
+        |kind: Vec<_>| kind.iter().copied().step_by(kind.len().div_ceil(EXPLAINED)).collect::<Vec<_>>();
+    kinds.into_values().flat_map(spread).collect()
+}
+
+/// What the reference says of a packet that an explanation describes, where it meets one pod in the end.
+fn judged(network: &Network, lab: &Lab, packet: &Value, protocol: Protocol) -> Option<bool> {
+    let translated = packet["translations"][0].as_str()?.rsplit_once(' ')?.1;
+    let at: SocketAddr = translated.parse().unwrap();
+    let end = |address: IpAddr| {
+        let pod = lab.record().pods.iter().find(|(_, pod)| pod.addresses.contains(&address));
+        pod.map(|(key, _)| Endpoint::Pod { key: key.clone(), address })
+    };
+    let from = end(packet["from"]["address"].as_str()?.parse().unwrap())?;
+    Some(verdict(network, &from, &end(at.ip())?, protocol, at.port()).combined())
+}
+
+#[test]
+fn random_scenarios_of_both_families_are_explained_as_packets_and_the_reference_have_it() {
+    let ((first, selectors), world) = (SCENARIOS[0], recorded::world());
+    let (policies, first) = (recorded::policies(first), services(selectors));
+    let files = [("world.yaml", &*world), ("policies.yaml", &*policies), ("services.yaml", &*first)];
+    let Some(up) = LabUp::new("explained", Family::Dual, Some(&files)) else { return };
+    assert!(up.lab.problems().is_empty(), "{:#?}", up.lab.problems());
+    // Of packets to pods and nodes, and to Services: how many were explained, by what they met.
+    let mut counts: BTreeMap<(bool, bool), usize> = BTreeMap::new();
+    let (mut wrong, mut both, mut translated) = (Vec::new(), 0, [0; 2]);
+    for (which, selectors) in SCENARIOS {
+        let (policies, services) = (recorded::policies(which), services(selectors));
+        write(&up.manifests, &[("policies.yaml", &policies), ("services.yaml", &services)]);
+        up.in_force(Duration::from_secs(60));
+        let all = observed(&up.lab);
+        let network = lab::manifests::read(up.lab.layout(), up.lab.record()).unwrap();
+        let network = network.network(up.lab.record());
+        for pair in some(&all) {
+            let (from, to, port, passes) = pair;
+            let (code, told, said) = ferrule(&up.lab, &["explain", from, to, "--port", port]);
+            let mut note =
+                |what: String| wrong.push(format!("{which:?} {from} → {to} {port}: {what}: {said}"));
+            let packets = told["packets"].as_array().cloned().unwrap_or_default();
+            both += usize::from(packets.len() == 2);
+            if told["warnings"] != serde_json::json!([]) {
+                note(format!("warnings {}", told["warnings"]));
+            }
+            *counts.entry((is_service(to), *passes)).or_default() += 1;
+            // Each endpoint may be had where the cell says so; else the one that the explanation leads to decides.
+            if (*passes || !is_service(to)) && code != Some(if *passes { 0 } else { 2 }) {
+                note(format!("packets {passes}, explained {code:?}"));
+            }
+            let protocol = match port.split_once('/').unwrap().0 {
+                "TCP" => Protocol::Tcp,
+                "UDP" => Protocol::Udp,
+                _ => Protocol::Sctp,
+            };
+            for packet in packets.iter().filter(|_| is_service(to) && from.starts_with("ns")) {
+                let Some(judged) = judged(&network, &up.lab, packet, protocol) else { continue };
+                let is_hairpin = packet["outcome"]["pod"] == **from;
+                if (judged || is_hairpin) != (packet["verdict"] == "allowed") {
+                    note(format!("the reference says {judged}: {packet:#}"));
+                }
+                let ipv4 = packet["from"]["address"].as_str().unwrap().contains('.');
+                translated[usize::from(ipv4)] += 1;
+            }
+        }
+    }
+    println!("explained: {counts:?}, {both} in both families, {translated:?} translated (IPv6, IPv4)");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(
+        counts.values().all(|count| *count > 5) && counts.len() == 4,
+        "the scenarios say nothing: {counts:?}"
+    );
+    assert!(both > 50 && translated.iter().all(|count| *count > 5), "{both} {translated:?}");
 }
