@@ -105,9 +105,15 @@ fn the_chart_makes_a_network_for_whole_nodes() {
         words.join(" ")
     );
     // What is wrong is said before anything is there.
-    let bad = ["install", "ferrule", CHART, "--namespace", NAMESPACE, "--set", "apiServer=10.96.0.1"];
-    let error = whole.try_run("helm", &bad).unwrap_err();
-    assert!(error.contains("apiServer"), "{error}");
+    for (values, named) in [
+        ("apiServer=10.96.0.1", "apiServer"),
+        ("apiServer=https://192.0.2.1:6443,agent.datapth=netdev", "datapth"),
+        ("apiServer=https://192.0.2.1:6443,controller.replicas=many", "replicas"),
+    ] {
+        let bad = ["install", "ferrule", CHART, "--namespace", NAMESPACE, "--set", values];
+        let error = whole.try_run("helm", &bad).unwrap_err();
+        assert!(error.contains(named), "{error}");
+    }
 
     let watched = [
         "--kube-version",

@@ -164,6 +164,17 @@ fn one_address_per_family_and_the_same_again() {
 }
 
 #[test]
+fn a_node_without_a_range_says_how_to_give_it_one() {
+    let mut ipam = open(&SimDisk::default(), &[]);
+    let error = ipam.allocate(&wanted("a", &[]), at(0)).unwrap_err();
+    assert!(
+        error.to_string().contains("node node-1 has no pod range") && error.to_string().contains("podCIDRs")
+    );
+    assert_eq!(api::cni::Failure::from(error).code, api::cni::code::NO_ADDRESS);
+    assert!(ipam.status(at(0)).is_err(), "STATUS says it before a pod comes");
+}
+
+#[test]
 fn a_full_range_says_node_range_size_and_cure_and_rest_ends() {
     let mut ipam = open(&SimDisk::default(), &["10.244.1.0/29"]);
     for name in ["a", "b", "c", "d", "e"] {
