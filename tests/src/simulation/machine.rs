@@ -318,6 +318,13 @@ impl Machine {
             work.messages.extend(more.messages);
             work.save = more.save.or(work.save);
         }
+        if let Some(host) = work.host.take() {
+            // This host takes everything at once.
+            agent.handle(Event::Host(Some(host), Ok(())));
+            let more = agent.work();
+            work.messages.extend(more.messages);
+            work.save = more.save.or(work.save);
+        }
         if let Some(rows) = work.rows.take() {
             self.rows = Some(rows);
         }
