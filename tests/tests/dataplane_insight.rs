@@ -178,16 +178,33 @@ fn traces(lab: &Lab, pairs: &[Pair]) {
     ofctl("del-flows", "table=44,priority=65000,sctp");
 }
 
+/// The shop's name server behind a Service.
+const NAMES: &str = "apiVersion: v1
+kind: Service
+metadata: {name: names, namespace: platform}
+spec: {selector: {app: dns}, ports: [{port: 53, protocol: UDP, targetPort: dns}]}
+";
+
 /// A lab that works is found to work, by packets between all of its nodes.
-fn checks(lab: &Lab) {
+fn checks(up: &LabUp) {
+    let lab = &up.lab;
+    write(&up.manifests, &[("names.yaml", NAMES)]);
+    up.in_force(Duration::from_secs(60));
     let (code, found, said) = ferrule(lab, &["check"]);
     let items = found["items"].as_array().cloned().unwrap_or_default();
     assert_eq!(code, Some(0), "{said}{found:#}");
     let good =
         |check: &str| items.iter().filter(|item| item["check"] == check && item["status"] == "good").count();
-    for (check, least) in
-        [("nodes", 2), ("audit", 2), ("pod", 3), ("policy", 4), ("node", 3), ("service", 1), ("mtu", 1)]
-    {
+    for (check, least) in [
+        ("nodes", 2),
+        ("audit", 2),
+        ("pod", 3),
+        ("policy", 4),
+        ("node", 3),
+        ("service", 1),
+        ("dns", 2),
+        ("mtu", 1),
+    ] {
         assert!(good(check) >= least, "{check}: {found:#}");
     }
 }
@@ -225,7 +242,7 @@ fn explanations_are_what_packets_meet_and_audits_find_what_was_changed() {
     assert!(counted.len() > 5, "{packet:#}");
 
     traces(&up.lab, &pairs);
-    checks(&up.lab);
+    checks(&up);
 
     let (code, found, said) = ferrule(&up.lab, &["audit"]);
     assert_eq!((code, &found["items"]), (Some(0), &serde_json::json!([])), "{said}{found:#}");
