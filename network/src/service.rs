@@ -167,8 +167,8 @@ impl Service {
         })
     }
 
-    /// The same Service as nodes need it: with the addresses that its endpoints' pods have now, and without its backing. An endpoint without any is left out; one
-    /// whose pod is unknown keeps what the object says.
+    /// The same Service as nodes need it: with the addresses that its endpoints' pods have now, and without its backing. An
+    /// endpoint without any is left out; one whose pod is unknown keeps what the object says.
     pub fn resolved(&self, pods: &Network) -> Self {
         let mut service = Self { backing: None, ..self.clone() };
         for port in &mut service.ports {

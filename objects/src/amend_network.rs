@@ -1,6 +1,7 @@
 //! A network whose objects are not at hand (a controller's), after objects were applied or deleted. Does what can be told
 //! without them, and names what cannot.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -169,10 +170,11 @@ impl Amended {
         for (key, service) in &mut services {
             let Some(backing) = service.backing.clone() else { continue };
             let was = earlier.services.get(key);
-            let mut touched_here = touched.clone();
-            if backing.prefers != Prefers::Nobody {
+            let mut touched_here = Cow::Borrowed(&touched);
+            if backing.prefers != Prefers::Nobody && !change.nodes.is_empty() {
                 let pods = of_namespace(&self.network.pods, &key.namespace);
-                touched_here.extend(pods.filter(|pod| is_on_touched(pod)).map(|pod| pod.key.clone()));
+                let on_touched = pods.filter(|pod| is_on_touched(pod)).map(|pod| pod.key.clone());
+                touched_here.to_mut().extend(on_touched);
             }
             let is_concerned = touched_here.iter().any(|pod| pod.namespace == key.namespace)
                 || change.services.contains_key(key)

@@ -31,34 +31,23 @@ apiVersion: v1
 kind: Pod
 metadata: {name: far, namespace: t, labels: {app: server, at: far}}
 spec: {nodeName: node-2, containers: [{name: c, image: i}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: near, namespace: t}
-spec:
-  ipFamilyPolicy: RequireDualStack
-  clusterIPs: [10.96.0.91, "fd00:10:96::91"]
-  selector: {at: near}
-  ports:
-  - {name: a, protocol: UDP, port: 7001}
-  - {name: b, protocol: UDP, port: 7002}
-  - {name: c, protocol: TCP, port: 7003}
----
-apiVersion: v1
-kind: Service
-metadata: {name: far, namespace: t}
-spec:
-  ipFamilyPolicy: RequireDualStack
-  clusterIPs: [10.96.0.92, "fd00:10:96::92"]
-  selector: {at: far}
-  ports:
-  - {name: a, protocol: UDP, port: 7001}
-  - {name: b, protocol: UDP, port: 7002}
-  - {name: c, protocol: TCP, port: 7003}
 "#;
 
-/// The servers' Services.
-const SERVICES: [[&str; 2]; 2] = [["10.96.0.91", "fd00:10:96::91"], ["10.96.0.92", "fd00:10:96::92"]];
+/// The servers, and the addresses of their Services.
+const SERVERS: [(&str, [&str; 2]); 2] =
+    [("near", ["10.96.0.91", "fd00:10:96::91"]), ("far", ["10.96.0.92", "fd00:10:96::92"])];
+
+fn services() -> String {
+    let of = |(name, [ipv4, ipv6]): (&str, [&str; 2])| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: t}}\nspec:\n  \
+             ipFamilyPolicy: RequireDualStack\n  clusterIPs: [{ipv4}, '{ipv6}']\n  selector: {{at: {name}}}\n  \
+             ports: [{{name: a, protocol: UDP, port: 7001}}, {{name: b, protocol: UDP, port: 7002}}, \
+             {{name: c, protocol: TCP, port: 7003}}]\n"
+        )
+    };
+    SERVERS.map(of).join("---\n")
+}
 
 /// Policed where the server is: the keeper may, the client may not.
 const INGRESS: &str = r#"
@@ -117,14 +106,16 @@ struct Stage {
 
 impl Stage {
     fn new(test: &str) -> Option<Self> {
-        let up = LabUp::new(test, Family::Dual, Some(&[("pods.yaml", PODS)]))?;
+        let up =
+            LabUp::new(test, Family::Dual, Some(&[("pods.yaml", PODS), ("services.yaml", &services())]))?;
         let pod = |name: &str| up.lab.pod(&format!("t/{name}")).unwrap();
         let (client, keeper) = (pod("client"), pod("keeper"));
         let (mut losers, mut keepers, mut port) = (Vec::new(), Vec::new(), 5000);
         type Make = fn(&Place, &Place, bool, u16) -> Conversation;
-        for (server, services) in [pod("near"), pod("far")].iter().zip(SERVICES) {
+        for (name, addresses) in SERVERS {
+            let server = &pod(name);
             // By a Service, whoever would go unnoticed: the entry of such a connection stands under the Service's address.
-            for asked in services.map(|text| text.parse().unwrap()) {
+            for asked in addresses.map(|text| text.parse().unwrap()) {
                 let one_way = Conversation::udp_by(&client, server, asked, 7001);
                 let silent = Conversation::tcp_by(&client, server, asked, 7003);
                 losers.extend([(Kind::ServerOnly, one_way), (Kind::Silent, silent)]);

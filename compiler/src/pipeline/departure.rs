@@ -6,7 +6,7 @@ use openflow::{
     Subfield, TableId,
 };
 
-use crate::packet::{ETH_IPV4, ETH_IPV6, Family, ct_state, transport, with_state};
+use crate::packet::{ETH_IPV4, ETH_IPV6, Family, ct_state, port_field, transport, with_state};
 use crate::provenance::Owner;
 use crate::register::{
     ASKED, ASKED_PORT, CT_BLOCKED, CT_LAYOUT, CT_UNJUDGED, CT_VERSION, HAIRPIN, JUDGED, OUT_PORT, QUESTION,
@@ -98,18 +98,16 @@ fn questions(out: &mut Out<'_>) {
 
 /// Addresses a question as its client did: by that the connection is known.
 fn as_asked(draft: Draft, family: Family, protocol: Protocol) -> Draft {
-    let (address, port) = match (family, protocol) {
-        (Family::V4, Protocol::Tcp) => (Field::IPV4_DST, Field::TCP_DST),
-        (Family::V4, _) => (Field::IPV4_DST, Field::UDP_DST),
-        (Family::V6, Protocol::Tcp) => (Field::IPV6_DST, Field::TCP_DST),
-        (Family::V6, _) => (Field::IPV6_DST, Field::UDP_DST),
+    let (address, words) = match family {
+        Family::V4 => (Field::IPV4_DST, 1),
+        Family::V6 => (Field::IPV6_DST, 4),
     };
-    let words = ASKED.iter().zip(0u16..).take(if family == Family::V4 { 1 } else { 4 });
+    let words = ASKED.iter().zip(0u16..).take(words);
     let draft = words.fold(draft, |draft, (slot, number)| {
         let dst = Subfield::new(address, 32 * number, 32);
         draft.act(Action::RegMove { src: slot.bits, dst })
     });
-    draft.act(Action::RegMove { src: ASKED_PORT.bits, dst: Subfield::all(port) })
+    draft.act(Action::RegMove { src: ASKED_PORT.bits, dst: Subfield::all(port_field(protocol)) })
 }
 
 /// A connection of before may have had the same tuple, and been blocked.

@@ -8,8 +8,7 @@ mod walk;
 use std::collections::BTreeMap;
 
 use openflow::{
-    Action, Cookie, Ct, CtExec, CtZone, Field, Learn, LearnDst, LearnSrc, Multipath, Oxm, PortNo, Subfield,
-    TableId,
+    Action, Cookie, Ct, CtExec, CtZone, Field, Learn, LearnDst, LearnSrc, Multipath, Oxm, PortNo, TableId,
 };
 
 pub use packet::{Conntrack, Packet, Tuple};
@@ -193,7 +192,7 @@ impl State<'_, '_> {
             FlowAction::LoadPort(port, dst) => {
                 let number =
                     self.simulator.ports.iter().position(|known| known == port).map_or(0, |n| n as u128 + 1);
-                self.load(*dst, number);
+                self.packet.load(*dst, number);
                 None
             }
             FlowAction::Output(port) => {
@@ -207,10 +206,10 @@ impl State<'_, '_> {
     fn standard(&mut self, action: &Action) -> Option<Table> {
         match action {
             Action::SetField(oxm) => self.set(oxm),
-            Action::RegLoad { dst, value } => self.load(*dst, u128::from(*value)),
+            Action::RegLoad { dst, value } => self.packet.load(*dst, u128::from(*value)),
             Action::RegMove { src, dst } => {
                 let value = self.packet.bits(*src);
-                self.load(*dst, value);
+                self.packet.load(*dst, value);
             }
             Action::DecNwTtl => {
                 let ttl = self.packet.get(Field::IP_TTL);
@@ -249,11 +248,6 @@ impl State<'_, '_> {
         }
     }
 
-    fn load(&mut self, dst: Subfield, value: u128) {
-        let old = self.packet.get(dst.field);
-        self.packet.set(dst.field, old & !dst.mask() | value << dst.start_bit & dst.mask());
-    }
-
     fn learn(&mut self, learn: &Learn) {
         let mut learned = packet::Learned { table: learn.table.0, match_: vec![], loads: vec![] };
         for spec in &learn.specs {
@@ -282,7 +276,7 @@ impl State<'_, '_> {
         let found =
             self.conntrack.learned.iter().find(|flow| flow.table == table.0 && flow.matches(&self.packet));
         for (bits, value) in found.map(|flow| flow.loads.clone()).unwrap_or_default() {
-            self.load(bits, value);
+            self.packet.load(bits, value);
         }
         None
     }
@@ -293,7 +287,7 @@ impl State<'_, '_> {
         let hash = self.simulator.link.unwrap_or_else(any);
         let links = u64::from(multipath.max_link) + 1;
         self.trace.links = links;
-        self.load(multipath.dst, u128::from(hash % links));
+        self.packet.load(multipath.dst, u128::from(hash % links));
     }
 
     fn track(&mut self, ct: &Ct) -> Option<Table> {

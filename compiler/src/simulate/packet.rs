@@ -116,8 +116,7 @@ impl Packet {
         {
             for action in translated_from((address, asked.destination_port).into()) {
                 if let Action::RegLoad { dst, value } = action {
-                    let old = question.get(dst.field);
-                    question.set(dst.field, old & !dst.mask() | u128::from(value) << dst.start_bit);
+                    question.load(dst, u128::from(value));
                 }
             }
             question.rewrite(&Tuple { destination, destination_port, ..asked });
@@ -226,6 +225,12 @@ impl Packet {
     /// Some bits of a field, right-aligned.
     pub(super) fn bits(&self, bits: Subfield) -> u128 {
         (self.get(bits.field) & bits.mask()) >> bits.start_bit
+    }
+
+    /// Sets some bits of a field to a value that is right-aligned.
+    pub(super) fn load(&mut self, dst: Subfield, value: u128) {
+        let old = self.get(dst.field);
+        self.set(dst.field, old & !dst.mask() | value << dst.start_bit & dst.mask());
     }
 
     /// Sets a field.

@@ -1,12 +1,14 @@
 //! Pods and nodes: who is in which set. A change takes an object out of its sets and puts it into those that select it now;
 //! what comes to the same leaves no trace, since contents are compared by version when they are settled.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use api::delta;
 use network::{Labels, NamespacedName, Node, NodeName, Pod, Selector, SetId};
 
 use super::slab::{NodePlace, PodPlace, SetPlace};
+use super::sorted::SortedSet;
 use super::{Group, Index, NodeEntry, PodEntry, SetEntry};
 
 static NO_LABELS: Labels = Labels::new();
@@ -178,13 +180,7 @@ impl Index {
     fn enter(&mut self, set: SetPlace, place: PodPlace) {
         let (pod, entry) = (&self.pods[place], &mut self.sets[set]);
         if let Some(members) = &mut entry.members {
-            for (index, address) in pod.addresses().iter().enumerate() {
-                let others = self.at.get(address).into_iter().flatten();
-                let held = others.filter(|other| **other != place).any(|other| entry.pods.contains(other));
-                if !held && !pod.addresses()[..index].contains(address) {
-                    members.add(*address);
-                }
-            }
+            brings(&self.at, &entry.pods, place, pod).for_each(|address| members.add(address));
         }
         entry.pods.insert(place);
         if let Some(node) = pod.node {
@@ -197,13 +193,7 @@ impl Index {
         let (pod, entry) = (&self.pods[place], &mut self.sets[set]);
         entry.pods.remove(&place);
         if let Some(members) = &mut entry.members {
-            for (index, address) in pod.addresses().iter().enumerate() {
-                let others = self.at.get(address).into_iter().flatten();
-                let held = others.filter(|other| **other != place).any(|other| entry.pods.contains(other));
-                if !held && !pod.addresses()[..index].contains(address) {
-                    members.remove(*address);
-                }
-            }
+            brings(&self.at, &entry.pods, place, pod).for_each(|address| members.remove(address));
         }
         if let Some(node) = pod.node {
             entry.span.count(node, false);
@@ -374,4 +364,21 @@ impl Index {
             self.nodes.remove(place);
         }
     }
+}
+
+/// The addresses that a set of pods has by this one alone, each once.
+fn brings<'a>(
+    at: &'a HashMap<IpAddr, SortedSet<PodPlace>>,
+    pods: &'a SortedSet<PodPlace>,
+    place: PodPlace,
+    pod: &'a PodEntry,
+) -> impl Iterator<Item = IpAddr> + 'a {
+    let all = pod.addresses();
+    let is_held = move |address: &IpAddr| {
+        let mut others = at.get(address).into_iter().flatten().filter(|other| **other != place);
+        others.any(|other| pods.contains(other))
+    };
+    let alone =
+        move |(index, address): &(usize, &IpAddr)| !is_held(address) && !all[..*index].contains(*address);
+    all.iter().enumerate().filter(alone).map(|(_, address)| *address)
 }

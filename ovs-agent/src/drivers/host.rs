@@ -124,23 +124,24 @@ impl<'a> Host<'a> {
             self.report_underlay(target.as_deref()).await?;
             let mut retry = None;
             let mut next_scope = Scope::Links;
-            let unmanaged = target.clone();
-            if let Some(target) = target.filter(|_| self.managed) {
-                let outcome = self.realize(&target, scope).await?;
-                match &outcome {
-                    Ok(()) => {
-                        backoff.succeeded();
-                        self.held = Some(Arc::clone(&target));
+            match target {
+                Some(target) if self.managed => {
+                    let outcome = self.realize(&target, scope).await?;
+                    match &outcome {
+                        Ok(()) => {
+                            backoff.succeeded();
+                            self.held = Some(Arc::clone(&target));
+                        }
+                        Err(_) => {
+                            // Until all of it has succeeded once, nobody knows which part is well.
+                            next_scope = Scope::Whole;
+                            retry = Some(Instant::now() + backoff.failed());
+                        }
                     }
-                    Err(_) => {
-                        // Until all of it has succeeded once, nobody knows which part is well.
-                        next_scope = Scope::Whole;
-                        retry = Some(Instant::now() + backoff.failed());
-                    }
+                    self.report(Some(target), outcome).await;
                 }
-                self.report(Some(target), outcome).await;
-            } else if !self.managed {
-                self.report(unmanaged, Ok(())).await;
+                unmanaged if !self.managed => self.report(unmanaged, Ok(())).await,
+                _ => {}
             }
             scope = next_scope;
             let retried = retry.unwrap_or(next_whole);

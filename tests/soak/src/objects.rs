@@ -127,14 +127,7 @@ pub fn prepare(place: &Place) -> Result<()> {
     rolled_out(place, "server")?;
     let servers = servers(place)?;
     let servers: Vec<_> = servers.iter().map(|(address, _)| address.clone()).collect();
-    let service = place.kubectl(&[
-        "--namespace",
-        NAMESPACE,
-        "get",
-        "service",
-        "wave",
-        "--output=jsonpath={.spec.clusterIP}",
-    ])?;
+    let service = inside(place, &["get", "service", "wave", "--output=jsonpath={.spec.clusterIP}"])?;
     for (kind, limit, targets) in
         [(FRIEND, "5", servers.join(" ")), (STRANGER, "2", format!("{} {service}", servers.join(" ")))]
     {
@@ -143,6 +136,11 @@ pub fn prepare(place: &Place) -> Result<()> {
         rolled_out(place, kind)?;
     }
     Ok(())
+}
+
+/// kubectl in the soak's namespace.
+fn inside(place: &Place, words: &[&str]) -> Result<String> {
+    place.kubectl(&[&["--namespace", NAMESPACE], words].concat())
 }
 
 /// Addresses of the servers and their nodes.
@@ -154,7 +152,7 @@ pub fn servers(place: &Place) -> Result<Vec<(String, String)>> {
 pub fn pods(place: &Place, selector: &str, field: &str) -> Result<Vec<(String, String)>> {
     let output =
         format!("--output=jsonpath={{range .items[*]}}{{.{field}}} {{.spec.nodeName}}{{\"\\n\"}}{{end}}");
-    let said = place.kubectl(&["--namespace", NAMESPACE, "get", "pods", "--selector", selector, &output])?;
+    let said = inside(place, &["get", "pods", "--selector", selector, &output])?;
     let pairs = said.lines().filter_map(|line| line.split_once(' '));
     Ok(pairs.map(|(value, node)| (value.to_owned(), node.to_owned())).collect())
 }
@@ -162,15 +160,13 @@ pub fn pods(place: &Place, selector: &str, field: &str) -> Result<Vec<(String, S
 fn rolled_out(place: &Place, name: &str) -> Result<()> {
     let set = format!("daemonset/{name}");
     let limit = format!("--timeout={}s", LIMIT.as_secs());
-    place
-        .kubectl(&["--namespace", NAMESPACE, "rollout", "status", &set, &limit, "--request-timeout=0"])
-        .map(drop)
+    inside(place, &["rollout", "status", &set, &limit, "--request-timeout=0"]).map(drop)
 }
 
 /// How many pods a batch shall have.
 pub fn scale(place: &Place, batch: u32, replicas: u32) -> Result<()> {
     let (name, replicas) = (format!("wave-{batch}"), format!("--replicas={replicas}"));
-    place.kubectl(&["--namespace", NAMESPACE, "scale", "deployment", &name, &replicas]).map(drop)
+    inside(place, &["scale", "deployment", &name, &replicas]).map(drop)
 }
 
 /// Until exactly so many pods of the waves are there, and all are ready.
@@ -181,9 +177,7 @@ pub fn wait(place: &Place, wanted: u32, limit: Duration) -> Result<()> {
     let wanted = usize::try_from(wanted).context("so many pods")?;
     let mut last = String::new();
     let waited = place.until("pods are there, or gone", limit, || {
-        let Ok(said) =
-            place.kubectl(&["--namespace", NAMESPACE, "get", "pods", "--selector", "app=wave", &output])
-        else {
+        let Ok(said) = inside(place, &["get", "pods", "--selector", "app=wave", &output]) else {
             return false;
         };
         let (all, ready) =
