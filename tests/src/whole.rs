@@ -39,6 +39,18 @@ impl Whole {
     /// # Panics
     /// When it does not come up.
     pub fn new(test: &str, count: u8) -> Option<Self> {
+        Self::with(test, count, &["helm", "kube-proxy"], false)
+    }
+
+    /// The same with the images of Kubernetes' own tests, and these programs beside.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn for_tests(test: &str, count: u8, programs: &[&str]) -> Option<Self> {
+        Self::with(test, count, programs, true)
+    }
+
+    fn with(test: &str, count: u8, programs: &[&str], for_tests: bool) -> Option<Self> {
         if !is_root() {
             skip::skip("cluster", test, "needs root");
             return None;
@@ -52,12 +64,12 @@ impl Whole {
             Err(_) => Ok(Versions::default()),
         };
         let builder = versions.and_then(Builder::in_target).unwrap_or_else(|error| panic!("{error}"));
-        let up = builder.build(&["helm", "kube-proxy"], &interrupt, &say).and_then(|()| {
+        let up = builder.build(programs, &interrupt, &say).and_then(|()| {
             let nodes = Nodes {
                 count,
                 command: command(),
                 images: images(folder.path()),
-                for_tests: false,
+                for_tests,
                 dual_stack: false,
             };
             let options = Options {

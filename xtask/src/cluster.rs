@@ -100,6 +100,11 @@ pub const TESTED: &[&str] = &[
     "pause",
     "coredns",
     "helm",
+    "kube-proxy",
+    "agnhost",
+    "agnhost-sctp",
+    "e2e.test",
+    "ginkgo",
 ];
 
 /// Builds programs of Kubernetes ahead of who needs them, with progress; a machine without Go is no failure here, as each test says

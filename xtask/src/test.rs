@@ -111,6 +111,7 @@ fn prepare(tiers: &[&Tier]) -> Result<()> {
     }
     if needed(|tier| tier.name == CLUSTER) && distribution::is_root() {
         distribution::ensure(distribution::NODES)?;
+        distribution::ensure(distribution::TEST_IMAGES)?;
         cluster::build(cluster::TESTED)?;
     }
     Ok(())
