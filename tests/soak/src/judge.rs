@@ -1,4 +1,5 @@
-//! What clients heard, held against what they may hear: a stranger nothing; a friend everything, but while a datapath on its way restarted.
+//! What clients heard, held against what they may hear: a stranger nothing; a friend everything, but while a datapath on its way restarted, or
+//! while the machine had no processor for the client.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,11 +7,13 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 use crate::faults::{Fault, Kind};
-use crate::objects::{self, FRIEND, NAMESPACE, STRANGER};
+use crate::objects::{self, FRIEND, ITSELF, NAMESPACE, STRANGER};
 use crate::place::Place;
 
 /// After a switch serves again, neighbours are asked for anew, and a client that waited asks again.
 const AFTER: f64 = 5.0;
+/// A client that takes so long to hear itself waits for a processor, so what it loses meanwhile tells nothing of the network.
+const STARVED: f64 = 1.0;
 
 /// One ask of a client; times are seconds since boot.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +67,8 @@ pub struct Verdict {
     answered: usize,
     /// Lost while a datapath on the way restarted.
     excused: usize,
+    /// Lost while the client did not hear itself either.
+    starved: usize,
     lost: Vec<Ask>,
     kept_out: usize,
     let_in: Vec<Ask>,
@@ -76,12 +81,22 @@ pub fn judge(asks: &[Ask], faults: &[Fault]) -> Verdict {
     let mut verdict = Verdict::default();
     let switches = |fault: &&Fault| matches!(fault.kind, Kind::Switch(_));
     verdict.down = faults.iter().filter(switches).map(|fault| fault.back - fault.killed).sum();
+    let (alone, asks): (Vec<_>, Vec<_>) = asks.iter().partition(|ask| ask.target == ITSELF);
+    let starved = |ask: &Ask| {
+        let same = |own: &&Ask| own.node == ask.node && own.stranger == ask.stranger;
+        let slow = |own: &Ask| own.end - own.begin >= STARVED || !own.passed;
+        alone
+            .iter()
+            .filter(|own| same(own))
+            .any(|own| slow(own) && own.begin <= ask.end && own.end >= ask.begin)
+    };
     for ask in asks {
         match (ask.stranger, ask.passed) {
             (true, true) => verdict.let_in.push(ask.clone()),
             (true, false) => verdict.kept_out += 1,
             (false, true) => verdict.answered += 1,
             (false, false) if faults.iter().any(|fault| excuses(fault, ask)) => verdict.excused += 1,
+            (false, false) if starved(ask) => verdict.starved += 1,
             (false, false) => verdict.lost.push(ask.clone()),
         }
     }
@@ -99,8 +114,8 @@ impl fmt::Display for Verdict {
         let lost = self.lost.len();
         writeln!(
             f,
-            "allowed: {} asks answered, {} lost while a datapath on their way restarted ({:.0} s of {AFTER} s more each), {lost} lost otherwise",
-            self.answered, self.excused, self.down
+            "allowed: {} asks answered, {} lost while a datapath on their way restarted ({:.0} s of {AFTER} s more each), {} while their client did not hear itself for {STARVED} s, {lost} lost otherwise",
+            self.answered, self.excused, self.down, self.starved
         )?;
         write!(f, "denied: {} asks kept out, {} let in", self.kept_out, self.let_in.len())
     }
@@ -149,6 +164,22 @@ mod tests {
         ] {
             let verdict = judged(&[fault(kind.clone(), killed)]);
             assert_eq!((verdict.excused, verdict.lost.len()), (excused, 1 - excused), "{kind} at {killed}");
+        }
+    }
+
+    #[test]
+    fn whoever_does_not_hear_itself_tells_nothing_of_the_network() {
+        let lost = said("100.5 105.5 lost 10.0.0.2", false);
+        for (own, stranger, starved) in [
+            ("104 105.5 passed 127.0.0.1", false, 1),
+            ("105 105.3 lost 127.0.0.1", false, 1),
+            ("104 104.2 passed 127.0.0.1", false, 0),
+            ("98 100 passed 127.0.0.1", false, 0),
+            ("104 105.5 passed 127.0.0.1", true, 0),
+        ] {
+            let verdict = judge(&[lost.clone(), said(own, stranger)], &[]);
+            assert_eq!((verdict.starved, verdict.lost.len()), (starved, 1 - starved), "{own}");
+            assert_eq!((verdict.answered, verdict.let_in.len()), (0, 0), "nobody is let in by itself");
         }
     }
 

@@ -13,6 +13,29 @@ pub struct Latencies {
     adds: BTreeSet<String>,
     /// Lines of containerd's about sandboxes, by node.
     sandboxes: BTreeMap<String, BTreeSet<String>>,
+    /// Lines of before the soak, of either log: they do not count.
+    before: BTreeSet<String>,
+}
+
+impl Latencies {
+    /// Of what logs say from now on.
+    pub fn from_now(place: &Place) -> Mutex<Self> {
+        let all = Mutex::new(Self::default());
+        gather(place, &all);
+        let Self { adds, sandboxes, .. } = all.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let before = adds.into_iter().chain(sandboxes.into_values().flatten()).collect();
+        Mutex::new(Self { before, ..Self::default() })
+    }
+
+    /// Takes lines of a node's agent and of its containerd.
+    fn take(&mut self, node: &str, adds: &str, containerd: &str) {
+        let new = |line: &String| !self.before.contains(line);
+        self.adds.extend(adds.lines().map(|line| format!("{node} {line}")).filter(new));
+        let sandboxes = containerd.lines().filter(|line| line.contains("RunPodSandbox for"));
+        // The node comes first here, too: two nodes may say the same at one time.
+        let sandboxes = sandboxes.map(|line| format!("{node} {line}")).filter(new);
+        self.sandboxes.entry(node.to_owned()).or_default().extend(sandboxes);
+    }
 }
 
 /// Reads what is new; a node that cannot be asked now is asked the next time.
@@ -25,9 +48,7 @@ pub fn gather(place: &Place, latencies: &Mutex<Latencies>) {
         let log = std::fs::read_to_string(log).unwrap_or_default();
         // A poisoned lock still has what was gathered.
         let mut all = latencies.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        all.adds.extend(adds.lines().map(|line| format!("{name} {line}")));
-        let sandboxes = log.lines().filter(|line| line.contains("RunPodSandbox for"));
-        all.sandboxes.entry(name).or_default().extend(sandboxes.map(str::to_owned));
+        all.take(&name, &adds, &log);
     }
 }
 
@@ -62,7 +83,7 @@ fn field(line: &str, name: &str) -> Option<f64> {
 fn durations(lines: &BTreeSet<String>) -> Vec<f64> {
     let mut began: BTreeMap<&str, f64> = BTreeMap::new();
     let mut all = Vec::new();
-    // Sorted: each begins with its time.
+    // Sorted: each begins with its node, which is the same, and its time.
     for line in lines {
         let parsed = line.split_once("RunPodSandbox for ").and_then(|(head, rest)| {
             let end = rest.find('}')?;
@@ -116,6 +137,13 @@ mod tests {
         ];
         let found = durations(&lines.map(str::to_owned).into());
         assert!(found.len() == 1 && (found[0] - 200.0).abs() < 0.001, "{found:?}");
+        let mut all = Latencies { before: [format!("node-1 {}", lines[0])].into(), ..Latencies::default() };
+        all.take("node-1", said, &lines.join("\n"));
+        assert_eq!(
+            (all.adds.len(), all.sandboxes["node-1"].len()),
+            (1, 3),
+            "what was there before does not count"
+        );
         assert_eq!(percentiles(vec![3.0, 1.0, 2.0]), "p50 2 ms, p99 2 ms, longest 3 ms, of 3");
         assert_eq!(percentiles(Vec::new()), "none was seen");
     }

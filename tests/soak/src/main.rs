@@ -65,7 +65,7 @@ fn soak(arguments: &Arguments) -> Result<bool> {
     let resident = Resident::now(&place);
 
     let began = Instant::now();
-    let (stop, latencies) = (AtomicBool::new(false), Mutex::new(Latencies::default()));
+    let (stop, latencies) = (AtomicBool::new(false), Latencies::from_now(&place));
     let limit = Duration::from_secs(60 * arguments.minutes);
     let (waves, faults) = std::thread::scope(|scope| {
         let faults = scope.spawn(|| faults::until(&place, &stop, &latencies));

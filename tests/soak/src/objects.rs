@@ -49,8 +49,8 @@ spec:
           command: [sh, -c, 'mkdir -p /www; hostname > /www/index.html; exec httpd -f -p 8080 -h /www']
 ";
 
-/// Each asks every target once a second and says when, and whether it got an answer. Called by its path, wget is not the one in busybox, which
-/// crashes.
+/// Each asks every target once a second and says when, and whether it got an answer; and itself, which needs no network. Called by its path, wget
+/// is not the one in busybox, which crashes.
 const CLIENTS: &str = r#"
 apiVersion: apps/v1
 kind: DaemonSet
@@ -80,7 +80,8 @@ spec:
                   sleep 1
                 done
               }
-              for target in TARGETS; do ask $target & done
+              mkdir -p /www && hostname > /www/index.html && httpd -p 8080 -h /www
+              for target in ITSELF TARGETS; do ask $target & done
               wait
 "#;
 
@@ -110,6 +111,9 @@ spec:
 pub const FRIEND: &str = "friend";
 pub const STRANGER: &str = "stranger";
 
+/// A client as its own target.
+pub const ITSELF: &str = "127.0.0.1";
+
 /// Makes all that stays, in place of what an earlier soak left.
 pub fn prepare(place: &Place) -> Result<()> {
     place.kubectl(&[
@@ -131,7 +135,11 @@ pub fn prepare(place: &Place) -> Result<()> {
     for (kind, limit, targets) in
         [(FRIEND, "5", servers.join(" ")), (STRANGER, "2", format!("{} {service}", servers.join(" ")))]
     {
-        let text = CLIENTS.replace("KIND", kind).replace("LIMIT", limit).replace("TARGETS", &targets);
+        let text = CLIENTS
+            .replace("KIND", kind)
+            .replace("LIMIT", limit)
+            .replace("ITSELF", ITSELF)
+            .replace("TARGETS", &targets);
         place.apply(kind, &text)?;
         rolled_out(place, kind)?;
     }
