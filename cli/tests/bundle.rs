@@ -253,22 +253,46 @@ fn files_that_are_no_bundle_are_refused_with_a_sentence() {
     assert!(code == Some(1) && error.contains("cannot read nowhere"), "{error}");
 }
 
-/// What a plan against a controller cannot tell is said, and the plan is not taken for whole.
+/// A Deployment that is not there yet: the pods that it would make, and whom they reach.
 #[test]
-fn workloads_are_not_planned_without_their_objects() {
+fn workloads_are_planned_by_the_pods_that_they_would_make() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
     let (stop, thread) = serve(&socket);
     let workload = "apiVersion: apps/v1
 kind: Deployment
-metadata: {name: web, namespace: shop}
-spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}}
+metadata: {name: api, namespace: shop}
+spec: {replicas: 3, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}}
+---
 ";
-    std::fs::write(folder.path().join("w.yaml"), workload).unwrap();
+    std::fs::write(folder.path().join("w.yaml"), workload.to_owned() + LOCK).unwrap();
     let controller = format!("unix:{}", socket.display());
-    let (code, _, error) = ferrule(folder.path(), &["plan", "-f", "w.yaml", "--controller", &controller]);
-    assert_eq!(code, Some(1));
-    assert!(error.contains("Deployment shop/web: its effect cannot be told"), "{error}");
+    let ask = |words: &[&str]| {
+        let plan = ["plan", "-f", "w.yaml", "--controller", &controller];
+        ferrule(folder.path(), &[&plan[..], words].concat())
+    };
+    let (code, out, error) = ask(&[]);
+    assert_eq!((code, error.as_str()), (Some(2), ""), "{out}");
+    assert!(out.contains("NEW PODS\n  shop/api-0, shop/api-1, shop/api-2\n"), "{out}");
+    assert!(out.contains("shop/api-* (3) → shop/db  TCP/5432\n"), "{out}");
+    assert!(
+        out.contains("Deployment shop/api: its 3 new pods are taken to run on the nodes in turn"),
+        "{out}"
+    );
+    let (_, out, _) = ask(&["-o", "json"]);
+    let plan: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(plan["assumed"][0]["object"], "Deployment shop/api", "{plan:#}");
+    let to_db = plan["newPods"].as_array().unwrap().iter().filter(|it| {
+        it["from"]["listed"].as_array().unwrap().contains(&"shop/api-0".into())
+            && it["to"]["listed"].as_array().unwrap().contains(&"shop/db".into())
+    });
+    let to_db: Vec<&Value> = to_db.collect();
+    assert_eq!(to_db.len(), 1, "{plan:#}");
+    assert_eq!(
+        (&to_db[0]["ports"]["text"], &to_db[0]["before"]),
+        (&"TCP/5432".into(), &Value::Array(vec![]))
+    );
+    assert_eq!(to_db[0]["after"][0]["rule"], "ingress[0]");
     stop.send(()).unwrap();
     std::os::unix::net::UnixStream::connect(&socket).unwrap();
     thread.join().unwrap();

@@ -145,6 +145,17 @@ fn more_replicas_move_nobody() {
     assert_eq!(code, 2);
     assert_eq!(plan["appeared"], serde_json::json!(["shop/web-2", "shop/web-3", "shop/web-4"]));
     assert_eq!([&plan["newlyAllowed"], &plan["newlyDenied"]], [&Value::Array(vec![]); 2]);
+    // What passes to and from the new ones: to the database the port that the policy leaves open, and its replies need no word.
+    let of = |side: &str, name: &str| -> Vec<Value> {
+        let all = plan["newPods"].as_array().unwrap().iter();
+        all.filter(|it| lists(&it[side], name)).cloned().collect()
+    };
+    let to_db = of("to", "shop/db");
+    assert_eq!(to_db.len(), 1, "{plan:#}");
+    assert_eq!((&to_db[0]["ports"]["text"], &to_db[0]["from"]["count"]), (&"TCP/5432".into(), &3.into()));
+    assert_eq!(to_db[0]["after"][0]["rule"], "ingress[0]");
+    let (_, out, _) = case.plan(&["-f", "more.yaml"]);
+    assert!(out.contains("this passes to and from them, and nothing else:"), "{out}");
 }
 
 #[test]

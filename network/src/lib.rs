@@ -24,6 +24,7 @@ pub mod selector;
 pub mod service;
 mod spelling;
 pub mod view;
+pub mod workload;
 
 pub use address::{Cidr, CidrError};
 pub use backing::{Backing, Prefers, Slice, Target};

@@ -222,21 +222,12 @@ pub fn predict(network: &Network, participants: &[Participant]) -> Matrix {
 /// blocked.
 fn verdicts(network: &Network, from: &Participant, to: &Participant, port: ServedPort) -> Vec<Verdict> {
     let pairs = || from.sources.iter().flat_map(|source| to.destinations.iter().map(move |d| (source, d)));
-    let same_family =
-        |(a, b): &(&Endpoint, &Endpoint)| endpoint_address(a).is_ipv4() == endpoint_address(b).is_ipv4();
+    let same_family = |(a, b): &(&Endpoint, &Endpoint)| a.address().is_ipv4() == b.address().is_ipv4();
     let mut chosen: Vec<_> = pairs().filter(same_family).collect();
     if chosen.is_empty() {
         chosen = pairs().collect();
     }
     chosen.into_iter().map(|(a, b)| verdict(network, a, b, port.protocol, port.port)).collect()
-}
-
-fn endpoint_address(endpoint: &Endpoint) -> IpAddr {
-    match endpoint {
-        Endpoint::Pod { address, .. } | Endpoint::Node { address, .. } | Endpoint::Outside(address) => {
-            *address
-        }
-    }
 }
 
 /// One cell in which two matrices differ; `None` where a matrix does not have it.

@@ -50,6 +50,15 @@ pub enum Endpoint {
     Outside(IpAddr),
 }
 
+impl Endpoint {
+    /// The address that it uses.
+    pub fn address(&self) -> IpAddr {
+        match self {
+            Self::Pod { address, .. } | Self::Node { address, .. } | Self::Outside(address) => *address,
+        }
+    }
+}
+
 /// What policy says about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Verdict {
@@ -81,14 +90,14 @@ pub fn verdict(network: &Network, from: &Endpoint, to: &Endpoint, protocol: Prot
 
 /// An endpoint, resolved: who it is for policy.
 #[derive(Clone, Copy)]
-enum Party<'a> {
+pub(crate) enum Party<'a> {
     Pod(&'a Pod, IpAddr),
     Node(&'a Node, IpAddr),
     Outside(IpAddr),
 }
 
 impl<'a> Party<'a> {
-    fn of(network: &'a Network, endpoint: &Endpoint) -> Self {
+    pub(crate) fn of(network: &'a Network, endpoint: &Endpoint) -> Self {
         match endpoint {
             Endpoint::Pod { key, address } => match network.pods.get(key) {
                 Some(pod) if pod.is_policed() => Self::Pod(pod, *address),

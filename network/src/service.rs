@@ -172,22 +172,34 @@ impl Service {
     pub fn resolved(&self, pods: &Network) -> Self {
         let mut service = Self { backing: None, ..self.clone() };
         for port in &mut service.ports {
-            port.endpoints = std::mem::take(&mut port.endpoints)
-                .into_iter()
-                .map(|mut endpoint| {
-                    let pod = endpoint.pod.as_ref().and_then(|key| pods.pods.get(key));
-                    if let Some(pod) = pod.filter(|_| endpoint.addresses.is_empty()) {
-                        let node = pod.node.as_ref().and_then(|name| pods.nodes.get(name));
-                        endpoint.addresses = match node.filter(|_| pod.host_network) {
-                            Some(node) => node.addresses.iter().copied().collect(),
-                            None => pod.addresses.iter().copied().collect(),
-                        };
-                        endpoint.node.clone_from(&pod.node);
-                    }
-                    endpoint
-                })
-                .filter(|endpoint| !endpoint.addresses.is_empty())
-                .collect();
+            let listed = port.endpoints.iter().filter(|endpoint| !endpoint.addresses.is_empty()).count();
+            let mut endpoints: Vec<ServiceEndpoint> = Vec::with_capacity(port.endpoints.len());
+            for mut endpoint in std::mem::take(&mut port.endpoints) {
+                let pod = endpoint.pod.as_ref().and_then(|key| pods.pods.get(key));
+                if let Some(pod) = pod.filter(|_| endpoint.addresses.is_empty()) {
+                    let node = pod.node.as_ref().and_then(|name| pods.nodes.get(name));
+                    endpoint.addresses = match node.filter(|_| pod.host_network) {
+                        Some(node) => node.addresses.iter().copied().collect(),
+                        None => pod.addresses.iter().copied().collect(),
+                    };
+                    endpoint.node.clone_from(&pod.node);
+                }
+                endpoints.push(endpoint);
+            }
+            endpoints.retain(|endpoint| !endpoint.addresses.is_empty());
+            // Somebody may list an address beside the pod that has it: they are one, and the pod says more.
+            if listed > 0 && listed < endpoints.len() {
+                let of_pods: BTreeSet<(IpAddr, u16)> = endpoints
+                    .iter()
+                    .filter(|endpoint| endpoint.pod.is_some())
+                    .flat_map(|endpoint| endpoint.addresses.iter().map(|address| (*address, endpoint.port)))
+                    .collect();
+                endpoints.retain(|endpoint| {
+                    let mut places = endpoint.addresses.iter().map(|address| (*address, endpoint.port));
+                    endpoint.pod.is_some() || places.all(|place| !of_pods.contains(&place))
+                });
+            }
+            port.endpoints = endpoints.into_iter().collect();
         }
         service
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use network::difference::warnings::{Warning, warnings};
-use network::difference::{Connectivity, Relation, Who, connectivity};
+use network::difference::{Connectivity, Relation, Shift, Who, arrivals, connectivity};
 use network::reference::{Endpoint, verdict};
 use network::{Cidr, Labels, Network, Peers, PortMatch, Ports, Protocol, Tier};
 use proptest::prelude::*;
@@ -85,6 +85,26 @@ fn ports(networks: [&Network; 2]) -> BTreeSet<u16> {
     ports
 }
 
+/// Whether one of two ends is the other's own node.
+fn own_node(network: &Network, from: &Who, to: &Who) -> bool {
+    let node = |who: &Who| match who {
+        Who::Pod(key) => network.pods[key].node.clone(),
+        Who::Node { name, .. } => Some(name.clone()),
+        Who::Outside { .. } => None,
+    };
+    matches!(from, Who::Node { .. }) != matches!(to, Who::Node { .. }) && node(from) == node(to)
+}
+
+/// Whether a shift is about a pair of ends.
+fn covers(shift: &Shift, from: &Who, to: &Who, own: bool) -> bool {
+    let is_related = match shift.relation {
+        Relation::Any => true,
+        Relation::OwnNode => own,
+        Relation::OtherNodes => !own,
+    };
+    is_related && shift.from.contains(from) && shift.to.contains(to)
+}
+
 /// Compares every cell.
 fn check(before: &Network, after: &Network) -> Result<usize, TestCaseError> {
     let difference = connectivity(before, after);
@@ -101,23 +121,9 @@ fn check(before: &Network, after: &Network) -> Result<usize, TestCaseError> {
             {
                 continue;
             }
-            let node = |who: &Who| match who {
-                Who::Pod(key) => before.pods[key].node.clone(),
-                Who::Node { name, .. } => Some(name.clone()),
-                Who::Outside { .. } => None,
-            };
-            let own =
-                matches!(from, Who::Node { .. }) != matches!(to, Who::Node { .. }) && node(from) == node(to);
-            let shifts: Vec<_> = difference
-                .shifts
-                .iter()
-                .filter(|shift| shift.from.contains(from) && shift.to.contains(to))
-                .filter(|shift| match shift.relation {
-                    Relation::Any => true,
-                    Relation::OwnNode => own,
-                    Relation::OtherNodes => !own,
-                })
-                .collect();
+            let own = own_node(before, from, to);
+            let shifts: Vec<_> =
+                difference.shifts.iter().filter(|shift| covers(shift, from, to, own)).collect();
             for protocol in Protocol::ALL {
                 for port in &ports {
                     let [was, is] = [(before, 0), (after, 1)].map(|(network, t)| {
@@ -210,6 +216,33 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// What new pods reach and who reaches them, and nothing about anybody else.
+    #[test]
+    fn pods_that_arrive_reach_what_the_matrix_says(after in arbitrary::network(TIERS), new in 1..3usize) {
+        let mut before = after.clone();
+        (0..new).for_each(|_| drop(before.pods.pop_last()));
+        let Some((_, found)) = arrivals(&before, &after) else { return Ok(()) };
+        let is_new = |who: &Who| matches!(who, Who::Pod(key) if !before.pods.contains_key(key));
+        let ends = ends(&after, &after, &found);
+        for ((from, from_at), (to, to_at)) in ends.iter().flat_map(|from| ends.iter().map(move |to| (from, to))) {
+            let is_pod = |who: &Who| matches!(who, Who::Pod(_));
+            if from == to || !(is_pod(from) || is_pod(to)) {
+                continue;
+            }
+            let own = own_node(&after, from, to);
+            let passing: Vec<_> = found.shifts.iter().filter(|shift| covers(shift, from, to, own)).collect();
+            for (protocol, port) in
+                Protocol::ALL.into_iter().flat_map(|it| ports([&after, &after]).into_iter().map(move |port| (it, port)))
+            {
+                let told = passing.iter().filter(|shift| shift.allowed.contains(protocol, port)).count();
+                let passes = verdict(&after, &from_at[1], &to_at[1], protocol, port).combined();
+                let expected = usize::from((is_new(from) || is_new(to)) && passes);
+                prop_assert_eq!(told, expected, "{} → {} {}/{}: {:#?}", from, to, protocol, port, &found);
+            }
+        }
+        prop_assert!(found.shifts.iter().all(|shift| shift.denied.is_empty()));
+    }
 
     /// A rule of which a warning says that it has no effect has none: without it nothing differs.
     #[test]

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
@@ -24,10 +25,73 @@ pub struct Amended {
     pub network: Network,
     /// What of the change is not understood.
     pub problems: Vec<Problem>,
-    /// Objects whose effect cannot be told: workloads, whose pods' names are the cluster's to choose.
+    /// Objects whose effect cannot be told: slices, when the network does not say what endpoints come from.
     pub untold: Vec<ObjectRef>,
     /// Objects that were to be deleted and are not there.
     pub missing: Vec<ObjectRef>,
+    /// What was taken for granted, of which object.
+    pub assumed: Vec<(ObjectRef, Assumption)>,
+    /// Pods that workloads made or changed.
+    pub(crate) touched: BTreeSet<NamespacedName>,
+}
+
+/// What only the cluster knows, and is taken for granted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assumption {
+    /// New pods run in turn on the nodes, at the first addresses that are free.
+    Placed {
+        /// How many.
+        pods: usize,
+    },
+    /// Some of its pods go; all are kept, since they may be any.
+    Kept {
+        /// How many go.
+        going: usize,
+        /// Of so many.
+        pods: usize,
+    },
+    /// Pods that bear its name are not its own, by its selector.
+    Strangers {
+        /// How many.
+        pods: usize,
+    },
+    /// It goes, and no pod of it is there.
+    NoPods,
+    /// It has no endpoints but those of the change.
+    NoEndpoints,
+    /// Addresses and node ports of a Service are made up.
+    Numbered,
+}
+
+impl fmt::Display for Assumption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Placed { pods: 1 } => f.write_str(
+                "a node and a free address are taken for it; a scheduler may decide otherwise",
+            ),
+            Self::Placed { pods } => write!(
+                f,
+                "its {pods} new pods are taken to run on the nodes in turn, at addresses that are free; a scheduler may decide otherwise"
+            ),
+            Self::Kept { going, pods } => write!(
+                f,
+                "{going} of its {pods} pods go; which ones is the cluster's choice, so all of them are still there here"
+            ),
+            Self::Strangers { pods } => write!(
+                f,
+                "its selector does not mean the {pods} pods that bear its name; they are taken to stay beside its own. An API server \
+                 refuses another selector: delete it first, if that is what you want"
+            ),
+            Self::Numbered => f.write_str(
+                "addresses and node ports that it does not say are made up here; the cluster gives it others",
+            ),
+            Self::NoPods => f.write_str("no pod of it is there, so none goes with it"),
+            Self::NoEndpoints => f.write_str(
+                "it selects nobody and the change has no EndpointSlice of it: it has no endpoints here. Slices that the cluster keeps under \
+                 its name already are not known",
+            ),
+        }
+    }
 }
 
 /// Applies objects to a network, or deletes them from it.
@@ -37,11 +101,13 @@ pub fn amend(earlier: &Network, change: &ObjectSet, delete: bool) -> Amended {
         problems: vec![],
         untold: untold(earlier, change),
         missing: vec![],
+        assumed: vec![],
+        touched: change.pods.keys().cloned().collect(),
     };
     if delete {
         amended.delete(change)
     } else {
-        amended.apply(change)
+        amended.apply(earlier, change)
     }
     amended.slices(change, delete);
     amended.follow(earlier, change);
@@ -50,17 +116,15 @@ pub fn amend(earlier: &Network, change: &ObjectSet, delete: bool) -> Amended {
 }
 
 fn untold(earlier: &Network, change: &ObjectSet) -> Vec<ObjectRef> {
-    let named = |kind: &str, key: &NamespacedName| ObjectRef::namespaced(kind, &key.namespace, &key.name);
-    let workloads = change.workloads.keys().map(|(key, kind)| named(kind.as_str(), key));
     // A controller of a version that does not say what is behind its Services.
     let nobody_knows =
         !earlier.services.is_empty() && earlier.services.values().all(|it| it.backing.is_none());
     let slices = change.endpoint_slices.keys().filter(|_| nobody_knows);
-    workloads.chain(slices.map(|key| named("EndpointSlice", key))).collect()
+    slices.map(|key| ObjectRef::namespaced("EndpointSlice", &key.namespace, &key.name)).collect()
 }
 
 impl Amended {
-    fn apply(&mut self, change: &ObjectSet) {
+    fn apply(&mut self, earlier: &Network, change: &ObjectSet) {
         for (name, object) in &change.namespaces {
             let labels = namespace_labels(name, Some(&object.value));
             self.network.apply(Change::Namespace(name.clone(), labels));
@@ -75,6 +139,8 @@ impl Amended {
             self.policy(cluster_policy::cluster_network_policy(&object.value, object.origin.as_ref()));
         }
         change.pods.iter().for_each(|(key, object)| self.pod(key, object));
+        self.workloads(change);
+        self.place(earlier, change);
         self.services(change);
     }
 
@@ -116,6 +182,17 @@ impl Amended {
         let mut earlier: BTreeMap<NamespacedName, Service> =
             change.services.keys().filter_map(|key| self.network.services.remove_entry(key)).collect();
         for mut service in services {
+            let is_made_up =
+                objects.services.get(&service.key).is_some_and(|it| numbers_are_made_up(&it.value, &service));
+            let object = ObjectRef::namespaced("Service", &service.key.namespace, &service.key.name);
+            if is_made_up {
+                self.assumed.push((object.clone(), Assumption::Numbered));
+            }
+            let is_without =
+                service.backing.as_ref().is_some_and(|it| it.selector.is_empty() && it.slices.is_empty());
+            if is_without && service.is_in_data_path() && !earlier.contains_key(&service.key) {
+                self.assumed.push((object, Assumption::NoEndpoints));
+            }
             let held = earlier.remove(&service.key).and_then(|held| held.backing);
             if let (Some(held), Some(backing)) = (held, &mut service.backing) {
                 let kept = held.slices.iter().map(|(name, slice)| (name.clone(), slice.clone()));
@@ -162,7 +239,7 @@ impl Amended {
 
     /// Endpoints follow pods, slices and selectors.
     fn follow(&mut self, earlier: &Network, change: &ObjectSet) {
-        let mut touched: BTreeSet<NamespacedName> = change.pods.keys().cloned().collect();
+        let mut touched = std::mem::take(&mut self.touched);
         touched.extend(earlier.pods.keys().filter(|key| !self.network.pods.contains_key(*key)).cloned());
         let is_on_touched =
             |pod: &Pod| pod.node.as_ref().is_some_and(|node| change.nodes.contains_key(node.as_str()));
@@ -199,7 +276,7 @@ impl Amended {
         self.network.services = services;
     }
 
-    fn name_namespace(&mut self, name: &str) {
+    pub(crate) fn name_namespace(&mut self, name: &str) {
         if !name.is_empty() && !self.network.namespaces.contains_key(name) {
             self.network.apply(Change::Namespace(name.to_owned(), namespace_labels(name, None)));
         }
@@ -211,6 +288,7 @@ impl Amended {
             self.gone(is_there, || ObjectRef::namespaced("Pod", &key.namespace, &key.name));
             self.network.apply(Change::PodGone(key.clone()));
         }
+        self.workloads_gone(change);
         for key in change.services.keys() {
             let is_there = self.network.services.contains_key(key);
             self.gone(is_there, || ObjectRef::namespaced("Service", &key.namespace, &key.name));
@@ -253,6 +331,18 @@ impl Amended {
     fn gone(&mut self, is_there: bool, name: impl FnOnce() -> ObjectRef) {
         self.missing.extend((!is_there).then(name));
     }
+}
+
+/// Whether a Service has numbers that its object does not say.
+fn numbers_are_made_up(object: &core::Service, service: &Service) -> bool {
+    let spec = object.spec.as_ref();
+    let says_address =
+        spec.is_some_and(|spec| spec.cluster_ip.as_deref().is_some_and(|address| !address.is_empty()));
+    let ports = spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let said: BTreeSet<i32> = ports.filter_map(|port| port.node_port).collect();
+    let made_up =
+        |port: &network::ServicePort| port.node_port.is_some_and(|number| !said.contains(&i32::from(number)));
+    !service.cluster_ips.is_empty() && !says_address || service.ports.iter().any(made_up)
 }
 
 /// What an API server leaves of a Service whose object does not say it: addresses, node ports, age and what its load balancer got.
@@ -405,21 +495,5 @@ endpoints: [{addresses: [10.244.1.2], conditions: {ready: false}, targetRef: {ki
         assert_eq!(endpoints(pod, true), []);
         // It would be made anew at once.
         assert_eq!(endpoints(slice, true), [unready]);
-    }
-
-    #[test]
-    fn what_cannot_be_told_is_named() {
-        let (before, _) = crate::offline::network(&set(BASE), &nodes_for(&set(BASE), 1));
-        let workload = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, namespace: shop}
-spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}}
-";
-        let amended = amend(&before, &set(workload), false);
-        assert_eq!(amended.untold, [ObjectRef::namespaced("Deployment", "shop", "web")]);
-        let none = set(&BASE.split("---\n").nth(3).unwrap().replace("name: web,", "name: none,"));
-        let missing = amend(&before, &none, true).missing;
-        assert_eq!(missing, [ObjectRef::namespaced("NetworkPolicy", "shop", "none")]);
     }
 }

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use network::NamespacedName;
+use network::{LabelSelector, Labels, NamespacedName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -12,6 +12,7 @@ use crate::defaulting;
 use crate::lenient;
 use crate::problem::Fault;
 use crate::set::{Workload, WorkloadKind};
+use crate::translate::selector;
 
 /// More pods of one workload than this are a mistake.
 pub(crate) const MOST_PODS: u32 = 10_000;
@@ -51,6 +52,7 @@ pub(crate) fn workload(value: Value, kind: WorkloadKind, key: NamespacedName) ->
     let bad_count = |count| Failure::new(field, Fault::BadCount { count });
     let mut template = spec.template;
     defaulting::pod_template(&mut template);
+    let selector = own_pods(kind, &key, spec.selector, &template);
     Ok(Workload {
         kind,
         key,
@@ -62,6 +64,8 @@ pub(crate) fn workload(value: Value, kind: WorkloadKind, key: NamespacedName) ->
             .find(|owner| owner.controller == Some(true))
             .map(|owner| (owner.kind, owner.name)),
         count: u32::try_from(count).ok().filter(|n| *n <= MOST_PODS).ok_or_else(|| bad_count(count))?,
+        selector,
+        is_counted: spec.replicas.is_some(),
         first_index: match spec.ordinals.and_then(|ordinals| ordinals.start) {
             Some(start) if kind == WorkloadKind::StatefulSet => {
                 let failure = || Failure::new("spec.ordinals.start", Fault::BadCount { count: start });
@@ -72,6 +76,27 @@ pub(crate) fn workload(value: Value, kind: WorkloadKind, key: NamespacedName) ->
         indexed: spec.completion_mode.as_deref() == Some("Indexed"),
         template,
     })
+}
+
+/// Which pods a workload calls its own. Of a selector that is not understood nothing is said: the API server refuses it.
+fn own_pods(
+    kind: WorkloadKind,
+    key: &NamespacedName,
+    said: Option<Value>,
+    template: &PodTemplateSpec,
+) -> Option<LabelSelector> {
+    match kind {
+        // An API server makes one up, of labels that it gives the pods.
+        WorkloadKind::Job => {
+            Some(LabelSelector::from_labels(&[("job-name".into(), key.name.clone())].into()))
+        }
+        WorkloadKind::ReplicationController => {
+            let said = said.and_then(|said| serde_json::from_value::<Labels>(said).ok());
+            let labels = said.or_else(|| template.metadata.as_ref()?.labels.clone())?;
+            Some(LabelSelector::from_labels(&labels))
+        }
+        _ => selector::selector(&serde_json::from_value(said?).ok()?).ok(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -98,6 +123,7 @@ struct RawOwner {
 #[serde(rename_all = "camelCase")]
 struct RawSpec {
     replicas: Option<i64>,
+    selector: Option<Value>,
     parallelism: Option<i64>,
     completions: Option<i64>,
     suspend: Option<bool>,

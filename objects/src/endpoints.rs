@@ -130,13 +130,13 @@ fn kept_by_the_cluster(service: &Service, at: usize) -> Vec<&ServiceEndpoint> {
     let Some(port) = service.ports.get(at) else { return Vec::new() };
     let name = port.name.as_deref().unwrap_or_default();
     let slices = service.backing.iter().flat_map(|backing| backing.slices.values().flatten());
-    let own: BTreeSet<(&[IpAddr], u16)> = slices
-        .filter_map(|slice| slice.get(name))
-        .flatten()
-        .map(|endpoint| (endpoint.addresses.as_slice(), endpoint.port))
-        .collect();
-    let is_own = |endpoint: &&ServiceEndpoint| own.contains(&(endpoint.addresses.as_slice(), endpoint.port));
-    port.endpoints.iter().filter(|endpoint| !is_own(endpoint)).collect()
+    // A slice of somebody's own may list a pod's address without a word of the pod.
+    type What<'e> = (&'e [IpAddr], u16, Option<&'e NamespacedName>);
+    fn what(endpoint: &ServiceEndpoint) -> What<'_> {
+        (endpoint.addresses.as_slice(), endpoint.port, endpoint.pod.as_ref())
+    }
+    let own: BTreeSet<What<'_>> = slices.filter_map(|slice| slice.get(name)).flatten().map(what).collect();
+    port.endpoints.iter().filter(|endpoint| !own.contains(&what(endpoint))).collect()
 }
 
 /// The pods of a namespace.

@@ -63,7 +63,7 @@ pub(crate) fn expand(
 }
 
 /// Namespace, kind and name of everything that controls an object of the set.
-fn owners(objects: &ObjectSet) -> BTreeSet<(&str, &str, &str)> {
+pub(crate) fn owners(objects: &ObjectSet) -> BTreeSet<(&str, &str, &str)> {
     let of_pods = objects.pods.iter().flat_map(|(key, object)| {
         let owners = object.value.metadata.owner_references.iter().flatten();
         owners
@@ -77,14 +77,16 @@ fn owners(objects: &ObjectSet) -> BTreeSet<(&str, &str, &str)> {
     of_pods.chain(of_workloads).collect()
 }
 
-struct Made {
-    name: String,
+/// A pod of a template.
+pub(crate) struct Made {
+    pub(crate) name: String,
     /// What distinguishes it from its siblings: the index, or the node.
-    suffix: String,
-    pod: Pod,
+    pub(crate) suffix: String,
+    pub(crate) pod: Pod,
 }
 
-fn made_by(workload: &Workload, nodes: &[NodeName]) -> Vec<Made> {
+/// The pods that a workload makes.
+pub(crate) fn made_by(workload: &Workload, nodes: &[NodeName]) -> Vec<Made> {
     if workload.kind == WorkloadKind::DaemonSet {
         return nodes
             .iter()
@@ -98,7 +100,8 @@ fn made_by(workload: &Workload, nodes: &[NodeName]) -> Vec<Made> {
     (0..workload.count).map(|n| one(workload, (workload.first_index.saturating_add(n)).to_string())).collect()
 }
 
-fn one(workload: &Workload, suffix: String) -> Made {
+/// One of them.
+pub(crate) fn one(workload: &Workload, suffix: String) -> Made {
     let name = format!("{}-{suffix}", workload.key.name);
     let template = workload.template.metadata.as_ref();
     let mut labels = template.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();

@@ -7,6 +7,7 @@
 
 mod amend;
 mod amend_network;
+mod amend_workloads;
 pub mod cluster_policy;
 mod decode;
 pub mod defaulting;
@@ -28,7 +29,7 @@ mod syntax;
 pub mod translate;
 mod yaml;
 
-pub use amend_network::{Amended, amend};
+pub use amend_network::{Amended, Assumption, amend};
 pub use cluster_policy::ClusterNetworkPolicy;
 pub use place::{Placement, place, place_beside};
 pub use problem::{Fault, ObjectRef, Problem, RuleFault, RulePart, Severity, Source};

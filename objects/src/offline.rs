@@ -115,7 +115,12 @@ pub fn nodes_for(objects: &ObjectSet, count: u8) -> Vec<Node> {
 /// Gives every pod without an address one of each of its node's ranges, from the second host address upward in the order
 /// of `pods`. Addresses that pods asked for are left out.
 pub fn hand_out(pods: &mut [Pod], nodes: &[Node]) -> Vec<Problem> {
-    let mut taken: BTreeSet<IpAddr> = pods.iter().flat_map(|pod| pod.addresses.iter().copied()).collect();
+    let taken = pods.iter().flat_map(|pod| pod.addresses.iter().copied()).collect();
+    hand_out_beside(pods, nodes, taken)
+}
+
+/// The same, where others have addresses already.
+pub(crate) fn hand_out_beside(pods: &mut [Pod], nodes: &[Node], mut taken: BTreeSet<IpAddr>) -> Vec<Problem> {
     taken.extend(nodes.iter().flat_map(|node| node.addresses.iter().copied()));
     let mut next: BTreeMap<Cidr, u128> = BTreeMap::new();
     let mut problems = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodTemplateSpec, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use network::NamespacedName;
+use network::{LabelSelector, NamespacedName};
 
 use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::located::{Position, parent};
@@ -157,8 +157,12 @@ pub struct Workload {
     pub key: NamespacedName,
     /// The kind and name of its controller in the same namespace, where it has one (a ReplicaSet's Deployment).
     pub owner: Option<(String, String)>,
+    /// Which pods are its own, where it says so.
+    pub selector: Option<LabelSelector>,
     /// How many pods it makes; a DaemonSet makes one per node instead.
     pub count: u32,
+    /// It says so itself; else an autoscaler may have another number.
+    pub is_counted: bool,
     /// The index of the first pod (`spec.ordinals.start` of a StatefulSet, else 0).
     pub first_index: u32,
     /// A Job that gives its pods a completion index.

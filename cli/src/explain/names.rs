@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use compiler::explain::Start;
+use network::workload::workloads_of;
 use network::{NamedPort, NamespacedName, Network, NodeName, Protocol};
 
 /// One end of a question.
@@ -155,7 +156,7 @@ impl<'a> Names<'a> {
     fn of(network: &'a Network) -> Self {
         let mut workloads: BTreeMap<NamespacedName, BTreeSet<&NamespacedName>> = BTreeMap::new();
         for pod in network.pods.values().filter(|pod| !pod.completed) {
-            for name in workloads_of(&pod.key.name, pod.node.as_ref()) {
+            for name in workloads_of(pod) {
                 let key = NamespacedName::new(pod.key.namespace.clone(), name);
                 workloads.entry(key).or_default().insert(&pod.key);
             }
@@ -278,35 +279,6 @@ pub fn endpoints(network: &Network, key: &NamespacedName) -> Vec<End> {
         .filter(|key| network.pods.contains_key(*key))
         .collect();
     pods.into_iter().map(|key| pod_end(network, key)).collect()
-}
-
-/// What a pod's name says about what made it: `cart-0` of a StatefulSet, `cart-node-1` of a DaemonSet,
-/// `cart-6d4cf56db6-x7bqk` of a Deployment and its ReplicaSet.
-fn workloads_of<'n>(pod: &'n str, node: Option<&NodeName>) -> Vec<&'n str> {
-    let mut names = Vec::new();
-    let is_made_up = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
-        lengths.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    };
-    if let Some(name) = node.and_then(|node| pod.strip_suffix(node.as_str())?.strip_suffix('-')) {
-        names.push(name);
-    }
-    if let Some((name, last)) = pod.rsplit_once('-') {
-        if last.bytes().all(|b| b.is_ascii_digit()) && !last.is_empty() {
-            names.push(name);
-        } else if is_made_up(last, 5..=5) {
-            names.push(name);
-            if let Some((deployment, hash)) = name.rsplit_once('-')
-                && is_made_up(hash, 6..=10)
-                && hash.bytes().any(|b| b.is_ascii_digit())
-            {
-                names.push(deployment);
-            }
-        }
-    }
-    names.sort_unstable();
-    names.dedup();
-    names.retain(|name| !name.is_empty());
-    names
 }
 
 /// The edits between two words (Levenshtein).

@@ -1,12 +1,12 @@
 //! What `ferrule plan -o json` prints (docs/contracts.md): the shape, and how it is made of what the engine found.
 
+use network::difference::services::ServiceChange;
 use network::difference::{Connectivity, Decider, Group, Relation, Shift};
 use network::{PolicyId, PortSet, Protocol};
 use serde::Serialize;
 
 use super::expect::Expectation;
 use super::note::Note;
-use super::services::ServiceChange;
 
 /// The whole answer.
 #[derive(Debug, Serialize)]
@@ -20,6 +20,8 @@ pub struct Plan {
     pub newly_denied: Vec<Change>,
     /// Pods that are there only after the change.
     pub appeared: Vec<String>,
+    /// What passes to and from these, all of it; `before` is empty.
+    pub new_pods: Vec<Change>,
     /// Pods that are there only before it.
     pub vanished: Vec<String>,
     /// Services whose frontends, endpoints or settings are not what they were, and who reaches them other than before.
@@ -28,9 +30,19 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub costs: Option<Vec<Cost>>,
     pub warnings: Vec<Note>,
+    /// What only the cluster knows, and is taken for granted.
+    pub assumed: Vec<Assumed>,
     /// What was expected, when that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expectations: Option<Vec<Expectation>>,
+}
+
+/// Something that is taken for granted of an object.
+#[derive(Clone, Debug, Serialize)]
+pub struct Assumed {
+    /// `Deployment shop/web`.
+    pub object: String,
+    pub text: String,
 }
 
 /// What the policies of a node take in flows.
@@ -59,6 +71,8 @@ pub struct Change {
     pub before: Vec<Cause>,
     /// Who decides after.
     pub after: Vec<Cause>,
+    #[serde(skip)]
+    pub is_of_new_pods: bool,
 }
 
 /// Ends that behave alike.
@@ -109,33 +123,47 @@ pub struct Cause {
 /// Where a rule of a policy stands, before (0) or after (1).
 pub type Sources<'a> = dyn Fn(usize, &PolicyId, &str) -> Option<String> + 'a;
 
+/// What was found of two networks.
+pub struct Found<'f> {
+    pub connectivity: &'f Connectivity,
+    /// Of pods that only the later one has.
+    pub arrivals: Option<&'f Connectivity>,
+    pub services: Vec<ServiceChange>,
+    pub costs: Option<Vec<Cost>>,
+    pub warnings: Vec<Note>,
+    pub assumed: Vec<Assumed>,
+    pub expectations: Option<Vec<Expectation>>,
+}
+
 impl Plan {
-    pub fn of(
-        found: &Connectivity,
-        sources: &Sources<'_>,
-        services: Vec<ServiceChange>,
-        (costs, warnings): (Option<Vec<Cost>>, Vec<Note>),
-        expectations: Option<Vec<Expectation>>,
-    ) -> Self {
+    pub fn of(found: Found<'_>, sources: &Sources<'_>) -> Self {
+        let Found { connectivity, arrivals, services, costs, warnings, assumed, expectations } = found;
         let side = |allowed: bool| {
-            let changes = found
-                .shifts
-                .iter()
-                .map(|shift| (shift, if allowed { &shift.allowed } else { &shift.denied }));
+            let shifts = connectivity.shifts.iter();
+            let changes = shifts.map(|shift| (shift, if allowed { &shift.allowed } else { &shift.denied }));
             let changes = changes.filter(|(_, ports)| !ports.is_empty());
             changes.map(|(shift, ports)| change(shift, ports, allowed, sources)).collect()
         };
+        let arriving = arrivals.into_iter().flat_map(|found| &found.shifts);
+        // Nothing of theirs passed before they were there, and nobody decided that.
+        let arriving = arriving.map(|shift| Change {
+            before: vec![],
+            is_of_new_pods: true,
+            ..change(shift, &shift.allowed, true, sources)
+        });
         let names = |pods: &[network::NamespacedName]| pods.iter().map(ToString::to_string).collect();
         Self {
             api_version: api::insight::API_VERSION,
             kind: "Plan",
             newly_allowed: side(true),
             newly_denied: side(false),
-            appeared: names(&found.appeared),
-            vanished: names(&found.vanished),
+            appeared: names(&connectivity.appeared),
+            new_pods: arriving.collect(),
+            vanished: names(&connectivity.vanished),
             services,
             costs,
             warnings,
+            assumed,
             expectations,
         }
     }
@@ -172,6 +200,7 @@ fn change(shift: &Shift, ports: &PortSet, allowed: bool, sources: &Sources<'_>) 
         },
         before: causes(0, &shift.before, !allowed),
         after: causes(1, &shift.after, allowed),
+        is_of_new_pods: false,
     }
 }
 

@@ -127,7 +127,7 @@ impl Pair {
         let mut verdicts = Vec::new();
         for (to, port) in targets {
             for source in &self.from.sources {
-                let same_family = |it: &&Endpoint| address(it).is_ipv4() == address(source).is_ipv4();
+                let same_family = |it: &&Endpoint| it.address().is_ipv4() == source.address().is_ipv4();
                 for destination in to.destinations.iter().filter(same_family) {
                     verdicts
                         .push(verdict(network, source, destination, self.port.protocol, *port).combined());
@@ -135,14 +135,6 @@ impl Pair {
             }
         }
         verdicts
-    }
-}
-
-fn address(endpoint: &Endpoint) -> IpAddr {
-    match endpoint {
-        Endpoint::Pod { address, .. } | Endpoint::Node { address, .. } | Endpoint::Outside(address) => {
-            *address
-        }
     }
 }
 

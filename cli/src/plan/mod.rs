@@ -5,17 +5,14 @@ mod document;
 mod expect;
 mod note;
 mod options;
-mod services;
-#[cfg(test)]
-mod services_tests;
 mod text;
 mod verify;
 
 use std::io::{Read, Write};
 use std::path::Path;
 
-use network::difference::connectivity;
 use network::difference::warnings::warnings;
+use network::difference::{arrivals, connectivity, services};
 use network::{Network, PolicyId, PolicyKind};
 use objects::{ObjectRef, ObjectSet, Problem, SourceText};
 
@@ -24,27 +21,31 @@ use crate::fail::{Fail, Outcome};
 use crate::get::{self, json};
 use crate::model::{self, Model};
 use crate::paint::Paint;
-use document::Plan;
+use document::{Assumed, Found, Plan};
 use note::Note;
 pub use options::Options;
 
 pub fn run(options: &Options) -> Result<Outcome, Fail> {
     let expected = options.expect.as_deref().map(expect::read).transpose()?;
     let change = change(options)?;
-    let (before, after) = match &options.manifests {
+    let (before, after, assumed) = match &options.manifests {
         Some(directory) => {
             let before = model::load(directory, options.nodes)?;
             let after = amended(&before, change, options.delete)?;
-            (before, after)
+            (before, after, Vec::new())
         }
         None => {
             let before = model::of_controller(&get::endpoint(&options.endpoint))?;
-            let after = amended_network(&before, change, options.delete)?;
-            (before, after)
+            let (after, assumed) = amended_network(&before, change, options.delete)?;
+            (before, after, assumed)
         }
     };
     let found = connectivity(&before.network, &after.network);
     verify::verify(&before.network, &after.network, &found.shifts)?;
+    let arrivals = arrivals(&before.network, &after.network);
+    if let Some((shut, found)) = &arrivals {
+        verify::verify(shut, &after.network, &found.shifts)?;
+    }
     let checked =
         expected.map(|tuples| expect::check(tuples, &before.network, &after.network)).transpose()?;
     let broken = checked.iter().flatten().any(|expectation| expectation.broken);
@@ -53,10 +54,16 @@ pub fn run(options: &Options) -> Result<Outcome, Fail> {
     };
     let census = census(&after.network);
     let notes = warnings(&before.network, &after.network, &found);
-    let notes = notes.iter().map(|warning| Note::of(warning, &sources, &census)).collect();
-    let costs = cost::count(&before.network, &after.network, options.costs);
-    let services = services::changes(&before.network, &after.network);
-    let plan = Plan::of(&found, &sources, services, (costs, notes), checked);
+    let plan = Found {
+        connectivity: &found,
+        arrivals: arrivals.as_ref().map(|(_, found)| found),
+        services: services::changes(&before.network, &after.network),
+        costs: cost::count(&before.network, &after.network, options.costs),
+        warnings: notes.iter().map(|warning| Note::of(warning, &sources, &census)).collect(),
+        assumed,
+        expectations: checked,
+    };
+    let plan = Plan::of(plan, &sources);
     let text = match options.output {
         Output::Json => json(&plan)?,
         Output::Table => text::render(&plan, &census, Paint::stdout()),
@@ -112,17 +119,22 @@ fn amended(before: &Model, change: ObjectSet, delete: bool) -> Result<Model, Fai
 }
 
 /// The same of a network whose objects are not at hand.
-fn amended_network(before: &Model, change: ObjectSet, delete: bool) -> Result<Model, Fail> {
+fn amended_network(before: &Model, change: ObjectSet, delete: bool) -> Result<(Model, Vec<Assumed>), Fail> {
     let amended = objects::amend(&before.network, &change, delete);
     refuse_missing(&amended.missing)?;
     let is_clean = model::report(&amended.problems) && amended.untold.is_empty();
     let paint = Paint::stderr();
     for object in &amended.untold {
-        let why = "its effect cannot be told without the objects of the cluster, and is not in the plan";
-        eprintln!("{} {object}: {why}; use --manifests, or apply it apart", paint.error("error:"));
+        let why = "what it does to endpoints cannot be told, and is not in the plan: the controller is of a version that does not say \
+                   what endpoints come from";
+        eprintln!("{} {object}: {why}; ask a newer one, or use --manifests", paint.error("error:"));
     }
     let nodes = amended.network.nodes.values().cloned().collect();
-    Ok(Model { objects: change, nodes, network: amended.network, problems: amended.problems, is_clean })
+    let assumed = amended.assumed.iter();
+    let assumed = assumed.map(|(object, it)| Assumed { object: object.to_string(), text: it.to_string() });
+    let assumed = assumed.collect();
+    let (network, problems) = (amended.network, amended.problems);
+    Ok((Model { objects: change, nodes, network, problems, is_clean }, assumed))
 }
 
 fn refuse_missing(missing: &[ObjectRef]) -> Result<(), Fail> {

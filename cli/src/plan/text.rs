@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use network::difference::services::{Reach, ServiceChange};
 use network::difference::{Group, Relation, Who};
 use network::matrix::Entry;
 
 use super::document::{Cause, Change, Cost, Members, Plan, members};
 use super::expect::Expectation;
 use super::note::Note;
-use super::services::{Reach, ServiceChange};
 use crate::paint::Paint;
 use crate::table::{columns, list};
 
@@ -31,10 +31,18 @@ pub fn render(plan: &Plan, census: &Census, paint: Paint) -> String {
     section(paint.bold("NEWLY ALLOWED"), &plan.newly_allowed, true);
     let cut = paint.warning("established connections of these are cut");
     section(format!("{}  {cut}", paint.bold("NEWLY DENIED")), &plan.newly_denied, false);
-    for (title, pods) in [("NEW PODS", &plan.appeared), ("PODS THAT GO", &plan.vanished)] {
-        if !pods.is_empty() {
-            let _ = writeln!(out, "{}\n  {}\n", paint.bold(title), some(pods.clone()));
-        }
+    if !plan.vanished.is_empty() {
+        let _ = writeln!(out, "{}\n  {}\n", paint.bold("PODS THAT GO"), some(plan.vanished.clone()));
+    }
+    if !plan.appeared.is_empty() {
+        let _ = writeln!(out, "{}\n  {}", paint.bold("NEW PODS"), some(plan.appeared.clone()));
+        let all = match plan.new_pods.is_empty() {
+            true => "nothing passes to or from them",
+            false => "this passes to and from them, and nothing else:",
+        };
+        let _ = writeln!(out, "  {}", paint.dim(all));
+        plan.new_pods.iter().for_each(|it| change(&mut out, it, true, census, paint));
+        out.push('\n');
     }
     if !plan.services.is_empty() {
         let _ = writeln!(out, "{}", paint.bold("SERVICES"));
@@ -47,6 +55,13 @@ pub fn render(plan: &Plan, census: &Census, paint: Paint) -> String {
     if !plan.warnings.is_empty() {
         let _ = writeln!(out, "{}", paint.bold("WARNINGS"));
         plan.warnings.iter().for_each(|it| note(&mut out, it, paint));
+        out.push('\n');
+    }
+    if !plan.assumed.is_empty() {
+        let _ = writeln!(out, "{}", paint.bold("TAKEN FOR GRANTED"));
+        for it in &plan.assumed {
+            let _ = writeln!(out, "  {}: {}", paint.name(&it.object), it.text);
+        }
         out.push('\n');
     }
     match &plan.costs {
@@ -90,6 +105,10 @@ fn change(out: &mut String, change: &Change, allowed: bool, census: &Census, pai
     let (from, to) = (paint.name(node(&change.from)), paint.name(node(&change.to)));
     let _ = writeln!(out, "  {from} → {to}  {ports}{family}");
     let (was, is) = if allowed { ("kept out", "let pass") } else { ("let pass", "kept out") };
+    if change.is_of_new_pods {
+        let _ = writeln!(out, "      {is} by {}", causes(&change.after, false));
+        return;
+    }
     let _ = writeln!(out, "      {} {was} by {}", paint.dim("before:"), causes(&change.before, allowed));
     let _ = writeln!(out, "      {} {is} by {}", paint.dim("after: "), causes(&change.after, !allowed));
 }

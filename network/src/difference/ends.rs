@@ -62,6 +62,15 @@ impl Party<'_> {
         }
     }
 
+    /// Whether it is the same pod or node as another.
+    pub(super) fn is(&self, other: &Party<'_>) -> bool {
+        match (self, other) {
+            (Self::Pod(one), Party::Pod(other)) => one.key == other.key,
+            (Self::Node(one), Party::Node(other)) => one.name == other.name,
+            _ => false,
+        }
+    }
+
     pub(super) fn node(&self) -> Option<&NodeName> {
         match self {
             Self::Pod(pod) => pod.node.as_ref(),
@@ -211,7 +220,12 @@ impl<'n> Ends<'n> {
 
     /// The nodes of which an end's address is an external one.
     pub(super) fn known_as(&self, time: usize, end: u32) -> &[&'n Node] {
-        self.external[time].get(&self.get(end).address[time]).map_or(&[], Vec::as_slice)
+        self.known_at(time, self.get(end).address[time])
+    }
+
+    /// The nodes of which this is an external address.
+    pub(super) fn known_at(&self, time: usize, address: IpAddr) -> &[&'n Node] {
+        self.external[time].get(&address).map_or(&[], Vec::as_slice)
     }
 
     /// Who declares a port of a name.

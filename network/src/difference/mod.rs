@@ -3,8 +3,10 @@
 //!
 //! Ends that the policies concerned cannot tell apart are looked at once, all ports of a pair at a time; what no changed
 //! policy, label or address touches is not looked at. It equals the difference of [`crate::reference`]'s verdicts, which is
-//! tested. Pods that are only in one of the networks are named and not compared.
+//! tested. Pods that are only in one of the networks are named and not compared;
+//! [`arrivals`] tells of the new ones. What becomes of Services is [`services`].
 
+mod arrivals;
 mod bunch;
 mod classes;
 mod docket;
@@ -12,6 +14,7 @@ mod ends;
 mod groups;
 mod judge;
 mod outside;
+pub mod services;
 pub mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -27,6 +30,7 @@ use crate::name::{NamespacedName, NodeName};
 use crate::policy::{Direction, IpBlock, Peers, Policy, PolicyId};
 use crate::port_set::PortSet;
 
+pub use arrivals::arrivals;
 use bunch::Bunch;
 use classes::{Class, Classes, Partitions};
 use ends::{Ends, Party};

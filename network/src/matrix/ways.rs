@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Cell, Entry, Grid, Participant, ServedPort, endpoint_address};
+use super::{Cell, Entry, Grid, Participant, ServedPort};
 use crate::model::Network;
 use crate::name::{NamespacedName, NodeName};
 use crate::node::Node;
@@ -99,6 +99,16 @@ impl<'a> Services<'a> {
         }
     }
 
+    /// A Service of which the endpoints have addresses.
+    pub fn get(&self, service: &NamespacedName) -> Option<&Service> {
+        self.services.get(service)
+    }
+
+    /// Who owns every frontend.
+    pub fn owners(&self) -> impl Iterator<Item = (&Claim, &NamespacedName)> {
+        self.owners.iter()
+    }
+
     /// Whether a client of the Service keeps the endpoint that it was given.
     pub fn keeps_endpoint(&self, service: &NamespacedName) -> bool {
         self.services.get(service).is_some_and(|service| service.affinity_seconds.is_some())
@@ -137,7 +147,7 @@ impl<'a> Services<'a> {
 
     /// By the Service's cluster addresses.
     fn ways_inside(&self, source: &Endpoint, node: &Node, service: &Service, port: &ServicePort) -> Vec<Way> {
-        let ipv4 = endpoint_address(source).is_ipv4();
+        let ipv4 = source.address().is_ipv4();
         let addresses = service.cluster_ips.iter().copied().filter(|at| at.is_ipv4() == ipv4);
         addresses
             .filter(|at| self.owns(service, (Frontend::Address(*at), port.protocol, port.port)))
@@ -154,7 +164,7 @@ impl<'a> Services<'a> {
 
     /// By its node port, over every node; with the policy `Local` over those that have an endpoint, as its load balancer does.
     fn ways_outside(&self, source: &Endpoint, service: &Service, port: &ServicePort) -> Vec<Way> {
-        let ipv4 = endpoint_address(source).is_ipv4();
+        let ipv4 = source.address().is_ipv4();
         let Some(number) = port.node_port else { return Vec::new() };
         // Of two ports with one node port the first has it.
         let has = service.ports.iter().find(|p| (p.protocol, p.node_port) == (port.protocol, port.node_port));

@@ -4,7 +4,7 @@ pub mod cluster_policy;
 pub mod node;
 pub mod pod;
 pub mod policy;
-mod selector;
+pub(crate) mod selector;
 pub mod service;
 
 use k8s_openapi::api::core::v1::Namespace;
