@@ -204,6 +204,8 @@ fn services_are_translated_before_policy_is_asked() {
     let entries = packet["hops"][0]["entries"].as_array().unwrap();
     let owners = entries.iter().flat_map(|entry| entry["owners"].as_array().unwrap());
     assert!(owners.into_iter().any(|owner| owner == "Service t/web"), "{packet:#}");
+    let others = "another connection may get another of the 2 endpoints of Service t/web";
+    assert!(packet["reason"].as_str().unwrap().contains(others), "{packet:#}");
     let (code, packet) = ask(&["t/stranger", "service:t/web"]);
     assert_eq!(code, Some(2));
     let rule = &packet["rules"][0];

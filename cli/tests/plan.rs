@@ -132,6 +132,7 @@ fn a_namespace_label_opens_what_a_selector_waits_for() {
     assert_eq!(allowed[0]["after"][0]["rule"], "ingress[1]");
     assert_eq!(allowed[0]["after"][0]["source"], "now/lock.yaml:9:5");
     assert_eq!(plan["newlyDenied"], Value::Array(vec![]));
+    assert_eq!(plan["skipped"], serde_json::json!({}));
     // Nothing to do twice.
     case.write("now/label.yaml", &std::fs::read_to_string(case.folder.path().join("label.yaml")).unwrap());
     assert_eq!(case.plan(&["-f", "label.yaml"]).0, 0);
@@ -156,6 +157,18 @@ fn more_replicas_move_nobody() {
     assert_eq!(to_db[0]["after"][0]["rule"], "ingress[0]");
     let (_, out, _) = case.plan(&["-f", "more.yaml"]);
     assert!(out.contains("this passes to and from them, and nothing else:"), "{out}");
+}
+
+#[test]
+fn what_has_no_part_in_the_network_is_counted() {
+    let case = Case::new(&[(
+        "cron.yaml",
+        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: nightly, namespace: shop}\n",
+    )]);
+    let (code, out, error) = case.plan(&["-f", "cron.yaml"]);
+    assert_eq!((code, error.as_str()), (0, ""), "{out}");
+    assert!(out.contains("Not looked at, as no part of the network: 1 CronJob.batch"), "{out}");
+    assert_eq!(case.json(&["-f", "cron.yaml"]).1["skipped"], serde_json::json!({"CronJob.batch": 1}));
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub enum Assumption {
         /// How many.
         pods: usize,
     },
+    /// Its selector does not mean the pods of its own template.
+    Refused,
     /// It goes, and no pod of it is there.
     NoPods,
     /// It has no endpoints but those of the change.
@@ -84,6 +86,9 @@ impl fmt::Display for Assumption {
             ),
             Self::Numbered => f.write_str(
                 "addresses and node ports that it does not say are made up here; the cluster gives it others",
+            ),
+            Self::Refused => f.write_str(
+                "its selector does not mean the labels of its own template: an API server refuses it, and nothing of this comes about",
             ),
             Self::NoPods => f.write_str("no pod of it is there, so none goes with it"),
             Self::NoEndpoints => f.write_str(

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use network::workload::workloads_of;
-use network::{Change, NamespacedName, Network, Node, NodeName, Pod};
+use network::{Change, LabelSelector, NamespacedName, Network, Node, NodeName, Pod};
 
 use crate::amend_network::{Amended, Assumption};
 use crate::endpoints::of_namespace;
@@ -31,6 +31,11 @@ impl Amended {
     pub(crate) fn workloads(&mut self, change: &ObjectSet) {
         for object in of_their_own(change) {
             let workload = &object.value;
+            let labels = workload.template.metadata.as_ref().and_then(|it| it.labels.clone());
+            let means = |selector: &LabelSelector| selector.matches(&labels.unwrap_or_default());
+            if workload.kind != WorkloadKind::Job && !workload.selector.as_ref().is_none_or(means) {
+                self.assume(workload, Assumption::Refused);
+            }
             let (its, strangers) = self.pods_named(workload);
             if its.is_empty() && strangers > 0 {
                 self.assume(workload, Assumption::Strangers { pods: strangers });

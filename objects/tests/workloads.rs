@@ -176,6 +176,8 @@ fn what_goes_takes_its_pods_along() {
 #[test]
 fn pods_of_that_name_which_it_does_not_select_are_told() {
     let other = workload("StatefulSet", "db", "", "replicas: 1").replace("app: db", "app: data");
+    let refused = other.replace("labels: {app: data}", "labels: {app: db}");
+    assert_eq!(assumed(&amended(&refused, false)).first(), Some(&Assumption::Refused));
     let amended = amended(&other, false);
     assert_eq!(assumed(&amended), [Assumption::Strangers { pods: 2 }, Assumption::Placed { pods: 1 }]);
     // Nobody's place is taken.

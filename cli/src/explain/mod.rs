@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use compiler::explain::{Cluster, Explanation, Phase, Probe, Question, Start, headers};
 use network::service::TrafficPolicy;
-use network::{Direction, Network, NodeName};
+use network::{Direction, Network, NodeName, Service};
 
 pub use self::document::{Document, Verdict};
 use self::document::{Packet, Place, Places};
@@ -250,8 +250,38 @@ impl<'a, 'n> Asker<'a, 'n> {
             );
             packet.reason.push_str(&why);
         }
+        let service = match &to.kind {
+            EndKind::Service(key) => self.network.services.get(key),
+            _ => node_port,
+        };
+        let chosen = service.and_then(|service| self.choice(service, probe, destination, &told));
+        packet.reason.extend(chosen);
         self.told.push(Some(told));
         Ok(packet)
+    }
+
+    /// That a Service might have given another endpoint, where it might.
+    fn choice(&self, service: &Service, probe: Probe, asked: IpAddr, told: &Explanation) -> Option<String> {
+        let Probe::Port(protocol, number) = probe else { return None };
+        told.packet.destination().filter(|got| *got != asked)?;
+        let node = self.network.nodes.get(&told.hops.first()?.node)?;
+        let service = service.resolved(self.network);
+        let ports = service.ports.iter().filter(|port| port.protocol == protocol);
+        let count = if self.network.node_at(asked).is_some() {
+            let port = ports.clone().find(|port| port.node_port == Some(number))?;
+            port.usable(node, service.external_policy, asked.is_ipv4()).len()
+        } else {
+            let port = ports.clone().find(|port| port.port == number)?;
+            let is_outside = service.outside_addresses().any(|own| own == asked);
+            let policy = if is_outside { service.external_policy } else { service.internal_policy };
+            port.usable(node, policy, asked.is_ipv4()).len()
+        };
+        (count > 1).then(|| {
+            format!(
+                "; another connection may get another of the {count} endpoints of Service {}: name a pod of them to ask about it",
+                service.key
+            )
+        })
     }
 
     /// The Service whose node port is asked for.

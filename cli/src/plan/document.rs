@@ -1,5 +1,7 @@
 //! What `ferrule plan -o json` prints (docs/contracts.md): the shape, and how it is made of what the engine found.
 
+use std::collections::BTreeMap;
+
 use network::difference::services::ServiceChange;
 use network::difference::{Connectivity, Decider, Group, Relation, Shift};
 use network::{PolicyId, PortSet, Protocol};
@@ -32,6 +34,8 @@ pub struct Plan {
     pub warnings: Vec<Note>,
     /// What only the cluster knows, and is taken for granted.
     pub assumed: Vec<Assumed>,
+    /// Objects of the change that have no part in the network, by kind (`Kind` or `Kind.group`): they were not looked at.
+    pub skipped: BTreeMap<String, u32>,
     /// What was expected, when that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expectations: Option<Vec<Expectation>>,
@@ -132,12 +136,14 @@ pub struct Found<'f> {
     pub costs: Option<Vec<Cost>>,
     pub warnings: Vec<Note>,
     pub assumed: Vec<Assumed>,
+    pub skipped: BTreeMap<String, u32>,
     pub expectations: Option<Vec<Expectation>>,
 }
 
 impl Plan {
     pub fn of(found: Found<'_>, sources: &Sources<'_>) -> Self {
-        let Found { connectivity, arrivals, services, costs, warnings, assumed, expectations } = found;
+        let Found { connectivity, arrivals, services, costs, warnings, assumed, skipped, expectations } =
+            found;
         let side = |allowed: bool| {
             let shifts = connectivity.shifts.iter();
             let changes = shifts.map(|shift| (shift, if allowed { &shift.allowed } else { &shift.denied }));
@@ -164,6 +170,7 @@ impl Plan {
             costs,
             warnings,
             assumed,
+            skipped,
             expectations,
         }
     }

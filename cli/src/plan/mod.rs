@@ -28,6 +28,7 @@ pub use options::Options;
 pub fn run(options: &Options) -> Result<Outcome, Fail> {
     let expected = options.expect.as_deref().map(expect::read).transpose()?;
     let change = change(options)?;
+    let skipped = change.skipped.clone();
     let (before, after, assumed) = match &options.manifests {
         Some(directory) => {
             let before = model::load(directory, options.nodes)?;
@@ -61,6 +62,7 @@ pub fn run(options: &Options) -> Result<Outcome, Fail> {
         costs: cost::count(&before.network, &after.network, options.costs),
         warnings: notes.iter().map(|warning| Note::of(warning, &sources, &census)).collect(),
         assumed,
+        skipped,
         expectations: checked,
     };
     let plan = Plan::of(plan, &sources);

@@ -64,6 +64,14 @@ pub fn render(plan: &Plan, census: &Census, paint: Paint) -> String {
         }
         out.push('\n');
     }
+    if !plan.skipped.is_empty() {
+        let kinds = plan.skipped.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let _ = writeln!(
+            out,
+            "{}\n",
+            paint.dim(format!("Not looked at, as no part of the network: {}", some(kinds)))
+        );
+    }
     match &plan.costs {
         None => out.push_str("Flows are not counted in passing for a network of this size: say --costs.\n\n"),
         Some(costs) if costs.is_empty() => {}
