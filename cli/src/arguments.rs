@@ -470,6 +470,10 @@ pub struct Up {
     #[arg(long, default_value = "ipv4")]
     pub family: lab::Family,
 
+    /// What the switches forward with: netdev (userspace), or system (the kernel, whose module openvswitch must be loaded)
+    #[arg(long, env = "FERRULE_LAB_DATAPATH", value_name = "netdev|system", default_value = "netdev")]
+    pub datapath: lab::Datapath,
+
     /// How many controllers, 1 or 2
     #[arg(long, default_value_t = 1)]
     pub controllers: u8,

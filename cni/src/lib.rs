@@ -13,6 +13,7 @@ mod environment;
 mod ethtool;
 pub mod fault;
 mod fields;
+pub mod generic;
 mod interface;
 mod netlink;
 mod netns;

@@ -98,7 +98,7 @@ impl Lab {
         let (layout, record, interrupt) = (&self.layout, &self.record, &self.interrupt);
         match component {
             Component::OvsdbServer => switch::start_ovsdb_server(layout, node, interrupt),
-            Component::OvsVswitchd => switch::start_vswitchd(layout, node, record.family, interrupt),
+            Component::OvsVswitchd => switch::start_vswitchd(layout, record, node, interrupt),
             Component::Agent => daemons::start_agent(layout, record, node, interrupt),
             Component::Controller => daemons::start_controller(layout, record, 1, interrupt),
             Component::SecondController => daemons::start_controller(layout, record, 2, interrupt),

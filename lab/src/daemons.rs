@@ -89,8 +89,8 @@ pub fn start_agent(layout: &Layout, record: &Record, node: NodeIndex, interrupt:
         .args(["--controllers", &controllers(layout, record)])
         .args(["--controller-ca".as_ref(), controller_ca(layout).as_os_str()])
         .args(["--token-file".as_ref(), layout.token(node).as_os_str()])
-        .args(["--datapath", "netdev"])
-        .args(["--underlay-device", crate::switch::BRIDGE]);
+        .args(["--datapath", &record.datapath.to_string()])
+        .args(["--underlay-device", record.datapath.underlay_device()]);
     for address in layout.node_addresses(node, record.family) {
         command.args(["--node-address", &address.to_string()]);
     }

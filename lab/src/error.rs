@@ -17,6 +17,15 @@ pub enum Error {
         /// The package that has it.
         package: &'static str,
     },
+    /// The kernel cannot forward as it is asked to.
+    #[error(
+        "the kernel has no module {module}: load it with `modprobe {module}`, or take the userspace datapath \
+         (`--datapath netdev`)"
+    )]
+    MissingModule {
+        /// The module.
+        module: &'static str,
+    },
     /// A binary of Ferrule is not where it should be.
     #[error(
         "{path} is not there: build it with `cargo build --release`, or say where it is with --bin-dir or \

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::datapath::Datapath;
 use crate::error::{Context, Error, Result};
 use crate::ground::{lock, remove, runs};
 use crate::kubernetes::{self, Kubernetes};
@@ -24,6 +25,8 @@ pub struct Options {
     pub nodes: usize,
     /// Address families.
     pub family: Family,
+    /// What the switches forward with.
+    pub datapath: Datapath,
     /// How many controllers, which all serve every agent.
     pub controllers: u8,
     /// The manifests; `None`: the example that ships with the project.
@@ -42,6 +45,7 @@ impl Options {
             binaries: binaries.into(),
             nodes: 2,
             family: Family::Ipv4,
+            datapath: Datapath::default(),
             controllers: FIRST_CONTROLLER,
             manifests: None,
             kubernetes: None,
@@ -74,6 +78,7 @@ impl Lab {
                 Error::BadOption(format!("a lab has 1 to {MAX_NODES} nodes, not {}", options.nodes))
             })?;
         command::check_programs()?;
+        options.datapath.check()?;
         let binaries = absolute(&options.binaries)?;
         daemons::check_binaries(&binaries)?;
         let layout = Layout::new(&options.state)?;
@@ -101,6 +106,7 @@ impl Lab {
         let record = Record {
             nodes,
             family: options.family,
+            datapath: options.datapath,
             controllers: options.controllers,
             manifests,
             kubernetes: options.kubernetes.clone(),
@@ -152,7 +158,7 @@ impl Lab {
                 .map(|node| {
                     scope.spawn({
                         let (layout, interrupt) = (&layout, &interrupt);
-                        move || switch::up(layout, node, record.family, interrupt)
+                        move || switch::up(layout, record, node, interrupt)
                     })
                 })
                 .collect();
@@ -194,9 +200,7 @@ impl Lab {
         if let Some(peer) = self.record.kubernetes.as_ref().and_then(|kubernetes| kubernetes.join.as_ref()) {
             underlay::join(&self.layout, self.record.family, peer)?;
         }
-        self.record
-            .node_indexes()
-            .try_for_each(|node| underlay::connect(&self.layout, self.record.family, node))
+        self.record.node_indexes().try_for_each(|node| underlay::connect(&self.layout, &self.record, node))
     }
 
     fn on_every_node(&self, work: impl Fn(NodeIndex) -> Result<()> + Sync) -> Result<()> {

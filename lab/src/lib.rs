@@ -10,6 +10,7 @@ pub mod cni;
 pub mod command;
 pub mod control;
 pub mod daemons;
+pub mod datapath;
 pub mod error;
 pub mod example;
 pub mod ground;
@@ -36,6 +37,7 @@ pub mod switch;
 pub mod underlay;
 
 pub use control::Component;
+pub use datapath::Datapath;
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use kubernetes::Kubernetes;

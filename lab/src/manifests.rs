@@ -216,6 +216,7 @@ mod tests {
         let record = Record {
             nodes: 2,
             family: Family::Dual,
+            datapath: Default::default(),
             controllers: 1,
             manifests: manifests.to_owned(),
             kubernetes: None,

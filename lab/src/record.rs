@@ -8,6 +8,7 @@ use network::matrix::ServedPort;
 use network::{NamespacedName, NodeName};
 use serde::{Deserialize, Serialize};
 
+use crate::datapath::Datapath;
 use crate::error::{Context, Error, Result};
 use crate::kubernetes::Kubernetes;
 use crate::layout::{Family, Layout, NodeIndex};
@@ -19,6 +20,9 @@ pub struct Record {
     pub nodes: u8,
     /// Address families.
     pub family: Family,
+    /// What its switches forward with.
+    #[serde(default)]
+    pub datapath: Datapath,
     /// How many controllers it has.
     #[serde(default = "one")]
     pub controllers: u8,

@@ -1,5 +1,5 @@
-//! One node's Open vSwitch: its own database and switch on the userspace datapath, and br-phy, the bridge that holds the
-//! uplink and the node's address (only the userspace datapath needs it). br-int is the agent's, never touched here.
+//! One node's Open vSwitch: its own database and switch, and on the userspace datapath br-phy, the bridge that holds the
+//! uplink and the node's address. br-int is the agent's, never touched here.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,11 +9,13 @@ use std::time::Duration;
 use network::Mac;
 
 use crate::command::{self, search_path};
+use crate::datapath::Datapath;
 use crate::error::{Context, Error, Result};
 use crate::layout::{Family, Layout, NodeIndex, underlay_prefix};
 use crate::process::{Process, wait_until};
-use crate::underlay::UPLINK;
-use crate::{Interrupt, ip, netns};
+use crate::record::Record;
+use crate::underlay::{UPLINK, hold_addresses};
+use crate::{Interrupt, netns};
 
 /// The bridge with the uplink and the node's address.
 pub const BRIDGE: &str = "br-phy";
@@ -34,8 +36,8 @@ pub fn environment(layout: &Layout, node: NodeIndex) -> Vec<(&'static str, Strin
         .collect()
 }
 
-/// Makes the database and starts both daemons; br-phy stands and has the node's addresses when this returns.
-pub fn up(layout: &Layout, node: NodeIndex, family: Family, interrupt: &Interrupt) -> Result<()> {
+/// Makes the database and starts both daemons; what has the node's addresses stands when this returns.
+pub fn up(layout: &Layout, record: &Record, node: NodeIndex, interrupt: &Interrupt) -> Result<()> {
     let directory = layout.ovs_directory(node);
     let schema = SCHEMAS.iter().find(|path| Path::new(path).is_file()).ok_or_else(|| {
         Error::MissingProgram { program: "vswitch.ovsschema".to_owned(), package: "openvswitch-switch" }
@@ -49,7 +51,7 @@ pub fn up(layout: &Layout, node: NodeIndex, family: Family, interrupt: &Interrup
         ".",
         &format!("external_ids:system-id={}", node.name()),
     ]))?;
-    start_vswitchd(layout, node, family, interrupt)
+    start_vswitchd(layout, record, node, interrupt)
 }
 
 /// Starts ovsdb-server on the node's database and waits until it listens.
@@ -68,9 +70,14 @@ pub fn start_ovsdb_server(layout: &Layout, node: NodeIndex, interrupt: &Interrup
     wait_until(&process, LIMIT, interrupt, || UnixStream::connect(&socket).is_ok())
 }
 
-/// Starts ovs-vswitchd and gives br-phy what it needs. When the agent's bridge is in the database already, the switch is told
+/// Starts ovs-vswitchd and gives br-phy, where there is one, what it needs. When the agent's bridge is in the database already, the switch is told
 /// to leave the datapath alone until the agent has put everything back (design §7): whoever starts the switch must say so.
-pub fn start_vswitchd(layout: &Layout, node: NodeIndex, family: Family, interrupt: &Interrupt) -> Result<()> {
+pub fn start_vswitchd(
+    layout: &Layout,
+    record: &Record,
+    node: NodeIndex,
+    interrupt: &Interrupt,
+) -> Result<()> {
     let bridges = command::run(tool(layout, node, "ovs-vsctl").args(["--no-wait", "list-br"]))?;
     let restoring = bridges.lines().any(|bridge| bridge != BRIDGE);
     if restoring {
@@ -83,18 +90,25 @@ pub fn start_vswitchd(layout: &Layout, node: NodeIndex, family: Family, interrup
         ]))?;
     }
     let directory = layout.ovs_directory(node);
+    let mut command = daemon(layout, node, "ovs-vswitchd");
+    if record.datapath == Datapath::Netdev {
+        command.arg("--disable-system-route");
+    }
+    command.arg(format!("unix:{}", directory.join("db.sock").display()));
     let process = Process::start(
         layout,
         &format!("{}.ovs-vswitchd", node.name()),
         Some(&netns::path(&layout.node_namespace(node))),
-        daemon(layout, node, "ovs-vswitchd")
-            .arg("--disable-system-route")
-            .arg(format!("unix:{}", directory.join("db.sock").display())),
+        &command,
     )?;
     let control = directory.join(format!("ovs-vswitchd.{}.ctl", process.pid));
     wait_until(&process, LIMIT, interrupt, || UnixStream::connect(&control).is_ok())?;
-    physical_bridge(layout, node, family)?;
-    tunnels_find_their_way(layout, node, family, &process, interrupt)
+    if record.datapath == Datapath::System {
+        // The kernel's tunnels go by the kernel's routes.
+        return Ok(());
+    }
+    physical_bridge(layout, node, record.family)?;
+    tunnels_find_their_way(layout, node, record.family, &process, interrupt)
 }
 
 /// Tells the switch the way to the other nodes, because it does not read the kernel's routes: it would forget them all and read
@@ -126,18 +140,7 @@ fn physical_bridge(layout: &Layout, node: NodeIndex, family: Family) -> Result<(
             .args(["datapath_type=netdev", &format!("other_config:hwaddr=\"{mac}\"")])
             .args(["--", "--may-exist", "add-port", BRIDGE, UPLINK]),
     )?;
-    let mut lines = vec![format!("link set {BRIDGE} up")];
-    let nodad = |v6: bool| if v6 { " nodad" } else { "" };
-    for address in addresses {
-        let length = underlay_prefix(address);
-        lines.push(format!("addr replace {address}/{length} dev {BRIDGE}{}", nodad(address.is_ipv6())));
-    }
-    for gateway in layout.gateway_addresses(family) {
-        // ip(8) takes the family from the addresses.
-        let default = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        lines.push(format!("route replace {default} via {gateway} dev {BRIDGE}"));
-    }
-    ip::batch(Some(&layout.node_namespace(node)), &lines)
+    hold_addresses(layout, family, node, BRIDGE)
 }
 
 /// A tool of Open vSwitch that talks to this node's.

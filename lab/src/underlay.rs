@@ -7,8 +7,10 @@ use std::process::Command;
 use network::Cidr;
 
 use crate::command;
+use crate::datapath::Datapath;
 use crate::error::{Context, Result};
 use crate::layout::{Family, Layout, NodeIndex, pod_cidrs, underlay_prefix};
+use crate::record::Record;
 use crate::{ip, netns};
 
 /// The bridge's name in the underlay's namespace.
@@ -36,7 +38,8 @@ pub fn up(layout: &Layout, family: Family) -> Result<()> {
 
 /// Joins a node to it, and leads to its pods through it: so the outside reaches them as a routed network does. The node's
 /// namespace exists.
-pub fn connect(layout: &Layout, family: Family, node: NodeIndex) -> Result<()> {
+pub fn connect(layout: &Layout, record: &Record, node: NodeIndex) -> Result<()> {
+    let family = record.family;
     let (underlay, own) = (layout.underlay_namespace(), layout.node_namespace(node));
     let port = node.name();
     let mut lines = vec![
@@ -47,10 +50,30 @@ pub fn connect(layout: &Layout, family: Family, node: NodeIndex) -> Result<()> {
     let ways = pod_cidrs(node, family).into_iter().zip(layout.node_addresses(node, family));
     lines.extend(ways.map(|(range, way)| format!("route add {range} via {way} dev {BRIDGE}")));
     ip::batch(Some(&underlay), &lines)?;
-    without_offload(&underlay, port.as_str())?;
-    netns::run(&netns::path(&own), leave_to_the_switch)??;
-    ip::batch(Some(&own), &[format!("link set {UPLINK} up")])?;
-    without_offload(&own, UPLINK)
+    match record.datapath {
+        Datapath::Netdev => {
+            without_offload(&underlay, port.as_str())?;
+            netns::run(&netns::path(&own), leave_to_the_switch)??;
+            ip::batch(Some(&own), &[format!("link set {UPLINK} up")])?;
+            without_offload(&own, UPLINK)
+        }
+        Datapath::System => hold_addresses(layout, family, node, UPLINK),
+    }
+}
+
+/// Gives a node's addresses to a device of it, and through that its way out; the same again changes nothing.
+pub(crate) fn hold_addresses(layout: &Layout, family: Family, node: NodeIndex, device: &str) -> Result<()> {
+    let mut lines = vec![format!("link set {device} up")];
+    for address in layout.node_addresses(node, family) {
+        let nodad = if address.is_ipv6() { " nodad" } else { "" };
+        lines.push(format!("addr replace {address}/{} dev {device}{nodad}", underlay_prefix(address)));
+    }
+    for gateway in layout.gateway_addresses(family) {
+        // ip(8) takes the family from the addresses.
+        let default = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        lines.push(format!("route replace {default} via {gateway} dev {device}"));
+    }
+    ip::batch(Some(&layout.node_namespace(node)), &lines)
 }
 
 /// Joins the bridge's namespace to another one, in which an API server listens: everything that has no place in the lab goes

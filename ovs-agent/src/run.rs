@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use cni::generic::Generic;
 use compiler::{Datapath, NodeConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -269,8 +270,18 @@ fn datapath(choice: DatapathChoice) -> Datapath {
     match choice {
         DatapathChoice::System => Datapath::System,
         DatapathChoice::Netdev => Datapath::Netdev,
-        DatapathChoice::Auto if Path::new("/sys/module/openvswitch").exists() => Datapath::System,
-        DatapathChoice::Auto => Datapath::Netdev,
+        DatapathChoice::Auto => {
+            // ovs-vswitchd would have the module loaded by the same question: who of us comes first makes no difference.
+            let asked = Generic::connect().and_then(|generic| generic.family("ovs_datapath"));
+            match asked {
+                Ok(Some(_)) => Datapath::System,
+                Ok(None) => Datapath::Netdev,
+                Err(error) => {
+                    tracing::warn!(%error, "the kernel does not say whether it has a datapath of Open vSwitch: taking userspace's");
+                    Datapath::Netdev
+                }
+            }
+        }
     }
 }
 

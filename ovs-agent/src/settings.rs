@@ -94,7 +94,7 @@ pub struct Settings {
     #[arg(long, env = "FERRULE_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// Datapath of br-int; auto takes the kernel's where its module is loaded.
+    /// Datapath of br-int; auto takes the kernel's where the kernel has it, loading its module.
     #[arg(long, env = "FERRULE_DATAPATH", value_enum, default_value_t = DatapathChoice::Auto)]
     pub datapath: DatapathChoice,
 
@@ -141,7 +141,7 @@ pub struct Settings {
 /// `--datapath`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DatapathChoice {
-    /// The kernel's where its module is loaded, else userspace.
+    /// The kernel's where the kernel has it, else userspace.
     Auto,
     /// The kernel's.
     System,

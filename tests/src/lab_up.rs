@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use api::insight::{List, SwitchItem};
 use lab::http::Endpoint;
 use lab::progress::Event;
-use lab::{Family, Interrupt, Lab, NodeIndex, Options};
+use lab::{Datapath, Family, Interrupt, Lab, NodeIndex, Options};
 
 use crate::{binaries, skip};
 
@@ -83,6 +83,7 @@ impl LabUp {
         let folder = folder.unwrap_or_else(|error| panic!("cannot make a directory: {error}"));
         let directory = folder.path().join("manifests");
         let mut options = Options::new(folder.path().join("state"), binaries());
+        options.datapath = datapath();
         change(&mut options);
         if let Some(files) = manifests {
             write(&directory, files);
@@ -90,7 +91,7 @@ impl LabUp {
         }
         let lab = match Lab::up(&options, &Interrupt::default(), &say) {
             Ok(lab) => lab.down_on_drop(),
-            Err(error @ lab::Error::MissingProgram { .. }) => {
+            Err(error @ (lab::Error::MissingProgram { .. } | lab::Error::MissingModule { .. })) => {
                 skip::skip("dataplane", test, &error.to_string());
                 return None;
             }
@@ -151,6 +152,12 @@ pub(crate) fn say(event: Event<'_>) {
         Event::Finished(step, elapsed) => eprintln!("{elapsed:>8.2?}  {step}"),
         Event::Began(_) | Event::Part(..) => {}
     }
+}
+
+/// What labs forward with: the userspace datapath, unless the runner says otherwise.
+fn datapath() -> Datapath {
+    let Ok(named) = std::env::var("FERRULE_LAB_DATAPATH") else { return Datapath::default() };
+    named.parse().unwrap_or_else(|error| panic!("FERRULE_LAB_DATAPATH: {error}"))
 }
 
 /// The folder of the product's binaries: the one that the runner names, else built now.

@@ -21,8 +21,9 @@ fn a_pod_makes_no_tunnel() {
     let (alice, mallory) = (&stage.alice_1, &stage.mallory);
     // A node may have addresses that the cluster does not know of; its tunnel listens there, too.
     let secondary = next(stage.node(1, true), 100);
+    let device = stage.up.lab.record().datapath.underlay_device();
     let output =
-        stage.nodes[1].exec(["ip", "addr", "add", &format!("{secondary}/24"), "dev", "br-phy"]).unwrap();
+        stage.nodes[1].exec(["ip", "addr", "add", &format!("{secondary}/24"), "dev", device]).unwrap();
     assert!(output.status.success());
     std::thread::sleep(Duration::from_millis(200));
     let mut trials = Trials::default();

@@ -63,6 +63,14 @@ pub const SOAK: &[Requirement] = &[
     Requirement { program: "curl", package: "curl" },
 ];
 
+/// Needed besides to run an emulated machine with a kernel of the distribution.
+pub const EMULATION: &[Requirement] = &[
+    Requirement { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Requirement { program: "depmod", package: "kmod" },
+    Requirement { program: "busybox", package: "busybox-static" },
+    Requirement { program: "timeout", package: "coreutils" },
+];
+
 /// Needed besides by the dataplane tests: the neighbours that `ferrule-cni` is tried with.
 pub const NEIGHBOURS: &[Requirement] = &[
     Requirement { program: "/usr/lib/cni/host-local", package: "containernetworking-plugins" },
@@ -133,7 +141,7 @@ pub fn is_root() -> bool {
 }
 
 /// Looks on PATH and in the sbin folders, which root's PATH may lack.
-fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     if program.starts_with('/') {
         return Some(PathBuf::from(program)).filter(|path| path.exists());
     }

@@ -11,6 +11,7 @@ mod codegen;
 mod conformance;
 mod distribution;
 mod images;
+mod kernel;
 mod lab;
 mod skips;
 mod soak;
@@ -71,6 +72,18 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
     },
+    /// An emulated machine with the distribution's kernel: the lab on the kernel's datapath; exit 2 if something is wrong (not part of
+    /// the tests)
+    Kernel {
+        /// Files of tests/tests to run there in place of kernel_datapath, such as dataplane_services
+        tests: Vec<String>,
+        /// How long the machine may take
+        #[arg(long, default_value_t = 15)]
+        minutes: u64,
+        /// Not emulated, but by this machine's own processor (KVM)
+        #[arg(long)]
+        kvm: bool,
+    },
     /// The benchmarks and their ratios
     Bench {
         /// openflow, ovsdb, network, compiler, controller, agent, lab, cluster
@@ -94,6 +107,7 @@ fn main() -> ExitCode {
         Task::Test { tiers } => test::run(&tiers),
         Task::Conformance { suites, state, only } => conformance::run(&suites, state.as_deref(), &only),
         Task::Soak { minutes, pods, state } => soak::run(minutes, pods, state.as_deref()),
+        Task::Kernel { tests, minutes, kvm } => kernel::run(&tests, kernel::Machine { minutes, kvm }),
         Task::Bench { names } => bench::run(&names),
         Task::Tidy => tidy::run(),
         Task::Codegen { check } => codegen::run(check),

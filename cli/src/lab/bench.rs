@@ -27,6 +27,7 @@ pub fn run(state: &Path, bench: &Bench) -> Result<Outcome, Fail> {
         record: false,
         nodes: bench.nodes,
         family: bench.family,
+        datapath: lab::Datapath::Netdev,
         controllers: 1,
         bin_dir: bench.bin_dir.clone(),
     };

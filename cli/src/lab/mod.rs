@@ -56,6 +56,7 @@ fn bring_up(state: &Path, up: &Up, interrupt: &Interrupt) -> Result<Lab, Fail> {
         binaries: binaries(up)?,
         nodes: up.nodes,
         family: up.family,
+        datapath: up.datapath,
         controllers: up.controllers,
         manifests: up.manifests.clone(),
         kubernetes: up.kubeconfig.clone().map(|kubeconfig| Kubernetes { kubeconfig, join: up.join.clone() }),

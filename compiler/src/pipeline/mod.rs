@@ -115,7 +115,7 @@ pub(crate) fn node(context: &Context<'_>, node: &Node, out: &mut Out<'_>) {
 /// What stands whatever the cluster holds, and what speaks of this node alone.
 pub(crate) fn own(context: &Context<'_>, out: &mut Out<'_>) {
     arrival::own(context, out);
-    neighbours::build(out);
+    neighbours::build(context, out);
     connections::build(out);
     service::own(out);
     routing::own(context, out);

@@ -1,18 +1,28 @@
 //! `ArpResponder`, `NdResponder` and `NdAdvertise`: the router answers for every address, so that a pod that asks (a plain
-//! one has permanent entries and asks nothing) is answered without a packet leaving the switch.
+//! one has permanent entries and asks nothing) is answered without a packet leaving the switch. On the kernel's datapath it is
+//! silent for IPv6: advertisements cannot be made there (ADR-0046).
 
 use network::Mac;
 use openflow::{Action, Field, Match, PortNo, Subfield};
 
+use super::Context;
+use crate::input::Datapath;
 use crate::packet::{ETH_ARP, ETH_IPV6};
 use crate::provenance::Owner;
 use crate::register::SCRATCH;
 use crate::stream::{Out, flow};
 use crate::table::Table;
 
-pub(super) fn build(out: &mut Out<'_>) {
+pub(super) fn build(context: &Context<'_>, out: &mut Out<'_>) {
     arp(out);
-    nd(out);
+    match context.config.datapath {
+        Datapath::Netdev => nd(out),
+        // Open vSwitch refuses flows that set flags and options of neighbour discovery where the kernel forwards.
+        Datapath::System => {}
+    }
+    for table in [Table::NdResponder, Table::NdAdvertise] {
+        out.add(flow(table, 0, Match::new()), Owner::Pipeline, "drop: not answered here");
+    }
 }
 
 fn copy(src: Field, dst: Field) -> Action {
@@ -60,7 +70,4 @@ fn nd(out: &mut Out<'_>) {
         Action::output(PortNo::IN_PORT),
     ]);
     out.add(second, Owner::Pipeline, "answer a neighbour solicitation: the router's address");
-    for table in [Table::NdResponder, Table::NdAdvertise] {
-        out.add(flow(table, 0, Match::new()), Owner::Pipeline, "drop: not a neighbour solicitation");
-    }
 }

@@ -81,7 +81,8 @@ impl Connection {
             answerer_port: value(reply, "sport").and_then(|port| port.parse().ok()),
             zone: value(rest, "zone").unwrap_or("0").parse().ok()?,
             mark: value(rest, "mark").map_or(Some(0), number)?,
-            is_over: rest.contains("state=TIME_WAIT") || rest.contains("state=CLOSE"),
+            // The kernel's CLOSE_WAIT is half of a connection: who has not closed goes on speaking.
+            is_over: rest.contains("state=TIME_WAIT)") || rest.contains("state=CLOSED)"),
         })
     }
 
@@ -136,6 +137,10 @@ mod tests {
         let over = "tcp,orig=(src=10.9.0.1,dst=10.9.0.2,sport=1,dport=2),reply=(src=10.9.0.2,dst=10.9.0.1,sport=2,dport=1),\
                     zone=5,protoinfo=(state=TIME_WAIT)";
         assert!(Connection::parse(over).unwrap().is_over);
+        assert!(Connection::parse(&over.replace("TIME_WAIT", "CLOSED")).unwrap().is_over);
+        // Open vSwitch 3.1.0, Linux 6.1's datapath: a client that has closed its end still hears the server.
+        let half = Connection::parse(&over.replace("TIME_WAIT", "CLOSE_WAIT")).unwrap();
+        assert!(!half.is_over);
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub struct Stage {
     pub shut_2: Host,
     pub nodes: [Place; 2],
     pub node_ears: [Ear; 2],
-    /// `br-phy` of each node: where the underlay's frames for it go.
+    /// The device with each node's address: where the underlay's frames for it go.
     pub node_macs: [Mac; 2],
     pub stranger: Host,
 }
@@ -149,6 +149,7 @@ impl Stage {
         };
         let nodes = [1, 2].map(|node| up.lab.place_of_node(NodeIndex(node)));
         let stranger = stranger(&up);
+        let underlay = up.lab.record().datapath.underlay_device();
         let stage = Self {
             alice_1: pod("alice-1"),
             mallory: pod("mallory-1"),
@@ -158,7 +159,7 @@ impl Stage {
             open_2: pod("open-2"),
             shut_2: pod("shut-2"),
             node_ears: [0, 1].map(|node: usize| Ear::socket(&nodes[node], NODE_SOCKET)),
-            node_macs: [0, 1].map(|node: usize| Wire::open(&nodes[node].netns_path(), "br-phy").mac()),
+            node_macs: [0, 1].map(|node: usize| Wire::open(&nodes[node].netns_path(), underlay).mac()),
             nodes,
             stranger,
             up,
