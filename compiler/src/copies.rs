@@ -1,5 +1,6 @@
-//! Metered copies of packets for the agent: samples of what is dropped, and what audited policies decide. The switch makes no
-//! more of them than their meters let, whatever arrives, and counts what it left out. It must not know who reads them.
+//! Metered copies of packets for the agent: samples of what is dropped, and what audited policies decide; and packets that only
+//! the agent can help on their way. The switch makes no more of them than their meters let, whatever arrives, and counts what it
+//! left out. It must not know who reads them.
 
 use network::Direction;
 use openflow::{Action, Controller, Cookie, MeterId, PortNo, TableId};
@@ -21,17 +22,26 @@ pub enum Copied {
     Allowed,
     /// It is dropped, by no audited policy.
     Dropped(DropClass),
+    /// Not a copy: a piece of a datagram, which the agent joins with the others (ADR-0045).
+    Piece,
+    /// Not a copy: a datagram that was joined, and leaves in pieces.
+    Joined,
 }
 
 /// Meters are ours from here on.
 const FIRST_METER: u32 = 0xfe00;
 /// Ethernet, IPv6 with an extension header, ports; and a little more. In bytes.
 const COPIED_BYTES: u16 = 128;
+/// `OFPCML_NO_BUFFER` (OpenFlow 1.3.5 §7.2.5).
+const WHOLE: u16 = 0xffff;
 
 impl Copied {
     /// Everything that is copied.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Denied, Self::Allowed].into_iter().chain(DropClass::ALL.into_iter().map(Self::Dropped))
+        [Self::Denied, Self::Allowed]
+            .into_iter()
+            .chain(DropClass::ALL.into_iter().map(Self::Dropped))
+            .chain([Self::Piece, Self::Joined])
     }
 
     /// As the copy carries it (`userdata`).
@@ -40,6 +50,8 @@ impl Copied {
             Self::Denied => 0,
             Self::Allowed => 1,
             Self::Dropped(class) => 2 + class as u8,
+            Self::Piece => 100,
+            Self::Joined => 101,
         }
     }
 
@@ -59,13 +71,14 @@ impl Copied {
         match self {
             Self::Denied | Self::Allowed => 100,
             Self::Dropped(_) => 10,
+            Self::Piece | Self::Joined => 5_000,
         }
     }
 
     /// Sends one to the agent.
     pub(crate) fn action(self) -> Action {
         Action::Controller(Box::new(Controller {
-            max_len: COPIED_BYTES,
+            max_len: if matches!(self, Self::Piece | Self::Joined) { WHOLE } else { COPIED_BYTES },
             userdata: Some(vec![self.code()].into()),
             meter: Some(self.meter()),
             ..Controller::default()
@@ -133,7 +146,7 @@ mod tests {
     #[test]
     fn every_kind_has_its_meter_and_comes_back_from_its_copy() {
         let meters: BTreeSet<u32> = Copied::all().map(|copied| copied.meter().0).collect();
-        assert_eq!(meters.len(), 12);
+        assert_eq!(meters.len(), 14);
         for copied in Copied::all() {
             assert_eq!(Copied::from_userdata(&[copied.code()]), Some(copied));
         }

@@ -29,7 +29,7 @@ pub struct NodeConfig {
     /// The node addresses that answer for node ports, by prefix; none: all of them.
     pub node_port_addresses: Vec<Cidr>,
     /// The switch limits what it copies to the agent, so copies are made: of what is dropped, and of what audited policies
-    /// decide.
+    /// decide. On the userspace datapath datagrams in pieces are handed over, too.
     pub copies: bool,
 }
 
@@ -52,6 +52,11 @@ impl NodeConfig {
             node_port_addresses: Vec::new(),
             copies: true,
         }
+    }
+
+    /// Whether the agent joins datagrams that come in pieces: the kernel's tracking does so itself.
+    pub(crate) fn joins(&self) -> bool {
+        self.datapath == Datapath::Netdev && self.copies
     }
 
     /// Whether an address of a node answers for node ports.

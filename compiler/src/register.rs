@@ -52,6 +52,8 @@ slots! {
     TO_OTHER_NODE = REG0[12, 1];
     /// The question is about a connection that was translated: its client asked another address than who answers.
     TRANSLATED = REG0[13, 1];
+    /// A datagram that the agent put together. It leaves in pieces, as it came.
+    JOINED = REG0[14, 1];
     /// OpenFlow port to leave by.
     OUT_PORT = REG1[0, 32];
     /// Scratch of the ARP responder.
@@ -76,6 +78,8 @@ slots! {
     ASKED_3 = REG11[0, 32];
     /// At which port.
     ASKED_PORT = REG12[0, 16];
+    /// Of how many bytes the largest of its pieces was, without Ethernet's header.
+    PIECE_SIZE = REG13[0, 16];
     /// The flow of an audited policy that decided last, as the end of its cookie.
     DECIDED_BY = REG14[0, 32];
     /// The connection is blocked: a policy that came later denies it.

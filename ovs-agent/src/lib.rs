@@ -17,6 +17,7 @@
 pub mod attachment;
 pub mod cni;
 pub mod cut;
+pub mod datagram;
 pub mod drift;
 pub mod drivers;
 pub mod event;

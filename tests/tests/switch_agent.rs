@@ -435,9 +435,9 @@ fn what_somebody_does_to_the_flows_is_put_right_at_once() -> Outcome {
     let target = format!("unix:{}", ovs.mgmt_socket("br-int").display());
     // What is done, and how many flow-mods put it right.
     for (command, flow, repairs) in [
-        ("del-flows", "table=36", 4),
+        ("del-flows", "table=36", 6),
         ("add-flow", "table=80,priority=65000,ip,actions=drop", 1),
-        ("mod-flows", "table=120,actions=drop", 6),
+        ("mod-flows", "table=120,actions=drop", 9),
         ("add-flow", "cookie=0x7,table=28,priority=0,actions=drop", 1),
     ] {
         let sent = agent.sent();
@@ -448,7 +448,7 @@ fn what_somebody_does_to_the_flows_is_put_right_at_once() -> Outcome {
         same(&flows(&ovs)?, &before);
     }
     let metrics = agent.get_text("/metrics");
-    assert!(metrics.contains("ferrule_agent_flows_drifted_total 12"), "{metrics}");
+    assert!(metrics.contains("ferrule_agent_flows_drifted_total 17"), "{metrics}");
     // What the switch learns is its own, and what comes and goes again needs nothing.
     let sent = agent.sent();
     ovs.ofctl(["-O", "OpenFlow13", "add-flow", target.as_str(), "table=44,priority=1,actions=drop"])?;

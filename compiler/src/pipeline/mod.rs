@@ -3,6 +3,7 @@
 mod arrival;
 mod connections;
 mod departure;
+pub(crate) mod fragments;
 mod neighbours;
 mod routing;
 pub(crate) mod service;
@@ -121,6 +122,7 @@ pub(crate) fn own(context: &Context<'_>, out: &mut Out<'_>) {
     routing::own(context, out);
     source::build(context, out);
     departure::build(out);
+    fragments::build(context, out);
     if context.config.copies {
         crate::copies::build(out);
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use openflow::{Action, Ct, CtZone, Nat, TableId};
 
-use super::Context;
+use super::{Context, fragments};
 use crate::packet::{End, Family, address};
 use crate::provenance::Owner;
 use crate::register::{DESTINATION, MASK_SOURCE, SNAT_ZONE, SOURCE, Side};
@@ -23,6 +23,7 @@ pub(super) fn build(context: &Context<'_>, out: &mut Out<'_>) {
             let draft = flow(Table::Snat, 200, masked).act(rewrite(mask));
             out.add(draft, Owner::Pipeline, format!("speaks as {mask}, so that replies come back here"));
             let reply = SOURCE.on(address(End::Destination, mask), side as u64);
+            fragments::before_restoring(context, &reply, out);
             let draft = flow(Table::UnSnat, 200, reply).act(restore());
             out.add(draft, Owner::Pipeline, format!("perhaps a reply to what spoke as {mask}"));
         }

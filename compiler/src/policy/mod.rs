@@ -23,7 +23,7 @@ pub(crate) use stage::{Stage, StageChanges, Why};
 pub(crate) use subjects::{Isolated, Kept, Now, Subjects};
 
 use crate::packet::{End, Family, address, ct_state, with_address, with_state};
-use crate::pipeline::Context;
+use crate::pipeline::{Context, fragments};
 use crate::provenance::{Owner, Reason};
 use crate::register::{OWN_NODE, SOURCE, Side};
 use crate::stream::{Out, flow};
@@ -166,16 +166,19 @@ pub(crate) fn not_pods(out: &mut Out<'_>) {
     }
 }
 
-/// What stands for one address because policies isolate it.
+/// What stands for one address because policies isolate it, or name ports that it is asked at or asks for.
 pub(crate) fn isolated(context: &Context<'_>, own: IpAddr, isolated: Isolated, out: &mut Out<'_>) {
-    let Isolated { isolation, audited } = isolated;
+    let Isolated { isolation, audited, ports } = isolated;
+    fragments::judged_by_ports(context, own, ports, out);
     for direction in [Direction::Egress, Direction::Ingress] {
         if isolation.of(direction) {
             own_node(context, own, direction, out);
             default_deny(context, own, direction, audited.of(direction), out);
         }
     }
-    mid_stream(context, own, isolation, out);
+    if isolation != Isolation::default() {
+        mid_stream(context, own, isolation, out);
+    }
 }
 
 /// NetworkPolicy never comes between a pod and its own node (kubelet's probes). Only traffic that really is the node's:

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use network::{Direction, Isolation, NodeView, SetId};
+use network::{Direction, Isolation, NodeView, Protocol, SetId, ViewRule};
 
 use super::parts::Members;
 use crate::pipeline::Context;
@@ -13,20 +13,26 @@ use crate::pipeline::Context;
 pub(crate) struct Subjects {
     /// Addresses of the local members of every subject set.
     pub(crate) addresses: BTreeMap<SetId, BTreeSet<IpAddr>>,
-    /// The addresses that some policy isolates, and where.
+    /// The addresses that some policy isolates, or says something about by UDP ports, and where.
     pub(crate) isolated: BTreeMap<IpAddr, Isolated>,
 }
 
-/// Where somebody is isolated, and where by a policy that is audited.
+/// Where somebody is isolated, where by a policy that is audited, and where rules about him name UDP ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Isolated {
     pub(crate) isolation: Isolation,
     pub(crate) audited: Isolation,
+    pub(crate) ports: Isolation,
 }
 
 impl Isolated {
     fn add(&mut self, more: Self) {
-        for (to, more) in [(&mut self.isolation, more.isolation), (&mut self.audited, more.audited)] {
+        let each = [
+            (&mut self.isolation, more.isolation),
+            (&mut self.audited, more.audited),
+            (&mut self.ports, more.ports),
+        ];
+        for (to, more) in each {
             to.ingress |= more.ingress;
             to.egress |= more.egress;
         }
@@ -46,12 +52,19 @@ impl Subjects {
         let mut isolates: BTreeMap<SetId, Isolated> = BTreeMap::new();
         for policy in view.policies.values() {
             let audited = if policy.audit { policy.isolates } else { Isolation::default() };
-            let isolated = Isolated { isolation: policy.isolates, audited };
+            let isolated = Isolated { isolation: policy.isolates, audited, ports: Isolation::default() };
             isolates.entry(policy.subject).or_default().add(isolated);
+            for rule in policy.rules.iter().filter(|rule| names_udp(rule)) {
+                let ports = Isolation {
+                    ingress: rule.direction == Direction::Ingress,
+                    egress: rule.direction == Direction::Egress,
+                };
+                isolates.entry(rule.subject).or_default().add(Isolated { ports, ..Isolated::default() });
+            }
         }
         let mut isolated: BTreeMap<IpAddr, Isolated> = BTreeMap::new();
         for (set, here) in isolates {
-            if here.isolation.of(Direction::Ingress) || here.isolation.of(Direction::Egress) {
+            if here != Isolated::default() {
                 for own in addresses.get(&set).into_iter().flatten() {
                     isolated.entry(*own).or_default().add(here);
                 }
@@ -64,6 +77,10 @@ impl Subjects {
         static NOBODY: BTreeSet<IpAddr> = BTreeSet::new();
         self.addresses.get(&set).unwrap_or(&NOBODY)
     }
+}
+
+fn names_udp(rule: &ViewRule) -> bool {
+    rule.ports.iter().flatten().any(|range| range.protocol == Protocol::Udp && !range.is_all())
 }
 
 /// As it is now.

@@ -53,6 +53,8 @@ impl Copies {
         let (allowed, flow) = match copied {
             Copied::Allowed => (true, decided_by),
             Copied::Denied | Copied::Dropped(_) => (false, compiler::copies::short(cookie)),
+            // Packets, not copies: see `drivers::fragments`.
+            Copied::Piece | Copied::Joined => return,
         };
         if !matches!(copied, Copied::Dropped(_)) {
             let _ = self.audit.try_send(Decision { at, allowed, flow, tuple: tuple.clone() });

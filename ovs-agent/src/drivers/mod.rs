@@ -11,6 +11,7 @@ pub mod cutter;
 pub mod database;
 pub mod discovery;
 pub mod endpoint_slice;
+pub mod fragments;
 pub mod health_check;
 pub mod host;
 pub mod https;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::beside::{self, Beside};
 use super::copies::{self, Copies};
 use super::cutter::{self, CutError};
+use super::fragments::Fragments;
 use super::{cache, monitor, sweeper};
 use crate::cut::stale::Served;
 use crate::cut::{Order, Outcome};
@@ -142,11 +143,16 @@ impl Link<'_> {
             Err(error) => return lost(false)(error),
         };
         if !what.copies {
-            tracing::warn!("the switch has no meters: no tuples of dropped packets, and no audit log");
+            tracing::warn!(
+                "the switch has no meters: no tuples of dropped packets, no audit log, and in userspace no fragments to Services"
+            );
         }
         if !self.tell_observed(&what, shadow, early).await {
             return End::Agent;
         }
+        // Not the numbers of an earlier life.
+        let since = (self.copies.clock)().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mut fragments = Fragments::new(since.as_micros() as u32);
         let mut applying: Option<Applying> = None;
         let mut cutting: Option<Cutting> = None;
         let mut sweeping: Option<Sweeping> = None;
@@ -171,7 +177,14 @@ impl Link<'_> {
                     Some(ClientEvent::Error { xid, error }) => {
                         tracing::warn!(xid = xid.0, error = %error.code, "the switch refused a message");
                     }
-                    Some(ClientEvent::Async(message @ Message::Nicira(_))) => self.copies.take(&message),
+                    Some(ClientEvent::Async(message @ Message::Nicira(_))) => {
+                        self.copies.take(&message);
+                        for packet in fragments.take(&message, Instant::now()) {
+                            if let Err(error) = client.packet_out(packet).await {
+                                return lost(true)(error);
+                            }
+                        }
+                    }
                     Some(ClientEvent::Async(Message::FlowRemoved(removed))) => {
                         if let Some(flow) = compiler::affinity::continued(&removed)
                             && let Err(error) = client.send(Message::FlowMod(Box::new(flow))).await
