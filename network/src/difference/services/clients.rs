@@ -45,6 +45,8 @@ pub enum Reach {
 /// Those who are there before and after.
 pub(super) struct Clients<'a, 'n> {
     all: Vec<Client>,
+    /// Those of them that are elsewhere than before.
+    elsewhere: Vec<usize>,
     verdicts: [Verdicts<'a, 'n>; 2],
 }
 
@@ -53,7 +55,12 @@ struct Client {
     at: [Participant; 2],
     /// Where it speaks from.
     sources: [Vec<Seat>; 2],
+    /// A number that clients of one node and of the same families share: they are offered the same.
+    stand: [usize; 2],
 }
+
+/// A node and the families of a client.
+type Stand = (Option<NodeName>, Vec<bool>);
 
 /// What pods of one node and of the same families are offered, whoever they are.
 struct Offer {
@@ -76,11 +83,11 @@ struct Choice {
     port: u16,
 }
 
-/// The offers of a port at one time, and the place of that for a node and families.
+/// The offers of a port at one time, and the place of each by the stand of its clients.
 #[derive(Default)]
 struct Offers {
     all: Vec<Offer>,
-    places: HashMap<(Option<NodeName>, Vec<bool>), usize>,
+    places: HashMap<usize, usize>,
 }
 
 /// What tells clients apart who are not named: their offers, and where an endpoint lets them in their own policies, by source.
@@ -88,13 +95,18 @@ type Alike = ([usize; 2], [[Option<u32>; 2]; 2]);
 
 impl<'a, 'n> Clients<'a, 'n> {
     /// Of two networks; `ends` are those that each has.
-    pub(super) fn of(sides: &[Side<'n>; 2], ends: &'a [Ends<'n>; 2]) -> Self {
+    pub(super) fn of(
+        sides: &[Side<'n>; 2],
+        ends: &'a [Ends<'n>; 2],
+        elsewhere: &BTreeSet<&NamespacedName>,
+    ) -> Self {
         let networks = BOTH.map(|time| sides[time].network);
         let mut verdicts = BOTH.map(|time| Verdicts::of(networks[time], &ends[time]));
         let speaks = |one: &Participant| one.entry.speaks() && !one.sources.is_empty();
         let [before, after] = networks.map(|network| everybody(network).into_iter().filter(speaks));
         let mut after: BTreeMap<Entry, Participant> = after.map(|one| (one.entry.clone(), one)).collect();
         let mut all = Vec::new();
+        let mut stands: [HashMap<Stand, usize>; 2] = Default::default();
         for was in before {
             if let Some(is) = after.remove(&was.entry) {
                 let at = [was, is];
@@ -102,28 +114,33 @@ impl<'a, 'n> Clients<'a, 'n> {
                     let verdicts = &mut verdicts[time];
                     at[time].sources.iter().map(|source| verdicts.seat(source)).collect()
                 });
-                all.push(Client { at, sources });
+                let stand = BOTH.map(|time| {
+                    let node = match &at[time].entry {
+                        Entry::Pod(key) => networks[time].pods.get(key).and_then(|pod| pod.node.clone()),
+                        _ => None,
+                    };
+                    let families = at[time].sources.iter().map(|source| source.address().is_ipv4()).collect();
+                    let next = stands[time].len();
+                    *stands[time].entry((node, families)).or_insert(next)
+                });
+                all.push(Client { at, sources, stand });
             }
         }
-        Self { all, verdicts }
-    }
-
-    /// Whether one of the pods that are elsewhere than before reaches a Service otherwise for it.
-    pub(super) fn reach_otherwise(
-        &mut self,
-        sides: &[Side<'n>; 2],
-        key: &NamespacedName,
-        elsewhere: &BTreeSet<&NamespacedName>,
-    ) -> bool {
-        if elsewhere.is_empty() {
-            return false;
-        }
-        let is_elsewhere = |client: &&Client| match &client.at[0].entry {
+        let is_elsewhere = |client: &Client| match &client.at[0].entry {
             Entry::Pod(key) => elsewhere.contains(key),
             _ => false,
         };
+        let elsewhere = (0..all.len()).filter(|place| is_elsewhere(&all[*place])).collect();
+        Self { all, elsewhere, verdicts }
+    }
+
+    /// Whether one of the pods that are elsewhere than before reaches a Service otherwise for it.
+    pub(super) fn reach_otherwise(&mut self, sides: &[Side<'n>; 2], key: &NamespacedName) -> bool {
+        if self.elsewhere.is_empty() {
+            return false;
+        }
         let ports: BTreeSet<ServedPort> = BOTH.iter().flat_map(|time| sides[*time].ports(key)).collect();
-        for client in self.all.iter().filter(is_elsewhere) {
+        for client in self.elsewhere.iter().map(|place| &self.all[*place]) {
             for port in &ports {
                 let [was, is] = BOTH.map(|time| {
                     let (verdicts, at) = (&mut self.verdicts[time], &client.at[time]);
@@ -151,7 +168,7 @@ impl<'a, 'n> Clients<'a, 'n> {
             let mut offers = [Offers::default(), Offers::default()];
             let mut known: HashMap<Alike, [Reach; 2]> = HashMap::new();
             for client in &self.all {
-                let Entry::Pod(pod) = &client.at[0].entry else {
+                if !matches!(client.at[0].entry, Entry::Pod(_)) {
                     let [was, is] = BOTH.map(|time| {
                         let (verdicts, at) = (&mut self.verdicts[time], &client.at[time]);
                         let ways = ways(verdicts, &sides[time], at, key, *port);
@@ -161,17 +178,11 @@ impl<'a, 'n> Clients<'a, 'n> {
                         found.entry((was, is)).or_default().push(client.at[0].entry.clone());
                     }
                     continue;
-                };
+                }
                 let places = BOTH.map(|time| {
-                    let node = sides[time].network.pods.get(pod).and_then(|pod| pod.node.clone());
-                    offers[time].place(
-                        &mut self.verdicts[time],
-                        &sides[time],
-                        node,
-                        &client.at[time],
-                        key,
-                        *port,
-                    )
+                    offers[time].place(&mut self.verdicts[time], client.stand[time], |verdicts| {
+                        ways(verdicts, &sides[time], &client.at[time], key, *port)
+                    })
                 });
                 let verdicts = &mut self.verdicts;
                 let alike = BOTH.map(|time| {
@@ -203,19 +214,15 @@ impl<'a, 'n> Clients<'a, 'n> {
 }
 
 impl Offers {
-    /// The place of what a pod is offered.
+    /// The place of what a client at a stand is offered.
     fn place(
         &mut self,
         verdicts: &mut Verdicts<'_, '_>,
-        side: &Side<'_>,
-        node: Option<NodeName>,
-        at: &Participant,
-        key: &NamespacedName,
-        port: ServedPort,
+        stand: usize,
+        make: impl FnOnce(&mut Verdicts<'_, '_>) -> Vec<Vec<Choice>>,
     ) -> usize {
-        let families = at.sources.iter().map(|source| source.address().is_ipv4()).collect();
-        *self.places.entry((node, families)).or_insert_with(|| {
-            let ways = ways(verdicts, side, at, key, port);
+        *self.places.entry(stand).or_insert_with(|| {
+            let ways = make(verdicts);
             let to: HashSet<Seat> = ways.iter().flatten().map(|choice| choice.to).collect();
             let is_odd = to.iter().any(|seat| verdicts.is_stray(*seat));
             let classes: BTreeSet<u32> =

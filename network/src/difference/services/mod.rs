@@ -65,12 +65,12 @@ pub fn changes(before: &Network, after: &Network) -> Vec<ServiceChange> {
     }
     let sides = [Side::of(before), Side::of(after)];
     let ends = [before, after].map(|network| Ends::of(network, network, &BTreeSet::new()));
-    let mut clients = Clients::of(&sides, &ends);
+    let mut clients = Clients::of(&sides, &ends, &elsewhere);
     let keys: BTreeSet<&NamespacedName> = before.services.keys().chain(after.services.keys()).collect();
     let changes = keys.into_iter().filter_map(|key| {
         let is_concerned = !are_nodes_same
             || sides[0].known(key) != sides[1].known(key)
-            || clients.reach_otherwise(&sides, key, &elsewhere);
+            || clients.reach_otherwise(&sides, key);
         is_concerned.then(|| change(&sides, &mut clients, key))
     });
     changes.filter(|change| !change.is_empty()).collect()
