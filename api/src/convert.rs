@@ -163,8 +163,8 @@ pub fn encode_members(members: impl IntoIterator<Item = IpAddr>) -> wire::resour
 /// The wire form of a local pod.
 pub fn encode_pod(pod: &LocalPod) -> wire::resource::Body {
     wire::resource::Body::LocalPod(wire::LocalPod {
-        namespace: pod.key.namespace.clone(),
-        name: pod.key.name.clone(),
+        namespace: pod.key.namespace().to_owned(),
+        name: pod.key.name().to_owned(),
         uid: pod.uid.clone(),
         addresses: pod.addresses.iter().copied().map(encode_address).collect(),
         member_of: pod.member_of.iter().copied().map(encode_set_id).collect(),
@@ -468,8 +468,8 @@ pub fn decode_watermark(watermark: Option<&wire::Watermark>) -> Result<Watermark
 /// The wire form of a binding.
 pub fn encode_binding(binding: &Binding) -> wire::Binding {
     wire::Binding {
-        namespace: binding.pod.namespace.clone(),
-        name: binding.pod.name.clone(),
+        namespace: binding.pod.namespace().to_owned(),
+        name: binding.pod.name().to_owned(),
         uid: binding.uid.clone(),
         addresses: binding.addresses.iter().copied().map(encode_address).collect(),
         interface: binding.interface.clone(),

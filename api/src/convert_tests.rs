@@ -42,7 +42,7 @@ fn node() -> impl Strategy<Value = Node> {
 fn pod() -> impl Strategy<Value = LocalPod> {
     (name(), name(), "[a-f0-9-]{0,6}", vec(address(), 0..3), btree_set(set_id(), 0..4)).prop_map(
         |(namespace, name, uid, addresses, member_of)| LocalPod {
-            key: NamespacedName { namespace, name },
+            key: NamespacedName::new(namespace, name),
             uid,
             addresses,
             member_of,
@@ -113,7 +113,7 @@ fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
     (pod, btree_set(address(), 0..3), 1..=u16::MAX, node, any::<[bool; 3]>(), hints).prop_map(
         |(pod, addresses, port, node, [ready, serving, terminating], (for_zones, for_nodes))| {
             ServiceEndpoint {
-                pod: pod.map(|(namespace, name)| NamespacedName { namespace, name }),
+                pod: pod.map(|(namespace, name)| NamespacedName::new(namespace, name)),
                 addresses: addresses.into(),
                 port,
                 node,
@@ -158,7 +158,7 @@ fn service() -> impl Strategy<Value = Service> {
                 let (ports, affinity_seconds, internal_policy, external_policy, health_check_node_port) =
                     rest;
                 Service {
-                    key: NamespacedName { namespace, name },
+                    key: NamespacedName::new(namespace, name),
                     created,
                     kind,
                     cluster_ips,

@@ -107,8 +107,8 @@ impl Row for PodItem {
                 (_, false, false) => "ingress, egress",
             };
         let narrow = vec![
-            self.pod.namespace.clone(),
-            self.pod.name.clone(),
+            self.pod.namespace().to_owned(),
+            self.pod.name().to_owned(),
             or_dash(self.node.as_ref()),
             list(&self.addresses),
             isolated.to_owned(),

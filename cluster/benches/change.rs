@@ -104,7 +104,7 @@ fn bindings(stage: &mut Stage, monitor: &Monitor) {
         let bound = Instant::now();
         stage.lab.run_pods(&objects).unwrap_or_else(|error| panic!("{name}: {error}"));
         plugging.push(bound.elapsed());
-        let key = stage.lab.record().pods.iter().find(|(key, _)| key.name == name);
+        let key = stage.lab.record().pods.iter().find(|(key, _)| key.name() == name);
         let address = key.and_then(|(_, pod)| pod.addresses.first().copied());
         let address = address.unwrap_or_else(|| panic!("{name} has no address: {:#?}", stage.lab.problems()));
         let there = monitor.when("ADDED", &format!("nw_src={address}"));
@@ -124,7 +124,7 @@ fn bindings(stage: &mut Stage, monitor: &Monitor) {
 }
 
 fn labels(stage: &Stage, monitor: &Monitor) {
-    let key = stage.lab.record().pods.iter().find(|(key, _)| key.name == "near");
+    let key = stage.lab.record().pods.iter().find(|(key, _)| key.name() == "near");
     let address = key.and_then(|(_, pod)| pod.addresses.first().copied());
     let address = address.unwrap_or_else(|| panic!("the pod has no address"));
     let flow = format!("nw_src={address}");

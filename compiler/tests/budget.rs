@@ -19,7 +19,7 @@ use proptest::strategy::ValueTree;
 fn plugged(view: &NodeView) -> Vec<LocalPort> {
     let addressed = view.pods.values().filter_map(|pod| Some((pod, *pod.addresses.first()?)));
     let port = |(pod, first): (&network::LocalPod, _)| LocalPort {
-        interface: format!("fe-{}", pod.key.name),
+        interface: format!("fe-{}", pod.key.name()),
         pod: Some((pod.key.clone(), pod.uid.clone())),
         mac: Mac::from_address(first),
         addresses: pod.addresses.clone(),

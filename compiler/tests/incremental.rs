@@ -83,7 +83,7 @@ fn ports(view: &NodeView, mask: u64) -> Vec<LocalPort> {
         }
         let uid = if dice == 1 { "another".into() } else { pod.uid.clone() };
         ports.push(LocalPort {
-            interface: format!("fe-{}", pod.key.name),
+            interface: format!("fe-{}", pod.key.name()),
             pod: Some((pod.key.clone(), uid)),
             mac: Mac::from_address(*first),
             addresses: pod.addresses.clone(),

@@ -250,8 +250,8 @@ async fn beside_the_data_path(
     }
     let (service, namespace) = (parameters.get("service").cloned(), parameters.get("namespace").cloned());
     let is_asked = move |key: &NamespacedName| {
-        service.as_ref().is_none_or(|text| key.to_string() == *text || key.name == *text)
-            && namespace.as_ref().is_none_or(|namespace| key.namespace == *namespace)
+        service.as_ref().is_none_or(|text| key.to_string() == *text || key.name() == *text)
+            && namespace.as_ref().is_none_or(|namespace| key.namespace() == *namespace)
     };
     let items = api.owner.read(move |state| -> Vec<ServiceItem> {
         let beside = state.index().beside_the_data_path().filter(|service| is_asked(&service.key));

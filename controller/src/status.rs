@@ -53,7 +53,7 @@ pub fn nodes(state: &State) -> Vec<NodeItem> {
 pub fn pods(state: &State, filter: &Filter) -> Vec<PodItem> {
     let network = &state.network();
     let wanted = |pod: &&Pod| {
-        filter.namespace(&pod.key.namespace) && (filter.node.is_none() || filter.node == pod.node)
+        filter.namespace(pod.key.namespace()) && (filter.node.is_none() || filter.node == pod.node)
     };
     let isolating = |pod: &Pod, direction| {
         network
@@ -156,7 +156,7 @@ pub fn manifests(state: &State) -> Vec<ManifestItem> {
 }
 
 fn selects(network: &Network, policy: &Policy, pod: &Pod) -> bool {
-    let namespace = network.namespaces.get(&pod.key.namespace).cloned().unwrap_or_default();
+    let namespace = network.namespaces.get(pod.key.namespace()).cloned().unwrap_or_default();
     network.selectors.get(&policy.subject).is_some_and(|subject| subject.selects_pod(pod, &namespace))
 }
 

@@ -156,7 +156,7 @@ impl Layout {
 
     /// A pod's namespace. A Kubernetes namespace has no dot in its name, so two pods never share one.
     pub fn pod_namespace(&self, pod: &NamespacedName) -> String {
-        format!("ferrule-{}-pod-{}.{}", self.id, pod.namespace, pod.name)
+        format!("ferrule-{}-pod-{}.{}", self.id, pod.namespace(), pod.name())
     }
 
     /// What the lab remembers.

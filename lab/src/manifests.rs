@@ -72,7 +72,7 @@ impl Manifests {
         let owners: BTreeSet<NamespacedName> = slices
             .filter_map(|(key, slice)| {
                 let name = slice.value.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
-                Some(NamespacedName::new(&key.namespace, name))
+                Some(NamespacedName::new(key.namespace(), name))
             })
             .collect();
         self.objects.services.retain(|key, _| owners.contains(key));

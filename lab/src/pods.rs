@@ -309,11 +309,11 @@ fn read_ready(path: &Path) -> Result<Ready> {
 }
 
 fn responder_name(pod: &NamespacedName) -> String {
-    format!("pod.{}.{}", pod.namespace, pod.name)
+    format!("pod.{}.{}", pod.namespace(), pod.name())
 }
 
 fn identity(pod: &NamespacedName, uid: &str) -> PodIdentity {
-    PodIdentity { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: uid.to_owned() }
+    PodIdentity { namespace: pod.namespace().to_owned(), name: pod.name().to_owned(), uid: uid.to_owned() }
 }
 
 #[cfg(test)]

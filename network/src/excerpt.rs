@@ -16,10 +16,10 @@ impl Network {
         let pods: BTreeMap<_, _> = pods.iter().filter_map(|key| self.pods.get_key_value(*key)).collect();
         let homes = pods.values().filter_map(|pod| pod.node.as_ref());
         let nodes: BTreeSet<&NodeName> = homes.chain(nodes.iter().copied()).collect();
-        let namespaces = pods.keys().map(|key| &key.namespace);
+        let namespaces = pods.keys().map(|key| key.namespace());
         let selects = |selector: &Selector| {
             pods.values().any(|pod| {
-                let labels = self.namespaces.get(&pod.key.namespace).unwrap_or(&NO_LABELS);
+                let labels = self.namespaces.get(pod.key.namespace()).unwrap_or(&NO_LABELS);
                 selector.selects_pod(pod, labels)
             })
         };
@@ -46,7 +46,7 @@ impl Network {
         Self {
             nodes: kept.map(|(name, node)| (name.clone(), node.clone())).collect(),
             namespaces: namespaces
-                .filter_map(|n| Some((n.clone(), self.namespaces.get(n)?.clone())))
+                .filter_map(|n| Some((n.to_owned(), self.namespaces.get(n)?.clone())))
                 .collect(),
             selectors,
             policies,

@@ -41,7 +41,7 @@ impl Network {
     /// The pods that a selector selects, in their order.
     pub fn select_pods<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = &'a Pod> + 'a {
         self.pods.values().filter(move |pod| {
-            let namespace = self.namespaces.get(&pod.key.namespace);
+            let namespace = self.namespaces.get(pod.key.namespace());
             selector.selects_pod(pod, namespace.unwrap_or(&NO_LABELS))
         })
     }

@@ -1,6 +1,7 @@
 //! Names of things: a node, and anything that lives in a namespace. Knows no kinds.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -29,26 +30,57 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// `namespace/name`; sorts by namespace first. Serialises as the one string.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// `namespace/name`; sorts by namespace first. Serialises as the one string. A thing is named in many places: copies share the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct NamespacedName {
-    /// The namespace.
-    pub namespace: String,
-    /// The name inside it.
-    pub name: String,
-}
+pub struct NamespacedName(Arc<str>);
+
+/// Between the parts; smaller than anything in them, so the text sorts as the parts do.
+const BETWEEN: char = '\0';
 
 impl NamespacedName {
     /// Puts the two parts together.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Self {
+        let (namespace, name) = (namespace.as_ref(), name.as_ref());
+        let mut text = String::with_capacity(namespace.len() + BETWEEN.len_utf8() + name.len());
+        text.push_str(namespace);
+        text.push(BETWEEN);
+        text.push_str(name);
+        Self(text.into())
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        self.parts().0
+    }
+
+    /// The name inside it.
+    pub fn name(&self) -> &str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once(BETWEEN).unwrap_or_default()
+    }
+}
+
+/// As of two strings, whatever is between them: ids are made from it.
+impl Hash for NamespacedName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl fmt::Debug for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl fmt::Display for NamespacedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        let (namespace, name) = self.parts();
+        write!(f, "{namespace}/{name}")
     }
 }
 
@@ -62,7 +94,12 @@ impl FromStr for NamespacedName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Some((namespace, name))
+                if !namespace.is_empty()
+                    && !name.is_empty()
+                    && !name.contains(['/', BETWEEN])
+                    && !namespace.contains(BETWEEN) =>
+            {
                 Ok(Self::new(namespace, name))
             }
             _ => Err(NameError(text.to_owned())),
@@ -93,8 +130,16 @@ mod tests {
         let name: NamespacedName = "shop/cart-0".parse().unwrap();
         assert_eq!(name, NamespacedName::new("shop", "cart-0"));
         assert_eq!(name.to_string(), "shop/cart-0");
-        for bad in ["", "shop", "/cart", "shop/", "a/b/c"] {
+        for bad in ["", "shop", "/cart", "shop/", "a/b/c", "a\0b/c", "a/b\0c"] {
             assert_eq!(bad.parse::<NamespacedName>(), Err(NameError(bad.to_owned())));
         }
+    }
+
+    #[test]
+    fn names_sort_by_namespace_first() {
+        let mut names =
+            ["a/z", "a-b/a", "a/b", "a.b/a", "ab/a"].map(|text| text.parse::<NamespacedName>().unwrap());
+        names.sort();
+        assert_eq!(names.map(|name| name.to_string()), ["a/b", "a/z", "a-b/a", "a.b/a", "ab/a"]);
     }
 }

@@ -253,5 +253,5 @@ fn rules(policy: &Policy, direction: Direction) -> Vec<&Rule> {
 
 fn selects(network: &Network, selector: &Selector, pod: &Pod) -> bool {
     static NO_LABELS: Labels = BTreeMap::new();
-    selector.selects_pod(pod, network.namespaces.get(&pod.key.namespace).unwrap_or(&NO_LABELS))
+    selector.selects_pod(pod, network.namespaces.get(pod.key.namespace()).unwrap_or(&NO_LABELS))
 }

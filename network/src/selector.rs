@@ -69,7 +69,7 @@ impl Selector {
         let Self::Pods { namespaces, pods, port } = self else { return false };
         pod.is_policed()
             && match namespaces {
-                NamespaceSelector::Name(name) => *name == pod.key.namespace,
+                NamespaceSelector::Name(name) => *name == pod.key.namespace(),
                 NamespaceSelector::Labels(selector) => selector.matches(namespace),
             }
             && pods.matches(&pod.labels)

@@ -167,7 +167,7 @@ impl NodeView {
 
 fn selects(network: &Network, selector: &Selector, pod: &crate::pod::Pod) -> bool {
     static NONE: crate::labels::Labels = BTreeMap::new();
-    selector.selects_pod(pod, network.namespaces.get(&pod.key.namespace).unwrap_or(&NONE))
+    selector.selects_pod(pod, network.namespaces.get(pod.key.namespace()).unwrap_or(&NONE))
 }
 
 /// Who is in the sets and declares which ports: what a policy's port names are resolved against.

@@ -10,7 +10,7 @@ pub fn workloads_of(pod: &Pod) -> Vec<&str> {
     let is_made_up = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
         lengths.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     };
-    let name = pod.key.name.as_str();
+    let name = pod.key.name();
     if let Some(name) = pod.node.as_ref().and_then(|node| name.strip_suffix(node.as_str())?.strip_suffix('-'))
     {
         names.push(name);

@@ -26,14 +26,14 @@ impl ObjectSet {
     pub fn delete(&mut self, other: &Self) -> Vec<ObjectRef> {
         let mut missing = Vec::new();
         let named = |kind: &'static str| {
-            move |key: &NamespacedName| ObjectRef::namespaced(kind, &key.namespace, &key.name)
+            move |key: &NamespacedName| ObjectRef::namespaced(kind, key.namespace(), key.name())
         };
         take(&mut self.pods, &other.pods, named("Pod"), &mut missing);
         take(&mut self.services, &other.services, named("Service"), &mut missing);
         take(&mut self.endpoint_slices, &other.endpoint_slices, named("EndpointSlice"), &mut missing);
         take(&mut self.network_policies, &other.network_policies, named("NetworkPolicy"), &mut missing);
         let workload = |(key, kind): &(NamespacedName, crate::WorkloadKind)| {
-            ObjectRef::namespaced(kind.as_str(), &key.namespace, &key.name)
+            ObjectRef::namespaced(kind.as_str(), key.namespace(), key.name())
         };
         take(&mut self.workloads, &other.workloads, workload, &mut missing);
         let cluster = |kind: &'static str| move |name: &String| ObjectRef::cluster(kind, name);
@@ -50,7 +50,7 @@ impl ObjectSet {
 
     /// Takes away what is in a namespace; true when there was anything.
     fn empty(&mut self, namespace: &str) -> bool {
-        let outside = |key: &NamespacedName| key.namespace != namespace;
+        let outside = |key: &NamespacedName| key.namespace() != namespace;
         let before = self.namespaced();
         self.pods.retain(|key, _| outside(key));
         self.workloads.retain(|(key, _), _| outside(key));

@@ -125,7 +125,7 @@ fn untold(earlier: &Network, change: &ObjectSet) -> Vec<ObjectRef> {
     let nobody_knows =
         !earlier.services.is_empty() && earlier.services.values().all(|it| it.backing.is_none());
     let slices = change.endpoint_slices.keys().filter(|_| nobody_knows);
-    slices.map(|key| ObjectRef::namespaced("EndpointSlice", &key.namespace, &key.name)).collect()
+    slices.map(|key| ObjectRef::namespaced("EndpointSlice", key.namespace(), key.name())).collect()
 }
 
 impl Amended {
@@ -166,7 +166,7 @@ impl Amended {
             pod.addresses.clone_from(&earlier.addresses);
             pod.completed = earlier.completed;
         }
-        self.name_namespace(&key.namespace);
+        self.name_namespace(key.namespace());
         self.network.apply(Change::Pod(pod));
     }
 
@@ -189,7 +189,7 @@ impl Amended {
         for mut service in services {
             let is_made_up =
                 objects.services.get(&service.key).is_some_and(|it| numbers_are_made_up(&it.value, &service));
-            let object = ObjectRef::namespaced("Service", &service.key.namespace, &service.key.name);
+            let object = ObjectRef::namespaced("Service", service.key.namespace(), service.key.name());
             if is_made_up {
                 self.assumed.push((object.clone(), Assumption::Numbered));
             }
@@ -214,7 +214,7 @@ impl Amended {
             let is_known = self.backings(key, |backing| backing.slices.remove(&name).map(drop));
             if delete {
                 let there = is_known.is_some();
-                self.gone(there, || ObjectRef::namespaced("EndpointSlice", &key.namespace, &key.name));
+                self.gone(there, || ObjectRef::namespaced("EndpointSlice", key.namespace(), key.name()));
                 continue;
             }
             let owner = service::owner(key, &object.value);
@@ -236,7 +236,7 @@ impl Amended {
         of: &NamespacedName,
         mut work: impl FnMut(&mut Backing) -> Option<T>,
     ) -> Option<T> {
-        let services = self.network.services.values_mut().filter(|it| it.key.namespace == of.namespace);
+        let services = self.network.services.values_mut().filter(|it| it.key.namespace() == of.namespace());
         let backings = services.filter_map(|service| service.backing.as_mut());
         let done: Vec<T> = backings.filter_map(|backing| work(Arc::make_mut(backing))).collect();
         done.into_iter().next()
@@ -254,11 +254,11 @@ impl Amended {
             let was = earlier.services.get(key);
             let mut touched_here = Cow::Borrowed(&touched);
             if backing.prefers != Prefers::Nobody && !change.nodes.is_empty() {
-                let pods = of_namespace(&self.network.pods, &key.namespace);
+                let pods = of_namespace(&self.network.pods, key.namespace());
                 let on_touched = pods.filter(|pod| is_on_touched(pod)).map(|pod| pod.key.clone());
                 touched_here.to_mut().extend(on_touched);
             }
-            let is_concerned = touched_here.iter().any(|pod| pod.namespace == key.namespace)
+            let is_concerned = touched_here.iter().any(|pod| pod.namespace() == key.namespace())
                 || change.services.contains_key(key)
                 || was.and_then(|was| was.backing.as_ref()) != Some(&backing);
             if !is_concerned {
@@ -268,7 +268,7 @@ impl Amended {
             Renewal { earlier: was, pods, nodes, touched: &touched_here }.apply(service);
             for port in &mut service.ports {
                 if let Some(fault) = service::leave_out_translated_sctp(port) {
-                    let object = ObjectRef::namespaced("Service", &key.namespace, &key.name);
+                    let object = ObjectRef::namespaced("Service", key.namespace(), key.name());
                     self.problems.push(Problem {
                         object: Some(object),
                         source: None,
@@ -290,19 +290,19 @@ impl Amended {
     fn delete(&mut self, change: &ObjectSet) {
         for key in change.pods.keys() {
             let is_there = self.network.pods.contains_key(key);
-            self.gone(is_there, || ObjectRef::namespaced("Pod", &key.namespace, &key.name));
+            self.gone(is_there, || ObjectRef::namespaced("Pod", key.namespace(), key.name()));
             self.network.apply(Change::PodGone(key.clone()));
         }
         self.workloads_gone(change);
         for key in change.services.keys() {
             let is_there = self.network.services.contains_key(key);
-            self.gone(is_there, || ObjectRef::namespaced("Service", &key.namespace, &key.name));
+            self.gone(is_there, || ObjectRef::namespaced("Service", key.namespace(), key.name()));
             self.network.apply(Change::ServiceGone(key.clone()));
         }
         let policies = change.network_policies.keys().map(|key| PolicyId {
             kind: PolicyKind::NetworkPolicy,
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
         });
         let cluster = change.cluster_network_policies.keys().map(|name| PolicyId {
             kind: PolicyKind::ClusterNetworkPolicy,
@@ -327,8 +327,8 @@ impl Amended {
             let is_there = self.network.namespaces.contains_key(name);
             self.gone(is_there, || ObjectRef::cluster("Namespace", name));
             self.network.apply(Change::NamespaceGone(name.clone()));
-            self.network.pods.retain(|key, _| key.namespace != *name);
-            self.network.services.retain(|key, _| key.namespace != *name);
+            self.network.pods.retain(|key, _| key.namespace() != *name);
+            self.network.services.retain(|key, _| key.namespace() != *name);
             self.network.policies.retain(|id, _| id.namespace != *name);
         }
     }
@@ -485,7 +485,10 @@ endpoints: [{addresses: [10.244.1.2], conditions: {ready: false}, targetRef: {ki
             let amended = amend(&before, &set(change), delete);
             assert!(amended.missing.is_empty() && amended.untold.is_empty());
             let endpoints = amended.network.services[&key].ports[0].endpoints.clone();
-            endpoints.iter().map(|it| (it.pod.clone().unwrap().name, it.ready)).collect::<Vec<_>>()
+            endpoints
+                .iter()
+                .map(|it| (it.pod.as_ref().unwrap().name().to_owned(), it.ready))
+                .collect::<Vec<_>>()
         };
         let unready = ("web".to_owned(), false);
         assert_eq!(

@@ -73,7 +73,7 @@ impl Amended {
         for (pod, node) in unplaced.zip(nodes.iter().cycle()) {
             pod.node = Some(node.name.clone());
             if change.pods.contains_key(&pod.key) {
-                let object = ObjectRef::namespaced("Pod", &pod.key.namespace, &pod.key.name);
+                let object = ObjectRef::namespaced("Pod", pod.key.namespace(), pod.key.name());
                 self.assumed.push((object, Assumption::Placed { pods: 1 }));
             }
         }
@@ -89,16 +89,16 @@ impl Amended {
 
     fn assume(&mut self, workload: &Workload, what: Assumption) {
         let (kind, key) = (workload.kind.as_str(), &workload.key);
-        self.assumed.push((ObjectRef::namespaced(kind, &key.namespace, &key.name), what));
+        self.assumed.push((ObjectRef::namespaced(kind, key.namespace(), key.name()), what));
     }
 
     /// The pods of a workload, and how many others bear its name.
     fn pods_named(&self, workload: &Workload) -> (Vec<NamespacedName>, usize) {
-        let all = of_namespace(&self.network.pods, &workload.key.namespace);
+        let all = of_namespace(&self.network.pods, workload.key.namespace());
         let named = all.filter(|pod| {
             !self.touched.contains(&pod.key)
                 && !pod.completed
-                && workloads_of(pod).contains(&workload.key.name.as_str())
+                && workloads_of(pod).contains(&workload.key.name())
         });
         let is_its = |pod: &&Pod| workload.selector.as_ref().is_none_or(|it| it.matches(&pod.labels));
         let (its, others): (Vec<&Pod>, Vec<&Pod>) = named.partition(is_its);
@@ -108,7 +108,7 @@ impl Amended {
     /// Gives a pod what the template says. It keeps its name and node, and its addresses while its network stays the same.
     fn renew(&mut self, object: &Object<Workload>, key: &NamespacedName, is_told: &mut bool) {
         let Some(earlier) = self.network.pods.get(key) else { return };
-        let of_name = key.name.strip_prefix(object.value.key.name.as_str());
+        let of_name = key.name().strip_prefix(object.value.key.name());
         let suffix = of_name.and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
         let made = one(&object.value, suffix.to_owned());
         let (mut pod, problems) = pod_at(&made.pod, object.source().as_ref());
@@ -157,18 +157,18 @@ impl Amended {
             _ if !workload.is_counted && !its.is_empty() => return,
             WorkloadKind::StatefulSet => {
                 let wanted = made_by(workload, &nodes);
-                let is_wanted = |key: &NamespacedName| wanted.iter().any(|made| made.name == key.name);
+                let is_wanted = |key: &NamespacedName| wanted.iter().any(|made| made.name == key.name());
                 let goes = its.iter().filter(|key| !is_wanted(key)).cloned().collect();
                 (
-                    wanted.into_iter().filter(|made| its.iter().all(|key| key.name != made.name)).collect(),
+                    wanted.into_iter().filter(|made| its.iter().all(|key| key.name() != made.name)).collect(),
                     goes,
                 )
             }
             _ => {
                 let (count, has) = (workload.count as usize, its.len());
                 let free = |index: &u32| {
-                    let name = format!("{}-{index}", workload.key.name);
-                    !self.network.pods.contains_key(&NamespacedName::new(&workload.key.namespace, name))
+                    let name = format!("{}-{index}", workload.key.name());
+                    !self.network.pods.contains_key(&NamespacedName::new(workload.key.namespace(), name))
                 };
                 let indexes = (0..u32::MAX).filter(free).take(count.saturating_sub(has));
                 let made = indexes.map(|index| one(workload, index.to_string())).collect();
@@ -189,10 +189,10 @@ impl Amended {
             }
             // Somebody else's pod may be called so.
             while self.network.pods.contains_key(&pod.key) {
-                pod.key.name.push_str("-more");
+                pod.key = NamespacedName::new(pod.key.namespace(), format!("{}-more", pod.key.name()));
             }
             self.touched.insert(pod.key.clone());
-            self.name_namespace(&pod.key.namespace);
+            self.name_namespace(pod.key.namespace());
             self.network.apply(Change::Pod(pod));
         }
     }
@@ -203,7 +203,7 @@ fn of_their_own(change: &ObjectSet) -> Vec<&Object<Workload>> {
     let owners = owners(change);
     let is_owner = |workload: &Workload| {
         let (kind, key) = (workload.kind.as_str(), &workload.key);
-        owners.contains(&(key.namespace.as_str(), kind, key.name.as_str()))
+        owners.contains(&(key.namespace(), kind, key.name()))
     };
     change.workloads.values().filter(|object| !is_owner(&object.value)).collect()
 }

@@ -88,7 +88,7 @@ fn own_pods(
     match kind {
         // An API server makes one up, of labels that it gives the pods.
         WorkloadKind::Job => {
-            Some(LabelSelector::from_labels(&[("job-name".into(), key.name.clone())].into()))
+            Some(LabelSelector::from_labels(&[("job-name".into(), key.name().to_owned())].into()))
         }
         WorkloadKind::ReplicationController => {
             let said = said.and_then(|said| serde_json::from_value::<Labels>(said).ok());

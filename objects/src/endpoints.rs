@@ -97,7 +97,7 @@ impl Renewal<'_> {
             |pod: Option<&NamespacedName>| is_same && pod.is_none_or(|pod| !self.touched.contains(pod));
         let mut all: Vec<ServiceEndpoint> =
             made.iter().filter(|endpoint| stays(endpoint.pod.as_ref())).map(|it| (*it).clone()).collect();
-        let pods = of_namespace(self.pods, &service.key.namespace);
+        let pods = of_namespace(self.pods, service.key.namespace());
         for new in found(service, at, pods, self.nodes) {
             if stays(new.pod.as_ref()) {
                 continue;
@@ -145,7 +145,7 @@ pub(crate) fn of_namespace<'a>(
     namespace: &'a str,
 ) -> impl Iterator<Item = &'a Pod> {
     let first = NamespacedName::new(namespace, "");
-    pods.range(first..).map(|(_, pod)| pod).take_while(move |pod| pod.key.namespace == namespace)
+    pods.range(first..).map(|(_, pod)| pod).take_while(move |pod| pod.key.namespace() == namespace)
 }
 
 /// One address and port is one endpoint, whoever lists it; the state that serves most counts.

@@ -35,27 +35,30 @@ pub(crate) fn expand(
     for object in workloads {
         let workload = &object.value;
         let kind = workload.kind.as_str();
-        let namespace = workload.key.namespace.as_str();
-        if owners.contains(&(namespace, kind, workload.key.name.as_str())) {
+        let namespace = workload.key.namespace();
+        if owners.contains(&(namespace, kind, workload.key.name())) {
             continue;
         }
         for (number, made) in made_by(workload, nodes).into_iter().enumerate() {
             let mut key = NamespacedName::new(namespace, made.name);
             if pods.contains_key(&key) {
                 let first = key.clone();
-                key.name = format!("{}-{}-{}", workload.key.name, kind.to_ascii_lowercase(), made.suffix);
+                let mut name =
+                    format!("{}-{}-{}", workload.key.name(), kind.to_ascii_lowercase(), made.suffix);
+                key = NamespacedName::new(namespace, &name);
                 while pods.contains_key(&key) {
-                    key.name.push_str("-more");
+                    name.push_str("-more");
+                    key = NamespacedName::new(namespace, &name);
                 }
                 problems.push(Problem {
-                    object: Some(ObjectRef::namespaced("Pod", &first.namespace, &first.name)),
+                    object: Some(ObjectRef::namespaced("Pod", first.namespace(), first.name())),
                     source: object.source(),
                     field: None,
-                    fault: Fault::Renamed { name: key.name.clone() },
+                    fault: Fault::Renamed { name: key.name().to_owned() },
                 });
             }
             let mut pod = made.pod;
-            pod.metadata.name = Some(key.name.clone());
+            pod.metadata.name = Some(key.name().to_owned());
             pods.insert(key, Expanded { pod, source: object.source(), repeated: number > 0 });
         }
     }
@@ -68,11 +71,11 @@ pub(crate) fn owners(objects: &ObjectSet) -> BTreeSet<(&str, &str, &str)> {
         let owners = object.value.metadata.owner_references.iter().flatten();
         owners
             .filter(|owner| owner.controller == Some(true))
-            .map(|owner| (key.namespace.as_str(), owner.kind.as_str(), owner.name.as_str()))
+            .map(|owner| (key.namespace(), owner.kind.as_str(), owner.name.as_str()))
     });
     let of_workloads = objects.workloads.iter().filter_map(|((key, _), object)| {
         let (kind, name) = object.value.owner.as_ref()?;
-        Some((key.namespace.as_str(), kind.as_str(), name.as_str()))
+        Some((key.namespace(), kind.as_str(), name.as_str()))
     });
     of_pods.chain(of_workloads).collect()
 }
@@ -102,7 +105,7 @@ pub(crate) fn made_by(workload: &Workload, nodes: &[NodeName]) -> Vec<Made> {
 
 /// One of them.
 pub(crate) fn one(workload: &Workload, suffix: String) -> Made {
-    let name = format!("{}-{suffix}", workload.key.name);
+    let name = format!("{}-{suffix}", workload.key.name());
     let template = workload.template.metadata.as_ref();
     let mut labels = template.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
     let mut label = |key: &str, value: &str| labels.insert(key.to_owned(), value.to_owned());
@@ -112,8 +115,8 @@ pub(crate) fn one(workload: &Workload, suffix: String) -> Made {
             label("apps.kubernetes.io/pod-index", &suffix);
         }
         WorkloadKind::Job => {
-            label("job-name", &workload.key.name);
-            label("batch.kubernetes.io/job-name", &workload.key.name);
+            label("job-name", workload.key.name());
+            label("batch.kubernetes.io/job-name", workload.key.name());
             if workload.indexed {
                 label("batch.kubernetes.io/job-completion-index", &suffix);
             }
@@ -122,7 +125,7 @@ pub(crate) fn one(workload: &Workload, suffix: String) -> Made {
     }
     let metadata = ObjectMeta {
         name: Some(name.clone()),
-        namespace: Some(workload.key.namespace.clone()),
+        namespace: Some(workload.key.namespace().to_owned()),
         labels: Some(labels),
         ..ObjectMeta::default()
     };

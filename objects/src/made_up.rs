@@ -47,12 +47,12 @@ pub(crate) fn services(objects: &ObjectSet, network: &Network) -> (Vec<Service>,
         let (translated, found) = service::service(object, slices, origin);
         problems.extend(found);
         let Some(mut translated) = translated else { continue };
-        let mut report = Report::new(ObjectRef::namespaced("Service", &key.namespace, &key.name), origin);
+        let mut report = Report::new(ObjectRef::namespaced("Service", key.namespace(), key.name()), origin);
         for at in 0..translated.ports.len() {
             let found = endpoints::found(
                 &translated,
                 at,
-                of_namespace(&network.pods, &key.namespace),
+                of_namespace(&network.pods, key.namespace()),
                 &network.nodes,
             );
             let Some(port) = translated.ports.get_mut(at) else { continue };

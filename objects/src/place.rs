@@ -77,7 +77,7 @@ fn home(pod: &Pod, nodes: &[Node]) -> Option<NodeName> {
 }
 
 pub(crate) fn problem(pod: &Pod, source: Option<Source>, (field, fault): FieldFault) -> Problem {
-    let object = ObjectRef::namespaced("Pod", &pod.key.namespace, &pod.key.name);
+    let object = ObjectRef::namespaced("Pod", pod.key.namespace(), pod.key.name());
     Problem { object: Some(object), source, field: Some(field.to_owned()), fault }
 }
 
@@ -176,7 +176,7 @@ impl<'a> Check<'a> {
 
     fn take(&mut self, pod: &Pod) {
         for address in pod.addresses.iter().filter(|_| pod.is_policed()) {
-            let object = ObjectRef::namespaced("Pod", &pod.key.namespace, &pod.key.name);
+            let object = ObjectRef::namespaced("Pod", pod.key.namespace(), pod.key.name());
             self.taken.insert(*address, object);
         }
     }

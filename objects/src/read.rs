@@ -212,7 +212,7 @@ impl Reader {
         if kind == Kind::NetworkPolicy
             && let Value::Object(fields) = &mut value
         {
-            for Repair { part, field, fault } in lenient::repair(fields, &names.key.namespace) {
+            for Repair { part, field, fault } in lenient::repair(fields, names.key.namespace()) {
                 let (object, source) = (Some(object.clone()), Some(origin.at(&field)));
                 self.problems.push(Problem { object, source, field: Some(field), fault });
                 origin.reported.insert(part);
@@ -220,7 +220,7 @@ impl Reader {
         }
         decode::prune(&mut value);
         let mut insert = Insert { object: &object, origin, problems: &mut self.problems };
-        let (key, name) = (names.key.clone(), names.key.name.clone());
+        let (key, name) = (names.key.clone(), names.key.name().to_owned());
         let set = &mut self.set;
         let outcome = match kind {
             Kind::Namespace => decode::typed(value).map(|v| insert.put(&mut set.namespaces, name, v)),
@@ -281,9 +281,9 @@ impl Insert<'_> {
 
 fn object_ref(kind: &str, key: &NamespacedName, cluster_wide: bool) -> ObjectRef {
     if cluster_wide {
-        ObjectRef::cluster(kind, &key.name)
+        ObjectRef::cluster(kind, key.name())
     } else {
-        ObjectRef::namespaced(kind, &key.namespace, &key.name)
+        ObjectRef::namespaced(kind, key.namespace(), key.name())
     }
 }
 
@@ -330,20 +330,20 @@ impl Names {
             let failure = Failure::new(field, Fault::BadName { name: name.to_owned() });
             Err(Misnamed { key: Some(key.clone()), failure })
         };
-        if !is_dns_subdomain(&key.name) {
-            return misnamed("metadata.name", &key.name);
+        if !is_dns_subdomain(key.name()) {
+            return misnamed("metadata.name", key.name());
         }
-        if !cluster_wide && !is_dns_label(&key.namespace) {
-            return misnamed("metadata.namespace", &key.namespace);
+        if !cluster_wide && !is_dns_label(key.namespace()) {
+            return misnamed("metadata.namespace", key.namespace());
         }
         Ok(Self { key, cluster_wide })
     }
 
     fn write_into(&self, object: &mut Value) {
         let Some(Value::Object(metadata)) = object.get_mut("metadata") else { return };
-        metadata.insert("name".into(), Value::String(self.key.name.clone()));
+        metadata.insert("name".into(), Value::String(self.key.name().to_owned()));
         if !self.cluster_wide {
-            metadata.insert("namespace".into(), Value::String(self.key.namespace.clone()));
+            metadata.insert("namespace".into(), Value::String(self.key.namespace().to_owned()));
         }
     }
 }

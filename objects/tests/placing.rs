@@ -92,7 +92,7 @@ fn every_workload_and_round_robin() {
         shop/web-2 node-3 [] TCP/80"#]],
         expect![""],
     );
-    let labels = |name: &str| pods.iter().find(|p| p.key.name == name).unwrap().labels.clone();
+    let labels = |name: &str| pods.iter().find(|p| p.key.name() == name).unwrap().labels.clone();
     assert_eq!(labels("db-5")["statefulset.kubernetes.io/pod-name"], "db-5");
     assert_eq!(labels("many-1")["job-name"], "many");
     assert_eq!(labels("many-1")["batch.kubernetes.io/job-completion-index"], "1");

@@ -82,7 +82,7 @@ fn assumed(amended: &Amended) -> Vec<Assumption> {
 
 /// The pods that only one has.
 fn names(this: &Network, other: &Network) -> Vec<String> {
-    this.pods.keys().filter(|key| !other.pods.contains_key(*key)).map(|key| key.name.clone()).collect()
+    this.pods.keys().filter(|key| !other.pods.contains_key(*key)).map(|key| key.name().to_owned()).collect()
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn pods_get_the_labels_of_the_template_and_keep_what_a_cluster_gave_them() {
     }
     assert_eq!(amended.assumed, []);
     let endpoints = &after.services[&NamespacedName::new("shop", "web")].ports[0].endpoints;
-    let pods: Vec<_> = endpoints.iter().map(|it| it.pod.as_ref().unwrap().name.as_str()).collect();
+    let pods: Vec<_> = endpoints.iter().map(|it| it.pod.as_ref().unwrap().name()).collect();
     assert_eq!(pods, ["web-6d4cf56db6-abcde", "web-6d4cf56db6-x7bqk"]);
 }
 

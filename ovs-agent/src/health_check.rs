@@ -71,7 +71,7 @@ impl HealthCheck {
     pub fn answer(&self, is_serving: bool) -> Answer {
         let healthy = is_serving && self.local_endpoints > 0;
         let body = serde_json::json!({
-            "service": {"namespace": self.service.namespace, "name": self.service.name},
+            "service": {"namespace": self.service.namespace(), "name": self.service.name()},
             "localEndpoints": self.local_endpoints,
             "serviceProxyHealthy": is_serving,
         });
@@ -160,6 +160,6 @@ mod tests {
         let by_port = Service { kind: ServiceKind::NodePort, ..service("b", &here) };
         assert!(checks(vec![cluster, by_port]).checks.is_empty());
         let (first, second) = (service("a", &here), service("b", &[]));
-        assert_eq!(checks(vec![second, first]).checks[&31_000].service.name, "a");
+        assert_eq!(checks(vec![second, first]).checks[&31_000].service.name(), "a");
     }
 }

@@ -108,7 +108,7 @@ impl World {
             let (Some(first), true) = (pod.addresses.first(), dice >> (place % 60) & 1 == 1) else {
                 continue;
             };
-            let id = AttachmentId { container_id: pod.key.name.clone(), interface: "eth0".into() };
+            let id = AttachmentId { container_id: pod.key.name().to_owned(), interface: "eth0".into() };
             let interface = id.host_interface();
             if self.ports.remove(&interface).is_some() {
                 self.node.handle(Event::Unplugged(id));
@@ -126,8 +126,8 @@ impl World {
                 network: "ferrule".into(),
                 netns: String::new(),
                 pod: Some(PodIdentity {
-                    namespace: pod.key.namespace.clone(),
-                    name: pod.key.name.clone(),
+                    namespace: pod.key.namespace().to_owned(),
+                    name: pod.key.name().to_owned(),
                     uid: if dice.is_multiple_of(7) { "another".into() } else { pod.uid.clone() },
                 }),
                 mac: network::Mac::from_address(*first),

@@ -302,7 +302,7 @@ fn node(load: Load) -> (NodeView, NodeConfig, Vec<Attachment>) {
     let (view, config, ports) = loaded_node(load);
     let attachment = |port: &compiler::LocalPort| {
         let (pod, uid) = port.pod.clone()?;
-        let id = AttachmentId { container_id: pod.name.clone(), interface: "eth0".into() };
+        let id = AttachmentId { container_id: pod.name().to_owned(), interface: "eth0".into() };
         let address =
             |address: &std::net::IpAddr| PodAddress { address: *address, gateway: *address, range: None };
         Some(Attachment {
@@ -310,7 +310,11 @@ fn node(load: Load) -> (NodeView, NodeConfig, Vec<Attachment>) {
             id,
             network: "ferrule".into(),
             netns: String::new(),
-            pod: Some(PodIdentity { namespace: pod.namespace, name: pod.name, uid }),
+            pod: Some(PodIdentity {
+                namespace: pod.namespace().to_owned(),
+                name: pod.name().to_owned(),
+                uid,
+            }),
             mac: port.mac,
             addresses: port.addresses.iter().map(address).collect(),
             ipam: None,

@@ -290,7 +290,7 @@ fn health(up: &LabUp, outside: &Place, nodes: &[Place]) {
 fn listed(up: &LabUp) {
     let all = shown(up, &[]);
     let kinds = |kind: &str| {
-        all.iter().filter(|item| item.kind == kind).map(|item| item.service.name.as_str()).collect::<Vec<_>>()
+        all.iter().filter(|item| item.kind == kind).map(|item| item.service.name()).collect::<Vec<_>>()
     };
     assert_eq!((kinds("Headless"), kinds("ExternalName")), (vec!["headless"], vec!["elsewhere"]));
     let [headless] = &shown(up, &[("service", "t/headless")])[..] else { panic!() };

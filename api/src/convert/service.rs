@@ -23,8 +23,8 @@ pub fn encode_service(service: &Service) -> wire::resource::Body {
         }
     };
     wire::resource::Body::Service(wire::Service {
-        namespace: service.key.namespace.clone(),
-        name: service.key.name.clone(),
+        namespace: service.key.namespace().to_owned(),
+        name: service.key.name().to_owned(),
         kind: kind.into(),
         cluster_ips: addresses(&service.cluster_ips),
         external_ips: addresses(&service.external_ips),

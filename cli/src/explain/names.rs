@@ -157,7 +157,7 @@ impl<'a> Names<'a> {
         let mut workloads: BTreeMap<NamespacedName, BTreeSet<&NamespacedName>> = BTreeMap::new();
         for pod in network.pods.values().filter(|pod| !pod.completed) {
             for name in workloads_of(pod) {
-                let key = NamespacedName::new(pod.key.namespace.clone(), name);
+                let key = NamespacedName::new(pod.key.namespace(), name);
                 workloads.entry(key).or_default().insert(&pod.key);
             }
         }
@@ -208,8 +208,8 @@ impl Name<'_> {
     /// With its namespace, and without where it has one.
     fn spellings(&self) -> (String, Option<&str>) {
         match self {
-            Self::Pod(key) | Self::Service(key) => (key.to_string(), Some(&key.name)),
-            Self::Workload(key, _) => (key.to_string(), Some(&key.name)),
+            Self::Pod(key) | Self::Service(key) => (key.to_string(), Some(key.name())),
+            Self::Workload(key, _) => (key.to_string(), Some(key.name())),
             Self::Node(name) => (name.to_string(), None),
         }
     }

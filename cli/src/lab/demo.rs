@@ -65,7 +65,7 @@ fn busiest_pod(lab: &Lab) -> Option<String> {
         .iter()
         .filter(|(_, pod)| pod.is_plugged() && !pod.host_network && !pod.serves.is_empty())
         .max_by_key(|(key, _)| {
-            let neighbours = pods.keys().filter(|other| other.namespace == key.namespace).count();
+            let neighbours = pods.keys().filter(|other| other.namespace() == key.namespace()).count();
             (neighbours, std::cmp::Reverse(*key))
         })?;
     Some(shown.0.to_string())

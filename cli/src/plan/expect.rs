@@ -174,7 +174,7 @@ fn participants(network: &Network, text: &str) -> Result<Vec<Participant>, Fail>
         }
     } else if let Some((namespace, name)) = text.split_once('/') {
         let named =
-            |pod: &&Pod| !pod.completed && fits(namespace, &pod.key.namespace) && fits(name, &pod.key.name);
+            |pod: &&Pod| !pod.completed && fits(namespace, pod.key.namespace()) && fits(name, pod.key.name());
         found.extend(network.pods.values().filter(named).map(Participant::pod));
     } else {
         let how = "NAMESPACE/POD (with * for any letters), node:NAME, service:NAMESPACE/NAME or an address";

@@ -164,7 +164,7 @@ pub fn source(objects: &ObjectSet, policy: &PolicyId, field: &str) -> Option<Str
 fn census(network: &Network) -> text::Census {
     let mut census = text::Census::new();
     for pod in network.pods.values().filter(|pod| pod.is_policed()) {
-        *census.entry(pod.key.namespace.clone()).or_default() += 1;
+        *census.entry(pod.key.namespace().to_owned()).or_default() += 1;
     }
     census
 }

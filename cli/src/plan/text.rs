@@ -203,7 +203,7 @@ pub fn summary(members: &Members, census: &Census) -> String {
     let mut words = Vec::new();
     for who in listed {
         match who {
-            Who::Pod(key) => by_namespace.entry(&key.namespace).or_default().push(&key.name),
+            Who::Pod(key) => by_namespace.entry(key.namespace()).or_default().push(key.name()),
             _ => continue,
         }
     }

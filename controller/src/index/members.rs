@@ -45,7 +45,7 @@ impl Index {
     /// A namespace has other labels.
     pub(super) fn reconsider(&mut self, namespace: &str) {
         for place in self.shelves.pods_in(namespace) {
-            if self.pods[place].pod.key.namespace == namespace {
+            if self.pods[place].pod.key.namespace() == namespace {
                 let sets = self.sets_of(place);
                 if sets != self.pods[place].member {
                     self.leave_all(place);
@@ -66,7 +66,7 @@ impl Index {
             self.forget_addresses(place, &addresses);
         }
         let pod = &self.pods[place].pod;
-        self.shelves.drop_pod(&pod.key.namespace, &pod.labels, place);
+        self.shelves.drop_pod(pod.key.namespace(), &pod.labels, place);
         if let Some(node) = node {
             self.nodes[node].pods.remove(&place);
             self.stale.views.insert(node);
@@ -76,7 +76,7 @@ impl Index {
 
     fn admit(&mut self, place: PodPlace) {
         let pod = &self.pods[place].pod;
-        self.shelves.put_pod(&pod.key.namespace, &pod.labels, place);
+        self.shelves.put_pod(pod.key.namespace(), &pod.labels, place);
         if pod.is_policed() {
             for address in self.pods[place].addresses() {
                 self.at.entry(*address).or_default().insert(place);
@@ -155,8 +155,8 @@ impl Index {
         if !pod.is_policed() {
             return Vec::new();
         }
-        let namespace = self.namespaces.get(&pod.key.namespace).unwrap_or(&NO_LABELS);
-        let mut sets = self.shelves.sets_for(&pod.key.namespace, namespace, &pod.labels);
+        let namespace = self.namespaces.get(pod.key.namespace()).unwrap_or(&NO_LABELS);
+        let mut sets = self.shelves.sets_for(pod.key.namespace(), namespace, &pod.labels);
         sets.retain(|set| self.sets[*set].selector.selects_pod(pod, namespace));
         sets
     }
@@ -255,7 +255,7 @@ impl Index {
                     let found = self.shelves.pods_for(&name, pods).into_iter();
                     selected.extend(found.filter(|place| {
                         let pod = &self.pods[*place].pod;
-                        pod.key.namespace == name && selector.selects_pod(pod, labels)
+                        pod.key.namespace() == name && selector.selects_pod(pod, labels)
                     }));
                 }
                 for place in selected {

@@ -310,7 +310,7 @@ impl Index {
     /// Whether there is such a Service in the data path, by `namespace/name` or by name.
     pub fn has_service(&self, name: &str) -> bool {
         let balanced = self.services.iter().filter(|(_, held)| held.service.is_in_data_path());
-        balanced.into_iter().any(|(key, _)| key.to_string() == name || key.name == name)
+        balanced.into_iter().any(|(key, _)| key.to_string() == name || key.name() == name)
     }
 
     /// The Services of which nothing is in the data path, with the addresses that their endpoints have now.

@@ -266,7 +266,7 @@ impl Census for Index {
             }
             None => {
                 let none = network::Labels::new();
-                let labels = |pod: &network::Pod| self.namespaces.get(&pod.key.namespace).unwrap_or(&none);
+                let labels = |pod: &network::Pod| self.namespaces.get(pod.key.namespace()).unwrap_or(&none);
                 let pods = self.pods.values().map(|entry| &entry.pod);
                 let selected =
                     pods.filter(|pod| pod.ports.iter().any(|port| port.name.as_deref() == Some(name)));

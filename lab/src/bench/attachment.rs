@@ -36,8 +36,8 @@ impl Lab {
             .find(|(_, pod)| pod.is_plugged() && !pod.host_network && pod.wanted.is_empty())
             .ok_or_else(|| Error::BadOption("no pod is plugged that could be plugged anew".to_owned()))?;
         let identity = PodIdentity {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
             uid: plugged.uid.clone(),
         };
         let pod = netns::path(&self.layout.pod_namespace(key));

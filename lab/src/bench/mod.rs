@@ -60,7 +60,7 @@ impl Lab {
             .pods
             .iter()
             .find(|(_, pod)| pod.is_plugged() && !pod.host_network)
-            .map(|(key, _)| key.namespace.clone())
+            .map(|(key, _)| key.namespace().to_owned())
             .ok_or_else(|| Error::BadOption("no pod is plugged that a policy could select".to_owned()))?;
         let mut samples = Vec::with_capacity(count);
         // The first one brings everything into memory and is not counted.

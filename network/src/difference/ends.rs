@@ -119,7 +119,7 @@ impl<'n> Ends<'n> {
             for time in BOTH {
                 self.addresses[time].entry(end.address[time]).or_default().push(number);
                 let Party::Pod(pod) = end.party[time] else { continue };
-                let namespace = pod.key.namespace.as_str();
+                let namespace = pod.key.namespace();
                 self.namespaces[time].entry(namespace).or_default().push(number);
                 let labelled = self.labelled[time].entry(namespace).or_default();
                 for (key, value) in pod.labels.iter() {

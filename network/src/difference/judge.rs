@@ -149,7 +149,7 @@ impl<'n> Question<'_, 'n> {
     fn is_in(&self, selector: &Selector) -> bool {
         let selected = match self.peer.party[self.time] {
             Party::Pod(pod) => {
-                let labels = self.network.namespaces.get(&pod.key.namespace).unwrap_or(&NO_LABELS);
+                let labels = self.network.namespaces.get(pod.key.namespace()).unwrap_or(&NO_LABELS);
                 selector.selects_pod(pod, labels)
             }
             Party::Node(node) => selector.selects_node(node),

@@ -183,7 +183,7 @@ fn only_in(this: &Network, other: &Network) -> Vec<NamespacedName> {
 
 /// The ends that are not what they were, sorted: by their labels or their namespace's, address, ports or node.
 fn changed(networks: [&Network; 2], ends: &Ends<'_>) -> Vec<u32> {
-    let namespace = |time: usize, key: &NamespacedName| networks[time].namespaces.get(&key.namespace);
+    let namespace = |time: usize, key: &NamespacedName| networks[time].namespaces.get(key.namespace());
     let relabelled: BTreeMap<&str, bool> = networks[BEFORE]
         .namespaces
         .iter()
@@ -193,7 +193,7 @@ fn changed(networks: [&Network; 2], ends: &Ends<'_>) -> Vec<u32> {
         let end = ends.get(*number);
         let same = match end.party {
             [Party::Pod(was), Party::Pod(is)] => {
-                let known = relabelled.get(was.key.namespace.as_str()).copied();
+                let known = relabelled.get(was.key.namespace()).copied();
                 let relabelled = known.unwrap_or_else(|| namespace(AFTER, &was.key).is_some());
                 !relabelled && (&was.labels, &was.ports, &was.node) == (&is.labels, &is.ports, &is.node)
             }

@@ -154,7 +154,7 @@ impl Live {
             self.dirty.problems |= self.services.contest();
         }
         for (key, service, problems) in services {
-            let object = ObjectRef::namespaced("Service", &key.namespace, &key.name);
+            let object = ObjectRef::namespaced("Service", key.namespace(), key.name());
             self.dirty.problems |= note(&mut self.joint_problems, &object, problems);
             changed.push(Changed::Service(key, service));
         }
@@ -217,7 +217,7 @@ impl Live {
             claims.insert(key.clone());
             self.dirty.pods.extend(claims.iter().cloned());
         }
-        self.name_namespace(&key.namespace);
+        self.name_namespace(key.namespace());
         self.dirty.pods.insert(key.clone());
         self.pods.insert(key, pod);
     }
@@ -238,7 +238,7 @@ impl Live {
                 self.claims.remove(address);
             }
         }
-        self.unname_namespace(&key.namespace);
+        self.unname_namespace(key.namespace());
         self.dirty.pods.insert(key.clone());
     }
 
@@ -328,7 +328,7 @@ impl Live {
 
     /// A pod as it is among the others.
     fn placed(&mut self, key: &NamespacedName) -> Option<Pod> {
-        let object = ObjectRef::namespaced("Pod", &key.namespace, &key.name);
+        let object = ObjectRef::namespaced("Pod", key.namespace(), key.name());
         let Some(pod) = self.pods.get(key) else {
             self.dirty.problems |= note(&mut self.joint_problems, &object, Vec::new());
             return None;
@@ -365,7 +365,7 @@ impl Neighbours for Live {
             None => false,
         };
         let owner = self.claims.get(&address)?.iter().find(has_a_place)?;
-        (owner != pod).then(|| ObjectRef::namespaced("Pod", &owner.namespace, &owner.name))
+        (owner != pod).then(|| ObjectRef::namespaced("Pod", owner.namespace(), owner.name()))
     }
 }
 
@@ -382,7 +382,7 @@ fn note(all: &mut BTreeMap<ObjectRef, Vec<Problem>>, object: &ObjectRef, problem
 }
 
 fn namespaced(kind: &str, key: &NamespacedName) -> ObjectRef {
-    ObjectRef::namespaced(kind, &key.namespace, &key.name)
+    ObjectRef::namespaced(kind, key.namespace(), key.name())
 }
 
 fn object_of(id: &PolicyId) -> ObjectRef {

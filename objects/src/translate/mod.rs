@@ -62,7 +62,7 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
         network.services.insert(service.key.clone(), service);
     }
     problems.extend(contested(network.services.values()));
-    let named = pods.iter().map(|pod| pod.key.namespace.clone());
+    let named = pods.iter().map(|pod| pod.key.namespace().to_owned());
     let named: Vec<String> = named.chain(network.policies.keys().map(|id| id.namespace.clone())).collect();
     for name in named.into_iter().filter(|name| !name.is_empty()) {
         let labels = namespace_labels(&name, None);
@@ -75,12 +75,12 @@ pub fn translate(objects: &ObjectSet, nodes: &[Node], pods: &[Pod]) -> (Network,
 pub fn contested<'a>(services: impl Iterator<Item = &'a Service>) -> Vec<Problem> {
     let lost = claims(services).1;
     let told = lost.into_iter().map(|lost| Problem {
-        object: Some(ObjectRef::namespaced("Service", &lost.service.namespace, &lost.service.name)),
+        object: Some(ObjectRef::namespaced("Service", lost.service.namespace(), lost.service.name())),
         source: None,
         field: None,
         fault: Fault::FrontendTaken {
             what: lost.what(),
-            owner: ObjectRef::namespaced("Service", &lost.owner.namespace, &lost.owner.name),
+            owner: ObjectRef::namespaced("Service", lost.owner.namespace(), lost.owner.name()),
         },
     });
     let mut problems: Vec<Problem> = Vec::new();

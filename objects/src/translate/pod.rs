@@ -20,7 +20,7 @@ pub(crate) fn pod_at(object: &core::Pod, source: Option<&Source>) -> (Pod, Vec<P
     let key = NamespacedName::new(metadata.namespace.clone().unwrap_or_else(|| "default".into()), name);
     let mut problems = Vec::new();
     let mut report = |field: String, fault| {
-        let object = Some(ObjectRef::namespaced("Pod", &key.namespace, &key.name));
+        let object = Some(ObjectRef::namespaced("Pod", key.namespace(), key.name()));
         problems.push(Problem { object, source: source.cloned(), field: Some(field), fault });
     };
     let spec = object.spec.as_ref();

@@ -41,7 +41,7 @@ pub fn service(
     let name = object.metadata.name.clone().unwrap_or_default();
     let key =
         NamespacedName::new(object.metadata.namespace.clone().unwrap_or_else(|| "default".into()), name);
-    let mut report = Report::new(ObjectRef::namespaced("Service", &key.namespace, &key.name), origin);
+    let mut report = Report::new(ObjectRef::namespaced("Service", key.namespace(), key.name()), origin);
     if has_label(object, PROXY_NAME_LABEL) {
         return (None, Vec::new());
     }
@@ -69,7 +69,7 @@ pub fn service(
 /// The Service that a slice is of.
 pub(crate) fn owner(key: &NamespacedName, slice: &discovery::EndpointSlice) -> Option<NamespacedName> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
-    Some(NamespacedName::new(&key.namespace, name))
+    Some(NamespacedName::new(key.namespace(), name))
 }
 
 /// The name of a slice and the endpoints that it lists, each address and number once; `None` of names in place of addresses.

@@ -54,7 +54,7 @@ impl Filter {
                 })
             })
             && self.service.as_ref().is_none_or(|text| {
-                let is = |owner: &Owner| matches!(owner, Owner::Service(key) if key.to_string() == *text || key.name == *text);
+                let is = |owner: &Owner| matches!(owner, Owner::Service(key) if key.to_string() == *text || key.name() == *text);
                 reason.is_some_and(|reason| reason.owners.iter().any(is))
             })
             && self.pod.as_ref().is_none_or(|pod| pod.concerns(flow, reason))

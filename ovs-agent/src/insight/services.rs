@@ -19,14 +19,14 @@ pub(super) fn wanted<'a>(
     parameters: &'a Parameters,
 ) -> impl Iterator<Item = &'a Service> {
     let in_namespace = |service: &&Service| {
-        parameters.namespace.as_ref().is_none_or(|namespace| service.key.namespace == *namespace)
+        parameters.namespace.as_ref().is_none_or(|namespace| service.key.namespace() == *namespace)
     };
     let named = |service: &&Service| parameters.service.as_deref().is_none_or(|text| names(service, text));
     node.view.services.values().map(|service| &**service).filter(in_namespace).filter(named)
 }
 
 fn names(service: &Service, text: &str) -> bool {
-    service.key.to_string() == text || service.key.name == text
+    service.key.to_string() == text || service.key.name() == text
 }
 
 /// How often an endpoint was chosen: by Service port and endpoint.

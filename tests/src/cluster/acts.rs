@@ -116,8 +116,12 @@ impl Stage {
         ran.unwrap_or_else(|error| panic!("the kubelets cannot do their work: {error}"));
         for pod in &bound {
             let (namespace, name) = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"]));
-            let record =
-                self.lab.record().pods.iter().find(|(key, _)| key.namespace == namespace && key.name == name);
+            let record = self
+                .lab
+                .record()
+                .pods
+                .iter()
+                .find(|(key, _)| key.namespace() == namespace && key.name() == name);
             let Some((_, record)) = record.filter(|(_, record)| record.is_plugged()) else {
                 panic!("{namespace}/{name} is not plugged: {record:?} {:#?}", self.lab.problems());
             };

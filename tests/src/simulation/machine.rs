@@ -189,8 +189,8 @@ impl Machine {
             network: "ferrule".into(),
             netns: String::new(),
             pod: Some(PodIdentity {
-                namespace: pod.key.namespace.clone(),
-                name: pod.key.name.clone(),
+                namespace: pod.key.namespace().to_owned(),
+                name: pod.key.name().to_owned(),
                 uid: pod.uid.clone(),
             }),
             mac: Mac::from_address(addresses[0].address),
