@@ -9,7 +9,7 @@ use network::{Change, LabelSelector, NamespacedName, Network, Node, NodeName, Po
 
 use crate::amend_network::{Amended, Assumption};
 use crate::endpoints::of_namespace;
-use crate::expand::{made_by, one, owners};
+use crate::expand::{made_by, not_taken, one, owners};
 use crate::offline::hand_out_beside;
 use crate::problem::ObjectRef;
 use crate::set::{Object, ObjectSet, Workload, WorkloadKind};
@@ -188,9 +188,7 @@ impl Amended {
                 self.problems.extend(problems);
             }
             // Somebody else's pod may be called so.
-            while self.network.pods.contains_key(&pod.key) {
-                pod.key = NamespacedName::new(pod.key.namespace(), format!("{}-more", pod.key.name()));
-            }
+            pod.key = not_taken(pod.key, |key| self.network.pods.contains_key(key));
             self.touched.insert(pod.key.clone());
             self.name_namespace(pod.key.namespace());
             self.network.apply(Change::Pod(pod));

@@ -43,13 +43,8 @@ pub(crate) fn expand(
             let mut key = NamespacedName::new(namespace, made.name);
             if pods.contains_key(&key) {
                 let first = key.clone();
-                let mut name =
-                    format!("{}-{}-{}", workload.key.name(), kind.to_ascii_lowercase(), made.suffix);
-                key = NamespacedName::new(namespace, &name);
-                while pods.contains_key(&key) {
-                    name.push_str("-more");
-                    key = NamespacedName::new(namespace, &name);
-                }
+                let name = format!("{}-{}-{}", workload.key.name(), kind.to_ascii_lowercase(), made.suffix);
+                key = not_taken(NamespacedName::new(namespace, name), |key| pods.contains_key(key));
                 problems.push(Problem {
                     object: Some(ObjectRef::namespaced("Pod", first.namespace(), first.name())),
                     source: object.source(),
@@ -101,6 +96,17 @@ pub(crate) fn made_by(workload: &Workload, nodes: &[NodeName]) -> Vec<Made> {
             .collect();
     }
     (0..workload.count).map(|n| one(workload, (workload.first_index.saturating_add(n)).to_string())).collect()
+}
+
+/// A name that nobody has yet: this one, or with as many endings as it takes.
+pub(crate) fn not_taken(
+    mut key: NamespacedName,
+    is_taken: impl Fn(&NamespacedName) -> bool,
+) -> NamespacedName {
+    while is_taken(&key) {
+        key = NamespacedName::new(key.namespace(), format!("{}-more", key.name()));
+    }
+    key
 }
 
 /// One of them.
