@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -130,8 +131,10 @@ fn the_main_job_on_the_kernels_datapath() {
     steps.begin("the matrix: every pair probed, beside what is predicted");
     let measured = up.lab.measure(&|_, _| {}).unwrap();
     eprintln!("           {} probes, {:?}", measured.probes, measured.remarks);
-    trials
-        .check(measured.differences.is_empty(), || format!("the matrix differs: {:?}", measured.differences));
+    if !measured.differences.is_empty() {
+        show(&up.lab);
+        panic!("the matrix differs: {:?}", measured.differences);
+    }
 
     let pod = |name: &str| up.lab.pod(&format!("t/{name}")).unwrap();
     let (client, keeper, stranger, near, far) =
@@ -186,6 +189,29 @@ fn is_the_kernels(lab: &Lab) {
     }
 }
 
+/// What the switches and those who write logs have to say of it: nothing else is left of the machine.
+fn show(lab: &Lab) {
+    for node in NODES {
+        for words in
+            [&["dpctl/show", "-s"][..], &["upcall/show"], &["coverage/show"], &["dpctl/dump-flows", "-m"]]
+        {
+            let told = lab.ovs(node, "ovs-appctl", words.iter().copied());
+            eprintln!(
+                "===== {}: ovs-appctl {}\n{}",
+                node.name(),
+                words.join(" "),
+                told.unwrap_or_else(|error| error.to_string())
+            );
+        }
+    }
+    for entry in std::fs::read_dir(lab.layout().logs()).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(6000)..]);
+        eprintln!("===== {}\n{text}", path.display());
+    }
+}
+
 fn said(place: &Place, words: &[&str]) -> String {
     let output = place.exec(words).unwrap();
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -194,11 +220,10 @@ fn said(place: &Place, words: &[&str]) -> String {
 
 fn services(client: &Place, stranger: &Place, trials: &mut Trials) {
     for to in WEB.map(ip) {
-        let mut answers: Vec<_> = (0..24).map(|_| who(client, to, 80, LIMIT)).collect();
-        answers.sort();
-        answers.dedup();
-        let both = ["t/far", "t/near"].map(|name| Ok(name.to_owned()));
-        trials.check(answers == both, || format!("{to} is answered by {answers:?}"));
+        // One that is not answered in time is enough.
+        let answers: Result<BTreeSet<_>, _> = (0..24).map(|_| who(client, to, 80, LIMIT)).collect();
+        let both = BTreeSet::from(["t/far", "t/near"].map(String::from));
+        trials.check(answers == Ok(both), || format!("{to} is answered by {answers:?}"));
         let denied = who(stranger, to, 80, SILENCE);
         trials.check(denied == Err(ErrorKind::TimedOut), || format!("a stranger at {to}: {denied:?}"));
     }
