@@ -439,11 +439,12 @@ fn all<W, T, C: FromIterator<T>>(
     items: &[W],
     read: impl Fn(&W) -> Result<T, Fault>,
 ) -> Result<C, Fault> {
-    items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| read(item).map_err(|fault| fault.under(&format!("{field}[{index}]"))))
-        .collect()
+    // What is collected has room for these and no more: it is kept.
+    let mut all = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        all.push(read(item).map_err(|fault| fault.under(&format!("{field}[{index}]")))?);
+    }
+    Ok(all.into_iter().collect())
 }
 
 // ------------------------------------------------------------------------------------------------- around the resources

@@ -120,8 +120,8 @@ fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
                 ready,
                 serving,
                 terminating,
-                for_zones: for_zones.into(),
-                for_nodes: for_nodes.into(),
+                for_zones: for_zones.into_iter().collect(),
+                for_nodes: for_nodes.into_iter().collect(),
             }
         },
     )

@@ -9,8 +9,8 @@ use compiler::simulate::matrix::{Site, compile_all};
 use compiler::simulate::{Fabric, Outcome, Packet, Walk};
 use network::{
     Cidr, Direction, Few, Isolation, LabelSelector, Labels, NamespacedName, Network, Node, NodeName, Pod,
-    Policy, PolicyId, PolicyKind, Protocol, Selector, Service, ServiceEndpoint, ServiceKind, ServicePort,
-    Tier, TrafficPolicy,
+    Policy, PolicyId, PolicyKind, Protocol, Seldom, Selector, Service, ServiceEndpoint, ServiceKind,
+    ServicePort, Tier, TrafficPolicy,
 };
 use openflow::Field;
 
@@ -51,8 +51,8 @@ fn endpoint(address: IpAddr, node: Option<u8>) -> ServiceEndpoint {
         ready: true,
         serving: true,
         terminating: false,
-        for_zones: Few::new(),
-        for_nodes: Few::new(),
+        for_zones: Seldom::new(),
+        for_nodes: Seldom::new(),
     }
 }
 

@@ -184,6 +184,75 @@ impl<'de, T: Deserialize<'de> + Ord> Deserialize<'de> for Few<T> {
     }
 }
 
+/// The same for what there is seldom any of: one word, and an allocation only where there is some.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(
+    from = "Few<T>",
+    into = "Few<T>",
+    bound(serialize = "T: Clone + Serialize", deserialize = "T: Ord + Deserialize<'de>")
+)]
+pub struct Seldom<T>(
+    // Never a box of nothing.
+    Option<Box<Few<T>>>,
+);
+
+impl<T> Seldom<T> {
+    /// Nothing.
+    pub const fn new() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Default for Seldom<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Deref for Seldom<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.0.as_deref().map_or(&[], Few::as_slice)
+    }
+}
+
+impl<T> From<Few<T>> for Seldom<T> {
+    fn from(few: Few<T>) -> Self {
+        Self((!few.is_empty()).then(|| Box::new(few)))
+    }
+}
+
+impl<T> From<Seldom<T>> for Few<T> {
+    fn from(seldom: Seldom<T>) -> Self {
+        seldom.0.map_or(Self::new(), |few| *few)
+    }
+}
+
+impl<T: Ord> FromIterator<T> for Seldom<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(members: I) -> Self {
+        members.into_iter().collect::<Few<T>>().into()
+    }
+}
+
+impl<T: Ord, const N: usize> From<[T; N]> for Seldom<T> {
+    fn from(members: [T; N]) -> Self {
+        members.into_iter().collect()
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Seldom<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl<T: Hash> Hash for Seldom<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -213,11 +282,16 @@ mod tests {
             prop_assert_eq!(hash_of(&few), hash_of(&tree));
             prop_assert_eq!(few.contains(&one), tree.contains(&one));
             prop_assert_eq!(few.insert(one), tree.insert(one));
+            let (seldom, other_seldom): (Seldom<u8>, Seldom<u8>) = (few.clone().into(), other_few.clone().into());
+            prop_assert_eq!(seldom.cmp(&other_seldom), tree.cmp(&other_tree));
+            prop_assert_eq!((hash_of(&seldom), &seldom[..]), (hash_of(&tree), &few[..]));
             few.extend(other_few);
             tree.extend(&other_tree);
             let text = serde_json::to_string(&few).unwrap();
             prop_assert_eq!(&text, &serde_json::to_string(&tree).unwrap());
             prop_assert_eq!(&serde_json::from_str::<Few<u8>>(&text).unwrap(), &few);
+            prop_assert_eq!(&serde_json::to_string(&Seldom::from(few.clone())).unwrap(), &text);
+            prop_assert_eq!(&serde_json::from_str::<Seldom<u8>>(&text).unwrap()[..], &few[..]);
             prop_assert_eq!(few.pop_first(), tree.pop_first());
             few.retain(|member| member % 2 == 0);
             tree.retain(|member| member % 2 == 0);
@@ -227,6 +301,9 @@ mod tests {
 
     #[test]
     fn one_address_and_no_name_take_the_room_of_three_words() {
-        assert_eq!((size_of::<Few<IpAddr>>(), size_of::<Few<String>>()), (24, 24));
+        assert_eq!(
+            (size_of::<Few<IpAddr>>(), size_of::<Few<String>>(), size_of::<Seldom<String>>()),
+            (24, 24, 8)
+        );
     }
 }

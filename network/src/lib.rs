@@ -29,7 +29,7 @@ pub mod workload;
 pub use address::{Cidr, CidrError};
 pub use backing::{Backing, Prefers, Slice, Target};
 pub use change::Change;
-pub use few::Few;
+pub use few::{Few, Seldom};
 pub use labels::{LabelSelector, Labels, Operator, Requirement};
 pub use mac::Mac;
 pub use matrix::Matrix;

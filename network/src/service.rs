@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Cidr;
 use crate::backing::Backing;
-use crate::few::Few;
+use crate::few::{Few, Seldom};
 use crate::model::Network;
 use crate::name::{NamespacedName, NodeName};
 use crate::node::Node;
@@ -112,9 +112,9 @@ pub struct ServiceEndpoint {
     /// It is about to end.
     pub terminating: bool,
     /// The zones that should use it (`hints.forZones`).
-    pub for_zones: Few<String>,
+    pub for_zones: Seldom<String>,
     /// The nodes that should use it (`hints.forNodes`).
-    pub for_nodes: Few<NodeName>,
+    pub for_nodes: Seldom<NodeName>,
 }
 
 impl Service {
@@ -216,8 +216,8 @@ impl ServiceEndpoint {
             ready: true,
             serving: true,
             terminating: false,
-            for_zones: Few::new(),
-            for_nodes: Few::new(),
+            for_zones: Seldom::new(),
+            for_nodes: Seldom::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use network::difference::services::changes;
 use network::{
-    Few, NamespacedName, Network, NodeName, Protocol, Service, ServiceEndpoint, ServiceKind, ServicePort,
+    NamespacedName, Network, NodeName, Protocol, Seldom, Service, ServiceEndpoint, ServiceKind, ServicePort,
     Tier, TrafficPolicy,
 };
 use proptest::collection::{btree_set, vec};
@@ -47,8 +47,8 @@ fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
             ready,
             serving,
             terminating,
-            for_zones: Few::new(),
-            for_nodes: for_nodes.into(),
+            for_zones: Seldom::new(),
+            for_nodes: for_nodes.into_iter().collect(),
         },
     )
 }

@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::shadow::{FlowId, named};
 use api::insight::Difference;
 use compiler::Owner;
 use network::NodeName;
-use openflow::Cookie;
-
-use crate::shadow::{FlowId, named};
 
 /// Something of ours that somebody else changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +25,12 @@ pub const NOT_OURS: &str = "not ours: nobody knows why it is here";
 /// What was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Thing {
-    /// A flow; and what leads to who made it, where it was ours.
+    /// A flow.
     Flow {
         /// Which.
         id: FlowId,
-        /// The mark that it had.
-        cookie: Option<Cookie>,
+        /// It was there before; what is there without us has no owner.
+        known: bool,
     },
     /// Something else, in words.
     Other {
@@ -109,13 +107,13 @@ const OWNERS: usize = 3;
 const LONGEST: usize = 160;
 
 impl Lately {
-    /// Takes these in; `owners` says whose a flow is that had this mark, and is asked for the first flow alone. Whether there
+    /// Takes these in; `owners` says whose a flow is, and is asked for the first flow alone. Whether there
     /// is something new to be told.
     pub fn add(
         &mut self,
         drifts: &[Drift],
         now: Instant,
-        owners: impl Fn(Cookie) -> BTreeSet<Owner>,
+        owners: impl Fn(&FlowId) -> BTreeSet<Owner>,
     ) -> bool {
         let before = self.first.len();
         for drift in drifts {
@@ -154,11 +152,11 @@ impl Lately {
 }
 
 impl Drift {
-    fn told(&self, owners: impl Fn(Cookie) -> BTreeSet<Owner>) -> String {
+    fn told(&self, owners: impl Fn(&FlowId) -> BTreeSet<Owner>) -> String {
         let (object, whose) = match &self.thing {
-            Thing::Flow { id, cookie } => {
+            Thing::Flow { id, known } => {
                 let (table, priority, match_) = id.parts();
-                let whose = cookie.map(owners).unwrap_or_default();
+                let whose = known.then(|| owners(id)).unwrap_or_default();
                 (named(table, priority, &match_), whose)
             }
             Thing::Other { object, .. } => (object.clone(), BTreeSet::new()),
@@ -188,15 +186,15 @@ mod tests {
     fn a_storm_is_told_once_and_forgotten_when_it_is_over() {
         let (mut lately, start) = (Lately::default(), Instant::now());
         let node = NodeName::new("node-1");
-        let nobody = |_: Cookie| BTreeSet::new();
+        let nobody = |_: &FlowId| BTreeSet::new();
         assert_eq!((lately.words(&node), lately.pass(start), lately.until()), (String::new(), false, None));
         let flow = |n: u16| {
             let id = FlowId::of(&FlowMod::add(TableId(0), n, Match::new(), Vec::new()));
-            Drift::new("flow", (true, false), Thing::Flow { id, cookie: Some(Cookie(7)) })
+            Drift::new("flow", (true, false), Thing::Flow { id, known: true })
         };
         let storm: Vec<Drift> = (1..100).map(flow).collect();
-        let owner = |cookie: Cookie| match cookie {
-            Cookie(7) => BTreeSet::from([Owner::Pipeline, Owner::Node(NodeName::new("node-2"))]),
+        let owner = |id: &FlowId| match id.parts() {
+            (_, 1, _) => BTreeSet::from([Owner::Pipeline, Owner::Node(NodeName::new("node-2"))]),
             _ => BTreeSet::new(),
         };
         assert!(lately.add(&storm, start, owner));
@@ -227,7 +225,7 @@ mod tests {
         // Flows make way for everything else, and not the other way round.
         let flow = |n: u16| {
             let id = FlowId::of(&FlowMod::add(TableId(3), n, Match::new(), Vec::new()));
-            Drift::new("flow", (true, false), Thing::Flow { id, cookie: None })
+            Drift::new("flow", (true, false), Thing::Flow { id, known: false })
         };
         past.add((0..150).map(flow), start);
         assert!(past.lately(start).all(|(_, drift)| drift.place == "host"));

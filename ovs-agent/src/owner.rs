@@ -277,7 +277,7 @@ impl Owner {
                 self.outputs.metrics.drifted(drift.place);
                 tracing::warn!(?drift, "somebody else changed what is ours; it was put right");
             }
-            if self.lately.add(&drifts, Instant::now(), |cookie| self.node.owners(cookie)) {
+            if self.lately.add(&drifts, Instant::now(), |id| self.node.owners(id)) {
                 self.tell_drifts();
             }
             self.past.add(drifts, SystemTime::now());

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use compiler::incremental::{Changes, Compiler, Touched};
 use compiler::program::bind_flow;
 use compiler::{Flow, FlowKey, PortRef, Reason, Sink};
-use openflow::{Cookie, Field, FlowMod, TableId};
+use openflow::{Cookie, FlowMod};
 
 use crate::recipe::{Numbers, Recipe};
 use crate::shadow::{FlowId, FlowTable, Held, Shadow};
@@ -127,7 +127,7 @@ impl Difference<'_> {
 
     /// The flow as it was bound last is no longer.
     fn unbind(&mut self, key: &FlowKey) {
-        let id = id_of(key, self.before).filter(|id| self.shadow.get(id).is_some());
+        let id = FlowId::of_key(key, self.before).filter(|id| self.shadow.get(id).is_some());
         self.gone.extend(id);
     }
 
@@ -149,14 +149,6 @@ impl Difference<'_> {
             }
         }
     }
-}
-
-fn id_of(key: &FlowKey, numbers: &Numbers) -> Option<FlowId> {
-    let mut match_ = key.match_.clone();
-    if let Some(port) = &key.in_port {
-        match_ = match_.with(Field::IN_PORT, numbers.get(port)?.0);
-    }
-    Some(FlowId::new(TableId(key.table.id()), key.priority.0, &match_))
 }
 
 fn bind(key: &FlowKey, flow: &Flow, numbers: &Numbers) -> Option<FlowMod> {

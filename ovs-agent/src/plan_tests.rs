@@ -101,18 +101,19 @@ fn a_port_is_given_another_number_or_loses_it() {
 fn what_is_foreign_is_deleted_and_what_was_changed_is_added_again() {
     let recipe = recipe(&["a"], &[10]);
     let mut shadow = holding(&recipe);
-    let foreign = FlowMod::add(TableId(3), 9, openflow::Match::new(), Vec::new());
+    let foreign = FlowMod::add(openflow::TableId(3), 9, openflow::Match::new(), Vec::new());
     shadow.insert(&FlowId::of(&foreign), Held::wanted(&foreign));
-    let (id, mut held) = shadow.iter().find(|(id, _)| *id != FlowId::of(&foreign)).unwrap();
-    held.cookie = Cookie(7);
-    shadow.insert(&id, held);
+    let program = recipe.program();
+    let mut marked = program.bind(|port| recipe.numbers.get(port).copied()).next().unwrap();
+    marked.cookie = Cookie(7);
+    shadow.insert(&FlowId::of(&marked), Held::wanted(&marked));
     assert_eq!(step(&mut Planner::default(), &mut shadow, &recipe), (1, 1));
 }
 
 #[test]
 fn a_large_plan_is_made_again_as_it_was() {
     let recipe = recipe(&["a", "b"], &[10, 11]);
-    let foreign = FlowMod::add(TableId(3), 9, openflow::Match::new(), Vec::new());
+    let foreign = FlowMod::add(openflow::TableId(3), 9, openflow::Match::new(), Vec::new());
     let plan = |limit| {
         let mut shadow = Shadow::default();
         shadow.insert(&FlowId::of(&foreign), Held::wanted(&foreign));

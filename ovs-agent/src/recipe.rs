@@ -8,6 +8,8 @@ use compiler::{Flow, FlowKey, Input, LocalPort, NodeConfig, PortRef, Program, Re
 use network::{NodeView, PolicyId};
 use openflow::{Cookie, PortNo};
 
+use crate::shadow::FlowId;
+
 /// OpenFlow numbers of ports, as far as there are any.
 pub type Numbers = BTreeMap<PortRef, PortNo>;
 
@@ -57,6 +59,31 @@ impl Recipe {
         let mut found = Wanted { wants: |each| each == cookie, reasons: BTreeMap::new() };
         compiler::incremental::stream(self.input(), &mut found);
         found.reasons.remove(&cookie)
+    }
+
+    /// Why these flows exist, without those that are not ours.
+    pub fn reasons_of<'i>(&self, ids: &BTreeSet<&'i FlowId>) -> BTreeMap<&'i FlowId, Reason> {
+        let mut found = Among { ids, numbers: &self.numbers, reasons: BTreeMap::new() };
+        if !ids.is_empty() {
+            compiler::incremental::stream(self.input(), &mut found);
+        }
+        found.reasons
+    }
+}
+
+/// Collects the reasons of some flows.
+struct Among<'a, 'i> {
+    ids: &'a BTreeSet<&'i FlowId>,
+    numbers: &'a Numbers,
+    reasons: BTreeMap<&'i FlowId, Reason>,
+}
+
+impl Sink for Among<'_, '_> {
+    fn flow(&mut self, key: FlowKey, _: Flow, why: &dyn Fn() -> Reason) {
+        let id = FlowId::of_key(&key, self.numbers);
+        if let Some(id) = id.and_then(|id| self.ids.get(&id).copied()) {
+            note(&mut self.reasons, id, why());
+        }
     }
 }
 
@@ -114,11 +141,14 @@ struct Wanted<F> {
 impl<F: Fn(Cookie) -> bool> Sink for Wanted<F> {
     fn flow(&mut self, _: FlowKey, flow: Flow, why: &dyn Fn() -> Reason) {
         if (self.wants)(flow.cookie) {
-            let reason = why();
-            match self.reasons.get_mut(&flow.cookie) {
-                Some(standing) => standing.owners.extend(reason.owners),
-                None => drop(self.reasons.insert(flow.cookie, reason)),
-            }
+            note(&mut self.reasons, flow.cookie, why());
         }
+    }
+}
+
+fn note<K: Ord>(reasons: &mut BTreeMap<K, Reason>, of: K, reason: Reason) {
+    match reasons.get_mut(&of) {
+        Some(standing) => standing.owners.extend(reason.owners),
+        None => drop(reasons.insert(of, reason)),
     }
 }

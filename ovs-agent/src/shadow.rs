@@ -4,9 +4,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use compiler::Table;
+use compiler::{FlowKey, Table};
 use openflow::canonical::canonical_instructions;
-use openflow::{Cookie, FlowFlags, FlowMod, FlowStats, Instruction, Match, TableId};
+use openflow::{Cookie, Field, FlowFlags, FlowMod, FlowStats, Instruction, Match, TableId};
+
+use crate::recipe::Numbers;
 
 mod packed;
 
@@ -90,6 +92,15 @@ impl FlowId {
         Self::new(flow.table, flow.priority, &flow.match_)
     }
 
+    /// The identity of a compiled flow in the switch; `None` while its port has no number.
+    pub fn of_key(key: &FlowKey, numbers: &Numbers) -> Option<Self> {
+        let mut match_ = key.match_.clone();
+        if let Some(port) = &key.in_port {
+            match_ = match_.with(Field::IN_PORT, numbers.get(port)?.0);
+        }
+        Some(Self::new(TableId(key.table.id()), key.priority.0, &match_))
+    }
+
     /// The flow of a table with this priority and match.
     pub fn new(table: TableId, priority: u16, match_: &Match) -> Self {
         Self { table, priority, match_: MatchBytes::new(&match_.canonical().to_bytes()) }
@@ -129,11 +140,9 @@ pub struct FlowChange {
 /// What is known of a flow in the switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Its mark: leads to the reason.
-    pub cookie: Cookie,
-    /// A hash of everything that it does: instructions, timeouts, flags, in the form that the switch reports back.
-    /// The lowest bit is none of it.
-    pub fingerprint: u64,
+    /// A hash of its mark and of everything that it does: instructions, timeouts, flags, in the form that the switch reports
+    /// back. The lowest bit is none of it.
+    fingerprint: u64,
 }
 
 impl Held {
@@ -147,20 +156,17 @@ impl Held {
         Self::new(flow.cookie, &flow.instructions, (flow.idle_timeout, flow.hard_timeout), flow.flags)
     }
 
-    /// A flow with these instructions, timeouts (idle and hard, in seconds) and flags.
+    /// A flow with this mark, these instructions, timeouts (idle and hard, in seconds) and flags.
     pub fn new(cookie: Cookie, instructions: &[Instruction], timeouts: (u16, u16), flags: FlowFlags) -> Self {
-        Self { cookie, fingerprint: fingerprint(instructions, timeouts, flags) }
+        // Of one process only: nothing of it is stored.
+        let mut hasher = DefaultHasher::new();
+        cookie.hash(&mut hasher);
+        canonical_instructions(instructions).hash(&mut hasher);
+        timeouts.hash(&mut hasher);
+        flags.hash(&mut hasher);
+        // The lowest bit is the table's own.
+        Self { fingerprint: hasher.finish() & !1 }
     }
-}
-
-fn fingerprint(instructions: &[Instruction], timeouts: (u16, u16), flags: FlowFlags) -> u64 {
-    // Of one process only: nothing of it is stored.
-    let mut hasher = DefaultHasher::new();
-    canonical_instructions(instructions).hash(&mut hasher);
-    timeouts.hash(&mut hasher);
-    flags.hash(&mut hasher);
-    // The lowest bit is the table's own.
-    hasher.finish() & !1
 }
 
 /// What the switch holds.

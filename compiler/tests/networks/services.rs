@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use network::{
-    Cidr, Few, NamespacedName, NodeName, Protocol, Service, ServiceEndpoint, ServiceKind, ServicePort,
+    Cidr, NamespacedName, NodeName, Protocol, Seldom, Service, ServiceEndpoint, ServiceKind, ServicePort,
     TrafficPolicy,
 };
 use proptest::prelude::*;
@@ -44,7 +44,7 @@ fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
             ready,
             serving,
             terminating,
-            for_zones: Few::new(),
+            for_zones: Seldom::new(),
             for_nodes: hint.map(|k| NodeName::new(format!("node-{k}"))).into_iter().collect(),
         },
     )

@@ -18,7 +18,7 @@ use crate::drivers::netlink::{Change, Netlink};
 use crate::drivers::nftables::Nftables;
 use crate::drivers::sysctl::Sysctls;
 use crate::event::Database;
-use crate::recipe::{Reasons, Recipe};
+use crate::recipe::Recipe;
 use crate::shadow::{FlowId, Held, named};
 
 /// Flows that are missing, extra or other than they should be, in the order of the pipeline.
@@ -100,13 +100,18 @@ pub(super) fn beside(node: &NodeName, all: Vec<Beside>) -> Vec<AuditItem> {
 }
 
 /// What somebody else changed lately, and the agent put right by itself.
-pub(super) fn past(node: &NodeName, reasons: &Reasons, past: &Past, now: SystemTime) -> Vec<AuditItem> {
+pub(super) fn past(node: &NodeName, recipe: &Recipe, past: &Past, now: SystemTime) -> Vec<AuditItem> {
+    let ids = past.lately(now).filter_map(|(_, drift)| match &drift.thing {
+        Thing::Flow { id, known: true } => Some(id),
+        _ => None,
+    });
+    let reasons = recipe.reasons_of(&ids.collect());
     let item = |(at, drift): &(SystemTime, Drift)| {
         let mut item = match &drift.thing {
-            Thing::Flow { id, cookie } => {
+            Thing::Flow { id, known } => {
                 let (table, priority, match_) = id.parts();
                 let object = named(table, priority, &match_);
-                let reason = cookie.as_ref().and_then(|cookie| reasons.get(cookie));
+                let reason = reasons.get(id).filter(|_| *known);
                 let unknown = match drift.difference {
                     Difference::Extra => "not ours: nobody knows why it was here",
                     _ => "what made it is gone since",

@@ -47,7 +47,7 @@ impl Insight {
     /// What the agent put right by itself lately.
     pub(super) async fn past(&self, node: &Snapshot) -> Vec<AuditItem> {
         let past = ask(&self.asks, Ask::Past).await.unwrap_or_default();
-        audit::past(&node.config.node, &node.reasons, &past, SystemTime::now())
+        audit::past(&node.config.node, node.reasons.recipe(), &past, SystemTime::now())
     }
 
     /// Has everything read again and put right; what was wrong, and whether it is right now.

@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use compiler::Owner;
-use openflow::Cookie;
 
 use super::{Node, Switch};
 use crate::drift::{Drift, Lately, Thing};
@@ -38,12 +37,8 @@ impl Drifted {
 
     fn flow(&mut self, id: FlowId, was: Option<Held>, is_there: bool) {
         self.flows += 1;
-        // What is there without us leads nowhere; what was there of ours does.
-        self.note(Drift::new(
-            "flow",
-            (was.is_some(), is_there),
-            Thing::Flow { id, cookie: was.map(|held| held.cookie) },
-        ));
+        let known = was.is_some();
+        self.note(Drift::new("flow", (known, is_there), Thing::Flow { id, known }));
     }
 }
 
@@ -135,9 +130,10 @@ impl Node {
         self.stream.drifted = lately.words(&self.config.node);
     }
 
-    /// Whose a flow is that had this mark: it compiles everything.
-    pub fn owners(&self, cookie: Cookie) -> BTreeSet<Owner> {
-        self.recipe().reason(cookie).map(|reason| reason.owners).unwrap_or_default()
+    /// Whose a flow is: it compiles everything.
+    pub fn owners(&self, id: &FlowId) -> BTreeSet<Owner> {
+        let mut reasons = self.recipe().reasons_of(&BTreeSet::from([id]));
+        reasons.remove(id).map(|reason| reason.owners).unwrap_or_default()
     }
 
     /// What somebody else changed since this was asked last, at most a hundred things.

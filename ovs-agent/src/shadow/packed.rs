@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use openflow::{Cookie, TableId};
+use openflow::TableId;
 
 use super::{FlowId, Held, MatchBytes};
 
@@ -22,21 +22,18 @@ enum Packed {
 
 /// What is known of a flow, and whether somebody wants it, in the lowest bit of the fingerprint.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    cookie: u64,
-    fingerprint: u64,
-}
+struct Entry(u64);
 
 /// The bit of a fingerprint that says whether the flow is wanted.
 const WANTED: u64 = 1;
 
 impl Entry {
     fn new(held: Held) -> Self {
-        Self { cookie: held.cookie.0, fingerprint: held.fingerprint & !WANTED }
+        Self(held.fingerprint & !WANTED)
     }
 
     fn held(self) -> Held {
-        Held { cookie: Cookie(self.cookie), fingerprint: self.fingerprint & !WANTED }
+        Held { fingerprint: self.0 & !WANTED }
     }
 }
 
@@ -95,21 +92,21 @@ impl FlowTable {
 
     /// Nobody wants any flow.
     pub(super) fn want_nothing(&mut self) {
-        self.flows.values_mut().for_each(|entry| entry.fingerprint &= !WANTED);
+        self.flows.values_mut().for_each(|entry| entry.0 &= !WANTED);
     }
 
     /// Somebody wants this one. Tells what is known of it, and whether it was wanted before.
     pub(super) fn want(&mut self, id: &FlowId) -> Option<(Held, bool)> {
         let packed = self.find(id)?;
         let entry = self.flows.get_mut(&packed)?;
-        let again = entry.fingerprint & WANTED != 0;
-        entry.fingerprint |= WANTED;
+        let again = entry.0 & WANTED != 0;
+        entry.0 |= WANTED;
         Some((entry.held(), again))
     }
 
     /// Those that nobody wants.
     pub(super) fn unwanted(&self) -> impl Iterator<Item = FlowId> {
-        let unwanted = self.flows.iter().filter(|(_, entry)| entry.fingerprint & WANTED == 0);
+        let unwanted = self.flows.iter().filter(|(_, entry)| entry.0 & WANTED == 0);
         unwanted.map(|(packed, _)| self.unpack(packed))
     }
 
@@ -237,8 +234,7 @@ mod tests {
     fn any_flow() -> impl Strategy<Value = (FlowId, Held)> {
         let id = (0u8..3, 0u16..3, any_match())
             .prop_map(|(table, priority, match_)| FlowId::new(TableId(table), priority, &match_));
-        let held = (any::<u64>(), any::<u64>())
-            .prop_map(|(cookie, print)| Held { cookie: Cookie(cookie), fingerprint: print & !WANTED });
+        let held = any::<u64>().prop_map(|print| Held { fingerprint: print & !WANTED });
         (id, held)
     }
 
@@ -268,7 +264,7 @@ mod tests {
     fn what_is_wanted_once_is_not_unwanted_and_says_so_the_second_time() {
         let mut table = FlowTable::default();
         let id = |priority| FlowId::new(TableId(1), priority, &Match::new());
-        let held = Held { cookie: Cookie(7), fingerprint: 8 };
+        let held = Held { fingerprint: 8 };
         table.insert(&id(1), held);
         table.insert(&id(2), held);
         for _ in 0..2 {
@@ -282,6 +278,6 @@ mod tests {
 
     #[test]
     fn a_flow_costs_few_bytes() {
-        assert_eq!((size_of::<Packed>(), size_of::<Entry>()), (16, 16));
+        assert_eq!((size_of::<Packed>(), size_of::<Entry>()), (16, 8));
     }
 }
