@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::shadow::{FlowId, named};
 use api::insight::Difference;
 use compiler::Owner;
 use network::NodeName;
+
+use crate::shadow::{FlowId, named};
 
 /// Something of ours that somebody else changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

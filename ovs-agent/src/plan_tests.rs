@@ -111,6 +111,19 @@ fn what_is_foreign_is_deleted_and_what_was_changed_is_added_again() {
 }
 
 #[test]
+fn a_flow_leads_to_why_it_exists_by_its_match_as_by_its_mark() {
+    let recipe = recipe(&["a"], &[10]);
+    let flows: Vec<_> = recipe.program().bind(|port| recipe.numbers.get(port).copied()).collect();
+    let ids: Vec<_> = flows.iter().map(FlowId::of).collect();
+    let foreign = FlowId::of(&FlowMod::add(openflow::TableId(3), 9, openflow::Match::new(), Vec::new()));
+    let found = recipe.reasons_of(&ids.iter().chain([&foreign]).collect());
+    assert_eq!(found.len(), ids.len());
+    for (flow, id) in flows.iter().zip(&ids) {
+        assert_eq!(found.get(id), recipe.reason(flow.cookie).as_ref());
+    }
+}
+
+#[test]
 fn a_large_plan_is_made_again_as_it_was() {
     let recipe = recipe(&["a", "b"], &[10, 11]);
     let foreign = FlowMod::add(openflow::TableId(3), 9, openflow::Match::new(), Vec::new());
