@@ -8,6 +8,7 @@
 
 mod cgroup;
 mod control_plane;
+pub mod e2e;
 mod error;
 mod etcd;
 mod flags;

@@ -68,6 +68,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Run specs of Kubernetes' own e2e.test; what became of each is JSON on standard output
+    E2e(cluster::e2e::Specs),
     /// Write a container image from files of this machine
     Image(archive::Arguments),
     /// What a node is, from its control groups on
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         Command::Image(image) => archive::write(&image),
         Command::Exec { node, arguments: words } => exec(&arguments.state, &node, &words),
         Command::Run { program, arguments: words } => run(&arguments.state, &program, &words),
+        Command::E2e(specs) => e2e(&arguments.state, &specs),
         Command::Node { name } => {
             ControlPlane::open(&arguments.state).and_then(|cluster| cluster::node::enter(&cluster, &name))
         }
@@ -311,6 +314,12 @@ fn run(state: &Path, program: &str, words: &[std::ffi::OsString]) -> Result<(), 
     let source = cluster.tool(program).args(words).exec();
     let place = cluster.binaries().join(program);
     Err(Error::Io { what: format!("run {} (`cluster build --program {program}`)", place.display()), source })
+}
+
+fn e2e(state: &Path, specs: &cluster::e2e::Specs) -> Result<(), Error> {
+    let specs = ControlPlane::open(state)?.e2e(specs)?;
+    writeln!(std::io::stdout(), "{}", json!(specs))
+        .map_err(|source| Error::Io { what: "write to the standard output".to_owned(), source })
 }
 
 fn exec(state: &Path, node: &str, words: &[std::ffi::OsString]) -> Result<(), Error> {

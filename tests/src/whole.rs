@@ -42,7 +42,7 @@ impl Whole {
         Self::with(test, count, &["helm", "kube-proxy"], false)
     }
 
-    /// The same with the images of Kubernetes' own tests, and these programs beside.
+    /// The same with addresses of both families, the images of Kubernetes' own tests, and these programs beside.
     ///
     /// # Panics
     /// When it does not come up.
@@ -70,7 +70,7 @@ impl Whole {
                 command: command(),
                 images: images(folder.path()),
                 for_tests,
-                dual_stack: false,
+                dual_stack: for_tests,
             };
             let options = Options {
                 state: folder.path().join("state"),
