@@ -47,13 +47,21 @@ pub struct Spec {
     pub seconds: f64,
 }
 
+/// What a run of specs came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ran {
+    /// Those that ran to their end; what was not selected or was cut short is missing.
+    pub specs: Vec<Spec>,
+    /// Whether ginkgo itself ended well: nothing was cut short, and what runs before and after the specs passed, too.
+    pub succeeded: bool,
+}
+
 impl ControlPlane {
-    /// Runs specs, with the built programs `e2e.test` and `ginkgo`; what ginkgo says meanwhile goes to standard error. Specs that were not
-    /// selected or were cut short are missing from the answer.
+    /// Runs specs, with the built programs `e2e.test` and `ginkgo`; what ginkgo says meanwhile goes to standard error.
     ///
     /// # Errors
     /// [`Error::Io`] when ginkgo does not start, [`Error::Answer`] when it ended before the first spec.
-    pub fn e2e(&self, specs: &Specs) -> Result<Vec<Spec>> {
+    pub fn e2e(&self, specs: &Specs) -> Result<Ran> {
         let report = self.logs().join(REPORT);
         let _ = std::fs::remove_file(&report);
         let mut ginkgo = self.tool("ginkgo");
@@ -75,14 +83,13 @@ impl ControlPlane {
         ginkgo.arg(format!("--kubectl-path={}", self.binaries().join("kubectl").display()));
         ginkgo.stdin(Stdio::null()).stdout(std::io::stderr());
         let mut ginkgo = lab::netns::spawn(Some(&lab::netns::path(&self.namespace())), &mut ginkgo)?;
-        // Its exit code says what the report says, spec by spec.
-        let _ = ginkgo.wait().context(|| "wait for ginkgo".to_owned())?;
+        let status = ginkgo.wait().context(|| "wait for ginkgo".to_owned())?;
         let text = std::fs::read(&report).map_err(|_| Error::Answer {
             server: "e2e.test",
             what: "ended before its first spec, without a report: see its message above".to_owned(),
         })?;
         let report = serde_json::from_slice(&text).context(|| format!("read {}", report.display()))?;
-        Ok(self::specs(&report))
+        Ok(Ran { specs: self::specs(&report), succeeded: status.success() })
     }
 }
 

@@ -317,8 +317,8 @@ fn run(state: &Path, program: &str, words: &[std::ffi::OsString]) -> Result<(), 
 }
 
 fn e2e(state: &Path, specs: &cluster::e2e::Specs) -> Result<(), Error> {
-    let specs = ControlPlane::open(state)?.e2e(specs)?;
-    writeln!(std::io::stdout(), "{}", json!(specs))
+    let ran = ControlPlane::open(state)?.e2e(specs)?;
+    writeln!(std::io::stdout(), "{}", json!(ran.specs))
         .map_err(|source| Error::Io { what: "write to the standard output".to_owned(), source })
 }
 
