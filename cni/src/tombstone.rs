@@ -99,6 +99,15 @@ impl Intent {
         Ok(Some(serde_json::from_slice(&text).map_err(|error| error.to_string())))
     }
 
+    /// Leaves what could not be done for the next try, unless somebody is busy with the attachment, who will do it.
+    pub fn owe(state: &Path, tombstone: &Tombstone) -> io::Result<()> {
+        match Self::lock(state, tombstone, Duration::ZERO) {
+            Ok((mut intent, _)) => intent.write(tombstone),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// From now on this is owed, if the process is killed.
     pub(crate) fn write(&mut self, tombstone: &Tombstone) -> io::Result<()> {
         self.file.set_len(0)?;
@@ -142,6 +151,7 @@ mod tests {
         assert!(Intent::found(&path).unwrap().is_none(), "somebody is busy with it");
         let refused = Intent::lock(state.path(), &tombstone(), now).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        Intent::owe(state.path(), &tombstone()).unwrap();
         drop(intent);
         let (found, owed) = Intent::found(&path).unwrap().unwrap();
         assert_eq!(owed, Some(Ok(tombstone())));
@@ -153,6 +163,8 @@ mod tests {
         let (again, owed) = Intent::lock(state.path(), &tombstone(), now).unwrap();
         assert_eq!((owed, std::fs::read_dir(folder(state.path())).unwrap().count()), (None, 1));
         again.end().unwrap();
+        Intent::owe(state.path(), &tombstone()).unwrap();
+        assert_eq!(Intent::found(&path).unwrap().unwrap().1, Some(Ok(tombstone())));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::cni::{AddRequest, AttachmentId, Delegate, PodAddress, PodIdentity, Tombstone};
 use compiler::LocalPort;
@@ -108,8 +109,14 @@ impl StoreError {
 impl Store {
     /// Opens the folder, which is made when missing.
     pub fn open(folder: PathBuf) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| StoreError::new("make the folder", &folder, error))?;
+        let failed = |error| StoreError::new("make the folder", &folder, error);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        // What a crash left beside. Later such a file is somebody's who writes.
+        for path in std::fs::read_dir(&folder).map_err(failed)?.filter_map(|entry| Some(entry.ok()?.path())) {
+            if !is_record(&path) {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
         Ok(Self { folder })
     }
 
@@ -120,12 +127,14 @@ impl Store {
         let mut attachments = BTreeMap::new();
         for entry in std::fs::read_dir(&self.folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                // What a crash left beside.
-                let _ = std::fs::remove_file(&path);
+            if !is_record(&path) {
                 continue;
             }
-            let read = std::fs::read(&path).map_err(|error| StoreError::new("read", &path, error))?;
+            let read = match std::fs::read(&path) {
+                // Freed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                read => read.map_err(|error| StoreError::new("read", &path, error))?,
+            };
             match serde_json::from_slice::<Attachment>(&read) {
                 Ok(attachment) if self.path(&attachment.id) == path => {
                     attachments.insert(attachment.id.clone(), attachment);
@@ -149,7 +158,9 @@ impl Store {
 
     /// Whether a record could be written now.
     pub fn probe(&self) -> Result<(), StoreError> {
-        let path = self.folder.join("probe");
+        // Several may ask at once.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let path = self.folder.join(format!("probe-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let text = [b' '; 4096];
         let outcome = replace_file(&path, &text, Durability::Process);
         outcome
@@ -180,6 +191,10 @@ impl Store {
     fn path(&self, id: &AttachmentId) -> PathBuf {
         self.folder.join(format!("{}.json", id.host_interface()))
     }
+}
+
+fn is_record(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
 }
 
 /// What a file must survive.
@@ -252,8 +267,27 @@ mod tests {
             std::fs::write(store.folder.join(garbage), b"{\"id\":").unwrap();
         }
         std::fs::copy(store.path(&one.id), store.folder.join("other.json")).unwrap();
-        assert_eq!(store.load().unwrap(), BTreeMap::from([(one.id.clone(), one.clone())]));
-        assert_eq!(std::fs::read_dir(&store.folder).unwrap().count(), 1);
+        let expected = BTreeMap::from([(one.id.clone(), one.clone())]);
+        assert_eq!(store.load().unwrap(), expected);
+        let left = || std::fs::read_dir(&store.folder).unwrap().count();
+        assert_eq!(left(), 2, "somebody may be writing it");
+        assert_eq!(Store::open(store.folder.clone()).unwrap().load().unwrap(), expected);
+        assert_eq!(left(), 1);
+    }
+
+    #[test]
+    fn who_reads_all_disturbs_nobody_who_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("attachments")).unwrap();
+        let one = attachment("a");
+        std::thread::scope(|scope| {
+            let probes = [0, 1].map(|_| scope.spawn(|| (0..500).try_for_each(|_| store.probe())));
+            let puts = scope
+                .spawn(|| (0..500).try_for_each(|_| store.put(&one).and_then(|()| store.remove(&one.id))));
+            let reads = scope.spawn(|| (0..500).try_for_each(|_| store.load().map(drop)));
+            let all = probes.into_iter().chain([puts, reads]);
+            all.for_each(|thread| thread.join().unwrap().unwrap());
+        });
     }
 
     #[test]

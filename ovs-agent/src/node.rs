@@ -165,8 +165,10 @@ pub struct Work {
     pub retry_refused: bool,
     /// The pod ranges of this node, when they changed.
     pub ranges: Option<Vec<network::Cidr>>,
-    /// The switch holds all it should: it may forward from its tables alone.
+    /// The switch holds all it should.
     pub in_sync: bool,
+    /// It holds all that it takes: it may forward from its tables alone.
+    pub restored: bool,
 }
 
 /// What a node starts from.
@@ -300,15 +302,17 @@ impl Node {
         self.answer_health_checks();
         let mut work = std::mem::take(&mut self.work);
         work.in_sync = self.in_sync();
+        work.restored = self.restored();
         work.mend = work.observe.is_some() && std::mem::take(&mut self.drifted.mend);
         work
     }
 
     fn plugged(&mut self, attachment: Attachment) {
         self.stream.revision += 1;
+        let name = attachment.pod_name();
         let plugged = Plugged { attachment, revision: self.stream.revision };
-        self.report(stream::binding(&plugged).as_slice(), &[]);
         self.attachments.insert(plugged.attachment.id.clone(), plugged);
+        self.report(name, &[]);
         self.generation += 1;
     }
 
@@ -322,7 +326,7 @@ impl Node {
         // A pod with several attachments is plugged as long as one of them is.
         let uid = |plugged: &Plugged| plugged.attachment.pod.as_ref().map(|pod| pod.uid.clone());
         let released = uid(&plugged).filter(|uid| !self.attachments.values().any(|p| uid_is(p, uid)));
-        self.report(&[], released.as_slice());
+        self.report(plugged.attachment.pod_name(), released.as_slice());
     }
 
     fn database_changed(&mut self, database: Database) {
@@ -463,11 +467,23 @@ impl Node {
     }
 
     fn in_sync(&self) -> bool {
+        self.settled() && self.confirmed.unbound == 0 && self.rejected.is_empty()
+    }
+
+    /// What the switch refuses is left out, and a port that it cannot make gets no number: neither may keep the others waiting.
+    fn restored(&self) -> bool {
+        let ports = self.database.iter().flat_map(|database| &database.ports);
+        let failed = ports.filter(|(name, status)| {
+            let ours = self.attachments.values().any(|plugged| plugged.attachment.host_interface == **name);
+            let ours = ours || **name == self.config.gateway || **name == self.config.tunnel;
+            ours && status.ofport.is_none() && status.error.is_some()
+        });
+        self.settled() && self.confirmed.unbound <= failed.count()
+    }
+
+    fn settled(&self) -> bool {
         let applying = matches!(&self.switch, Switch::Here { applying: Some(_), .. });
-        !applying
-            && self.confirmed.generation == self.generation
-            && self.confirmed.unbound == 0
-            && self.rejected.is_empty()
+        !applying && self.confirmed.generation == self.generation
     }
 }
 

@@ -364,7 +364,7 @@ impl Owner {
         database.send_if_modified(|wanted| {
             let next = database::Wanted {
                 rows: work.rows.or_else(|| wanted.rows.clone()),
-                flows_restored: work.in_sync,
+                flows_restored: work.restored,
                 foreign: self.foreign.clone(),
             };
             let differs = *wanted != next;

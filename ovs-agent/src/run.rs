@@ -169,7 +169,7 @@ pub async fn run(settings: Settings, ended: impl Future<Output = ()>) -> Result<
             HostNetworkState::Manage => Host::Managed,
             HostNetworkState::Ignore => Host::Foreign,
         },
-        tombstones: cni::tombstone::folder(&state_dir),
+        state: state_dir.clone(),
         suspects,
     };
     let credentials = controller::Credentials {

@@ -320,6 +320,11 @@ impl Connection {
         }
     }
 
+    /// The transport was not read until now, so its silence meant nothing.
+    pub fn handle_pause(&mut self, now: Instant) {
+        self.keepalive.heard(now);
+    }
+
     /// The transport gave bytes, in pieces of any size.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) -> Result<(), ConnectionError> {
         self.check_ended().map_err(|_| self.ended().cloned().unwrap_or(ConnectionError::Closed))?;

@@ -19,7 +19,7 @@ use crate::message::{
 const PARTS_AHEAD: usize = 4;
 /// Commands that may wait for the task.
 const COMMANDS_AHEAD: usize = 64;
-/// Events that may wait for the reader; when it does not keep up, the connection waits for it.
+/// Events that may wait for the reader; when it does not keep up, nothing is read from the switch meanwhile.
 const EVENTS_AHEAD: usize = 256;
 
 /// A connection to a switch. Clones share it; it ends with the last of them.
@@ -74,8 +74,13 @@ impl ClientError {
 }
 
 impl Client {
+    pub(super) fn new(commands: mpsc::Sender<Command>) -> Client {
+        Client { commands }
+    }
+
     /// Connects, says HELLO and waits for the switch's. Events come out of the receiver until the connection ends: read
-    /// them (or drop the receiver), for a reader that does not keep up holds the whole connection back.
+    /// them (or drop the receiver), also while an answer is waited for: a reader that does not keep up holds answers back
+    /// too. What needs no answer is sent meanwhile.
     pub async fn connect(
         target: &Target,
         config: Config,
@@ -89,7 +94,7 @@ impl Client {
         let (ready, connected) = oneshot::channel();
         tokio::spawn(Task::new(stream, config, inbox, events, ready).run());
         connected.await.map_err(|_| ConnectionError::Closed)??;
-        Ok((Client { commands }, outbox))
+        Ok((Client::new(commands), outbox))
     }
 
     /// Sends a request and waits for its one reply.

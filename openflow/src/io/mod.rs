@@ -14,3 +14,6 @@ mod task;
 pub use client::{Client, ClientError, MultipartStream};
 pub use target::{Target, TargetError};
 pub use task::ClientEvent;
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::ClientError;
@@ -33,7 +34,8 @@ pub enum ClientEvent {
 }
 
 type Answer<T> = oneshot::Sender<Result<T, ClientError>>;
-type Parts = mpsc::Sender<Result<(MultipartReplyBody, bool), ClientError>>;
+type Part = Result<(MultipartReplyBody, bool), ClientError>;
+type Parts = mpsc::Sender<Part>;
 
 #[allow(missing_debug_implementations)]
 pub(super) enum Command {
@@ -56,6 +58,13 @@ pub(super) enum Command {
     },
 }
 
+/// What its reader has no room for yet. Until it has, nothing more is read from the socket; all else goes on, for the reader
+/// may be waiting for us to take its command.
+enum Undelivered {
+    Event(ClientEvent),
+    Part { xid: Xid, part: Part, more: bool },
+}
+
 struct Filling {
     id: BundleId,
     messages: Box<dyn Iterator<Item = Message> + Send>,
@@ -72,6 +81,7 @@ pub(super) struct Task {
     streams: HashMap<Xid, Parts>,
     bundles: HashMap<BundleId, Answer<BundleCommitted>>,
     filling: Vec<Filling>,
+    undelivered: Option<Undelivered>,
     input: Box<[u8]>,
     output: Bytes,
 }
@@ -109,6 +119,7 @@ impl Task {
             streams: HashMap::new(),
             bundles: HashMap::new(),
             filling: Vec::new(),
+            undelivered: None,
             input: vec![0; 64 * 1024].into(),
             output: Bytes::new(),
         }
@@ -132,13 +143,15 @@ impl Task {
 
     async fn turn(&mut self) -> Result<(), Stop> {
         self.fill_bundles();
-        self.deliver().await;
+        self.deliver();
         if self.output.is_empty() {
             self.output = self.connection.poll_transmit().unwrap_or_default();
         }
         let wake = self.connection.poll_timeout().map(tokio::time::Instant::from_std);
+        let is_read = self.undelivered.is_none();
         tokio::select! {
-            read = self.reader.read(&mut self.input) => {
+            () = room(self.undelivered.as_ref(), &self.events, &self.streams), if !is_read => {}
+            read = self.reader.read(&mut self.input), if is_read => {
                 let count = read.map_err(|error| self.failed(&error))?;
                 if count == 0 {
                     return Err(self.connection.handle_close(None).into());
@@ -158,7 +171,8 @@ impl Task {
                     None => return Err(Stop::Abandoned),
                 }
             }
-            () = sleep_until(wake) => self.connection.handle_timeout(Instant::now())?,
+            // Who is not read says nothing.
+            () = sleep_until(wake), if is_read => self.connection.handle_timeout(Instant::now())?,
         }
         Ok(())
     }
@@ -227,65 +241,89 @@ impl Task {
         }
     }
 
-    /// Hands out what happened. A reader that does not keep up holds the connection back.
-    async fn deliver(&mut self) {
-        while let Some(event) = self.connection.poll_event() {
-            match event {
-                Event::Connected => {
-                    if let Some(ready) = self.ready.take() {
-                        let _ = ready.send(Ok(()));
-                    }
-                }
-                Event::Reply { xid, message } => {
-                    if let Some(reply) = self.replies.remove(&xid) {
-                        answer(reply, Ok(message));
-                    }
-                }
-                Event::Barrier { xid } => {
-                    if let Some(reply) = self.replies.remove(&xid) {
-                        answer(reply, Ok(Message::BarrierReply));
-                    }
-                }
-                Event::Part { xid, body, more } => self.deliver_part(xid, Ok((body, more)), more).await,
-                Event::Error { xid, error, .. } => {
-                    if let Some(reply) = self.replies.remove(&xid) {
-                        answer(reply, Err(ClientError::Refused(error)));
-                    } else if self.streams.contains_key(&xid) {
-                        self.deliver_part(xid, Err(ClientError::Refused(error)), false).await;
-                    } else {
-                        let _ = self.events.send(ClientEvent::Error { xid, error }).await;
-                    }
-                }
-                Event::Undecodable { xid, error } => {
-                    tracing::warn!(xid = xid.0, %error, "a message of the switch cannot be read");
-                    if let Some(reply) = self.replies.remove(&xid) {
-                        answer(reply, Err(ClientError::Undecodable(error)));
-                    } else {
-                        self.deliver_part(xid, Err(ClientError::Undecodable(error)), false).await;
-                    }
-                }
-                Event::Bundle { bundle, outcome } => {
-                    if let Some(reply) = self.bundles.remove(&bundle) {
-                        answer(reply, outcome.map_err(ClientError::from));
-                    }
-                }
-                Event::Async(message) => {
-                    let _ = self.events.send(ClientEvent::Async(message)).await;
-                }
+    /// Hands out what happened, as far as there is room.
+    fn deliver(&mut self) {
+        if let Some(undelivered) = self.undelivered.take() {
+            self.hand_out(undelivered);
+            if self.undelivered.is_none() {
+                self.connection.handle_pause(Instant::now());
             }
+        }
+        while self.undelivered.is_none() {
+            let Some(event) = self.connection.poll_event() else { return };
+            self.tell(event);
         }
     }
 
-    async fn deliver_part(
-        &mut self,
-        xid: Xid,
-        part: Result<(MultipartReplyBody, bool), ClientError>,
-        more: bool,
-    ) {
-        let Some(parts) = self.streams.get(&xid) else { return };
-        if parts.send(part).await.is_err() || !more {
-            self.streams.remove(&xid);
-            self.connection.forget(xid);
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Connected => {
+                if let Some(ready) = self.ready.take() {
+                    let _ = ready.send(Ok(()));
+                }
+            }
+            Event::Reply { xid, message } => {
+                if let Some(reply) = self.replies.remove(&xid) {
+                    answer(reply, Ok(message));
+                }
+            }
+            Event::Barrier { xid } => {
+                if let Some(reply) = self.replies.remove(&xid) {
+                    answer(reply, Ok(Message::BarrierReply));
+                }
+            }
+            Event::Part { xid, body, more } => {
+                self.hand_out(Undelivered::Part { xid, part: Ok((body, more)), more });
+            }
+            Event::Error { xid, error, .. } => {
+                if let Some(reply) = self.replies.remove(&xid) {
+                    answer(reply, Err(ClientError::Refused(error)));
+                } else if self.streams.contains_key(&xid) {
+                    let part = Err(ClientError::Refused(error));
+                    self.hand_out(Undelivered::Part { xid, part, more: false });
+                } else {
+                    self.hand_out(Undelivered::Event(ClientEvent::Error { xid, error }));
+                }
+            }
+            Event::Undecodable { xid, error } => {
+                tracing::warn!(xid = xid.0, %error, "a message of the switch cannot be read");
+                if let Some(reply) = self.replies.remove(&xid) {
+                    answer(reply, Err(ClientError::Undecodable(error)));
+                } else {
+                    let part = Err(ClientError::Undecodable(error));
+                    self.hand_out(Undelivered::Part { xid, part, more: false });
+                }
+            }
+            Event::Bundle { bundle, outcome } => {
+                if let Some(reply) = self.bundles.remove(&bundle) {
+                    answer(reply, outcome.map_err(ClientError::from));
+                }
+            }
+            Event::Async(message) => self.hand_out(Undelivered::Event(ClientEvent::Async(message))),
+        }
+    }
+
+    /// To its reader, or it waits for room.
+    fn hand_out(&mut self, what: Undelivered) {
+        match what {
+            Undelivered::Event(event) => {
+                if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
+                    self.undelivered = Some(Undelivered::Event(event));
+                }
+            }
+            Undelivered::Part { xid, part, more } => {
+                let Some(parts) = self.streams.get(&xid) else { return };
+                match parts.try_send(part) {
+                    Ok(()) if more => {}
+                    Err(TrySendError::Full(part)) => {
+                        self.undelivered = Some(Undelivered::Part { xid, part, more });
+                    }
+                    Ok(()) | Err(TrySendError::Closed(_)) => {
+                        self.streams.remove(&xid);
+                        self.connection.forget(xid);
+                    }
+                }
+            }
         }
     }
 
@@ -308,7 +346,27 @@ impl Task {
         for (_, reply) in self.bundles.drain() {
             answer(reply, Err(BundleError::Lost.into()));
         }
+        if let Some(Undelivered::Event(event)) = self.undelivered.take() {
+            let _ = self.events.send(event).await;
+        }
         let _ = self.events.send(ClientEvent::Disconnected(error)).await;
+    }
+}
+
+/// Ends when the reader of what waits has room, or is gone.
+async fn room(
+    undelivered: Option<&Undelivered>,
+    events: &mpsc::Sender<ClientEvent>,
+    streams: &HashMap<Xid, Parts>,
+) {
+    match undelivered {
+        Some(Undelivered::Event(_)) => drop(events.reserve().await),
+        Some(Undelivered::Part { xid, .. }) => {
+            if let Some(parts) = streams.get(xid) {
+                drop(parts.reserve().await);
+            }
+        }
+        None => {}
     }
 }
 

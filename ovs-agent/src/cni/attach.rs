@@ -12,6 +12,7 @@ use api::cni::{
     Tombstone, code,
 };
 use cni::fault;
+use cni::tombstone::Intent;
 use network::Mac;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -44,8 +45,8 @@ pub struct Attacher {
     pub locks: Arc<Locks>,
     /// The node's devices and plugins.
     pub host: Host,
-    /// Where calls leave what they owe ([`api::cni::Tombstone`]).
-    pub tombstones: PathBuf,
+    /// The folder in which calls leave what they owe ([`cni::tombstone`]).
+    pub state: PathBuf,
     /// Addresses of which an agent before this one may not have forgotten the connections.
     pub suspects: Arc<Mutex<BTreeSet<IpAddr>>>,
 }
@@ -188,7 +189,7 @@ impl Attacher {
     pub async fn del_all(&self, owed: &Tombstone, now: SystemTime) -> Outcome<()> {
         let _held = self.locks.hold(&owed.id.container_id).await;
         self.take_away(&owed.id, now).await?;
-        self.host.take_back(owed.clone()).await
+        self.take_back(owed.clone()).await
     }
 
     /// Frees an attachment if its device is gone, and with it the container.
@@ -200,7 +201,18 @@ impl Attacher {
             return Ok(false);
         }
         self.take_away(id, now).await?;
-        self.host.take_back(attachment.tombstone()).await.map(|()| true)
+        self.take_back(attachment.tombstone()).await.map(|()| true)
+    }
+
+    /// Of what fails there is no record any more: it is owed, and tried again.
+    async fn take_back(&self, owed: Tombstone) -> Outcome<()> {
+        let outcome = self.host.take_back(owed.clone()).await;
+        if outcome.is_err()
+            && let Err(error) = Intent::owe(&self.state, &owed)
+        {
+            tracing::warn!(container = owed.id.container_id, %error, "a deletion that failed cannot be written down");
+        }
+        outcome
     }
 
     /// The record goes first: whatever comes after it is found to be nobody's at the next start. The address goes last,
@@ -274,7 +286,7 @@ impl Attacher {
         self.ipam.release_others(network, valid, now)?;
         // A veth of which nothing is recorded, because a record was damaged. One whose call is still under way has a file.
         let mut keep: BTreeSet<_> = valid.iter().map(AttachmentId::host_interface).collect();
-        let busy = std::fs::read_dir(&self.tombstones).into_iter().flatten().flatten();
+        let busy = std::fs::read_dir(cni::tombstone::folder(&self.state)).into_iter().flatten().flatten();
         keep.extend(busy.filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())));
         for name in self.host.sweep(network.to_owned(), keep).await? {
             tracing::info!(device = name, "GC: nobody needs this device");

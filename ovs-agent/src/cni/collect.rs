@@ -24,7 +24,7 @@ pub async fn run(attacher: Attacher, clock: fn() -> SystemTime) {
 
 /// Carries out the deletions that are owed: of calls that were killed, and of DELs while the agent was away.
 pub async fn replay(attacher: &Attacher, now: SystemTime) {
-    let Ok(entries) = std::fs::read_dir(&attacher.tombstones) else { return };
+    let Ok(entries) = std::fs::read_dir(cni::tombstone::folder(&attacher.state)) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let found = match Intent::found(&path) {
             Ok(Some(found)) => found,

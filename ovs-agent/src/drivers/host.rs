@@ -120,6 +120,8 @@ impl<'a> Host<'a> {
             };
             if fresh {
                 scope = Scope::Whole;
+                // Each is answered, also one that was there before the one of before.
+                self.told = None;
             }
             self.report_underlay(target.as_deref()).await?;
             let mut retry = None;
@@ -147,7 +149,8 @@ impl<'a> Host<'a> {
             let retried = retry.unwrap_or(next_whole);
             tokio::select! {
                 changed = wanted.changed() => match changed {
-                    Ok(()) => scope = Scope::Whole,
+                    // The top of the loop takes it.
+                    Ok(()) => wanted.mark_changed(),
                     Err(_) => return Ok(()),
                 },
                 _ = changes.changed() => sleep(BURST).await,

@@ -1,6 +1,7 @@
 //! The OpenFlow connection to our bridge: reads all flows when it comes up, applies what it is given in one bundle, and says
 //! what became of it. It must not know why flows exist.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use openflow::message::{
 use openflow::{Cookie, FlowStats};
 use ovsdb::Backoff;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::beside::{self, Beside};
 use super::copies::{self, Copies};
@@ -105,7 +107,6 @@ struct Link<'a> {
 
 type Applying = Pin<Box<dyn Future<Output = Result<(), ClientError>> + Send>>;
 type Sweeping = Pin<Box<dyn Future<Output = ()> + Send>>;
-type Cutting = Pin<Box<dyn Future<Output = Result<Outcome, CutError>> + Send>>;
 
 impl Link<'_> {
     /// False when nobody listens any more.
@@ -154,7 +155,8 @@ impl Link<'_> {
         let since = (self.copies.clock)().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let mut fragments = Fragments::new(since.as_micros() as u32);
         let mut applying: Option<Applying> = None;
-        let mut cutting: Option<Cutting> = None;
+        // It reads flows: a task of its own, or it would hold back whatever is waited for here.
+        let mut cutting = JoinSet::<Result<Outcome, CutError>>::new();
         let mut sweeping: Option<Sweeping> = None;
         // What is served changed while a sweep was under way: one more behind it.
         let (mut served, mut due) = (None::<Arc<Served>>, false);
@@ -162,6 +164,7 @@ impl Link<'_> {
         // Flows changed, and the switch's cache may not know.
         let (mut renewing, mut cached) = (None::<Sweeping>, false);
         let mut again = tokio::time::interval(sweeper::AGAIN);
+        let mut later = VecDeque::new();
         loop {
             if let Some(served) = served.as_ref().filter(|_| due && sweeping.is_none()) {
                 due = false;
@@ -172,7 +175,7 @@ impl Link<'_> {
                 renewing = Some(Box::pin(renew(socket.to_owned())));
             }
             tokio::select! {
-                event = unasked.recv() => match event {
+                event = next(&mut later, &mut unasked) => match event {
                     Some(ClientEvent::Disconnected(error)) => return lost(true)(error.into()),
                     Some(ClientEvent::Error { xid, error }) => {
                         tracing::warn!(xid = xid.0, error = %error.code, "the switch refused a message");
@@ -224,9 +227,11 @@ impl Link<'_> {
                         return End::Agent;
                     }
                 }
-                outcome = finished(&mut cutting) => {
-                    cutting = None;
-                    let outcome = outcome.map_err(|error| error.to_string());
+                Some(outcome) = cutting.join_next() => {
+                    let outcome = match outcome {
+                        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                        Err(error) => Err(error.to_string()),
+                    };
                     if self.events.send(Event::ConnectionsCut(self.session, outcome)).await.is_err() {
                         return End::Agent;
                     }
@@ -239,7 +244,8 @@ impl Link<'_> {
                     if !what.copies {
                         continue;
                     }
-                    match Client::within(ANSWER_LIMIT, beside::mend_ours(&client)).await {
+                    let mending = aside(beside::mend_ours(&client), &mut unasked, &mut later);
+                    match Client::within(ANSWER_LIMIT, mending).await {
                         Ok(mended) => if !self.tell_drifts(mended).await { return End::Agent },
                         Err(error) => return lost(true)(error),
                     }
@@ -250,7 +256,7 @@ impl Link<'_> {
                         settling = Some(Box::pin(tokio::time::sleep(sweeper::SETTLED)));
                     }
                     Some(SwitchCommand::Cut(session, order)) if session == self.session => {
-                        cutting = Some(Box::pin(cut(client.clone(), socket.to_owned(), order)));
+                        cutting.spawn(cut(client.clone(), socket.to_owned(), order));
                     }
                     Some(SwitchCommand::Apply(session, flows)) if session == self.session => {
                         applying = Some(Box::pin(apply(client.clone(), flows)));
@@ -262,11 +268,14 @@ impl Link<'_> {
                     }
                     Some(SwitchCommand::Observe(session, mend)) if session == self.session => {
                         if mend == Mend::Beside {
-                            match Client::within(ANSWER_LIMIT, beside::mend(&client)).await {
+                            let mending = aside(beside::mend(&client), &mut unasked, &mut later);
+                            match Client::within(ANSWER_LIMIT, mending).await {
                                 Ok(mended) => if !self.tell_drifts(mended).await { return End::Agent },
                                 Err(error) => return lost(true)(error),
                             }
                         }
+                        // What changed before is read with the rest.
+                        later.retain(|event| !matches!(event, ClientEvent::Async(Message::MultipartReply(_) | Message::FlowMonitorResumed)));
                         let observed = observe(&client, &mut unasked);
                         let (shadow, early) = match Client::within(ANSWER_LIMIT, observed).await {
                             Ok(observed) => observed,
@@ -308,6 +317,37 @@ async fn finished<T>(work: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>)
     match work {
         Some(work) => work.await,
         None => std::future::pending().await,
+    }
+}
+
+/// Does what needs answers of the switch, which come behind whatever else it says: that is kept for later. Not so its packets: copies
+/// and fragments are worth nothing when they are old.
+async fn aside<T>(
+    work: impl Future<Output = T>,
+    unasked: &mut mpsc::Receiver<ClientEvent>,
+    later: &mut VecDeque<ClientEvent>,
+) -> T {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(event) = unasked.recv() => {
+                if !matches!(event, ClientEvent::Async(Message::Nicira(_))) {
+                    later.push_back(event);
+                }
+            }
+        }
+    }
+}
+
+/// What was kept goes first.
+async fn next(
+    later: &mut VecDeque<ClientEvent>,
+    unasked: &mut mpsc::Receiver<ClientEvent>,
+) -> Option<ClientEvent> {
+    match later.pop_front() {
+        Some(event) => Some(event),
+        None => unasked.recv().await,
     }
 }
 

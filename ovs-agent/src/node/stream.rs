@@ -12,6 +12,7 @@ use api::generated::ferrule::v1alpha1 as wire;
 use api::role::{self, Holding, Role};
 use api::stream::{Binding, Rejection, ResourceId};
 use api::watermark::Watermark;
+use network::NamespacedName;
 use wire::from_agent::Body;
 
 use super::{Node, Plugged};
@@ -190,7 +191,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").into(),
             known: role::encode_versions(&api::delta::versions(&self.view)),
             acknowledged: Some(api::convert::encode_watermark(&self.watermark)),
-            bindings: self.attachments.values().filter_map(binding).collect(),
+            bindings: bindings(self.attachments.values()),
             bindings_revision: self.stream.revision,
             role: role.encode().into(),
             set_changes: true,
@@ -339,11 +340,13 @@ impl Node {
         }
     }
 
-    /// Tells every controller what was plugged and unplugged.
-    pub(super) fn report(&mut self, bound: &[wire::Binding], released: &[String]) {
+    /// Tells every controller what a pod of this name has now, and which UIDs nothing is plugged for any more.
+    pub(super) fn report(&mut self, name: Option<NamespacedName>, released: &[String]) {
         let revision = self.stream.revision;
+        let of_it = |plugged: &&Plugged| name.is_some() && plugged.attachment.pod_name() == name;
+        let bound = bindings(self.attachments.values().filter(of_it));
         for session in self.stream.peers.keys().copied().collect::<Vec<_>>() {
-            let (bound, released) = (bound.to_vec(), released.to_vec());
+            let (bound, released) = (bound.clone(), released.to_vec());
             self.say(session, Body::Bindings(wire::Bindings { bound, released, revision }));
         }
     }
@@ -428,13 +431,18 @@ impl Node {
     }
 }
 
-pub(super) fn binding(plugged: &Plugged) -> Option<wire::Binding> {
-    let attachment = &plugged.attachment;
-    let binding = Binding {
-        pod: attachment.pod_name()?,
-        uid: attachment.pod.as_ref()?.uid.clone(),
-        addresses: attachment.addresses.iter().map(|address| address.address).collect(),
-        interface: attachment.host_interface.clone(),
-    };
-    Some(api::convert::encode_binding(&binding))
+/// What is told of the pods behind these attachments: one binding for a pod, with the addresses of all its attachments.
+fn bindings<'a>(attachments: impl Iterator<Item = &'a Plugged>) -> Vec<wire::Binding> {
+    let mut pods: BTreeMap<_, Binding> = BTreeMap::new();
+    for Plugged { attachment, .. } in attachments {
+        let (Some(pod), Some(identity)) = (attachment.pod_name(), &attachment.pod) else { continue };
+        let binding = pods.entry((pod.clone(), &identity.uid)).or_insert_with(|| Binding {
+            pod,
+            uid: identity.uid.clone(),
+            addresses: Vec::new(),
+            interface: attachment.host_interface.clone(),
+        });
+        binding.addresses.extend(attachment.addresses.iter().map(|address| address.address));
+    }
+    pods.values().map(api::convert::encode_binding).collect()
 }

@@ -325,7 +325,8 @@ fn a_flow_that_the_switch_refuses_takes_its_service_along_and_nothing_else() {
     assert_eq!(node.readiness(), Ok(()));
     let problem = node.snapshot().problems.remove("services").unwrap();
     assert!(problem.contains("shop/bad") && problem.contains("OFPBAC_BAD_TYPE"), "{problem}");
-    assert!(!node.work().in_sync);
+    // A switch that was started anew forwards what it has, though that is not all.
+    assert!(matches!(node.work(), Work { in_sync: false, restored: true, .. }));
     node.handle(Event::Retry);
     assert!(settle(&mut node) > 0 && node.work().in_sync);
 }
@@ -372,6 +373,40 @@ fn what_is_unplugged_is_gone_when_neither_switch_nor_database_has_it() {
 }
 
 #[test]
+fn a_pod_is_told_of_with_the_addresses_of_all_its_attachments() {
+    let first = attachment("a", 2, Some(("cart", "u")));
+    let mut second = attachment("a", 3, Some(("cart", "u")));
+    second.id.interface = "net1".into();
+    second.host_interface = second.id.host_interface();
+    let mut node = node(Saved::default(), std::slice::from_ref(&first), true);
+    node.handle(database(&[&first.host_interface]));
+    node.handle(observed(1, Shadow::default()));
+    settle(&mut node);
+    node.handle(opened(1));
+    node.work();
+    let told = |node: &mut Node| {
+        let [wire::from_agent::Body::Bindings(told)] = &messages(node.work())[..] else {
+            panic!("no bindings")
+        };
+        let bound = told.bound.iter().map(|it| api::convert::decode_binding(it).unwrap().addresses);
+        (bound.map(|all| all.iter().map(ToString::to_string).collect()).collect(), told.released.clone())
+    };
+    let (both, nobody) = (vec!["10.244.1.2".to_owned(), "10.244.1.3".to_owned()], Vec::<String>::new());
+    node.handle(Event::Plugged(Box::new(second.clone())));
+    assert_eq!(told(&mut node), (vec![both.clone()], nobody.clone()));
+    node.handle(opened(2));
+    let said = messages(node.work());
+    let [wire::from_agent::Body::Hello(hello), ..] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(hello.bindings.len(), 1);
+    node.handle(closed(2));
+    node.work();
+    node.handle(Event::Unplugged(first.id));
+    assert_eq!(told(&mut node), (vec![both[1..].to_vec()], nobody));
+    node.handle(Event::Unplugged(second.id));
+    assert_eq!(told(&mut node), (Vec::<Vec<String>>::new(), vec!["u".to_owned()]));
+}
+
+#[test]
 fn open_vswitchs_own_words_reach_whoever_waits() {
     let plugged = attachment("a", 2, None);
     let mut node = node(Saved::default(), std::slice::from_ref(&plugged), false);
@@ -385,6 +420,7 @@ fn open_vswitchs_own_words_reach_whoever_waits() {
         node.standing(&plugged.id),
         Standing::Failed(failure) if failure.msg.contains("No such device") && failure.code == code::SWITCH
     ));
+    assert!(matches!(node.work(), Work { in_sync: false, restored: true, .. }), "others wait for it");
 }
 
 #[path = "stream_tests.rs"]
