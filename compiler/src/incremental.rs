@@ -104,8 +104,10 @@ impl Compiler {
         let context = Context::new(input);
         let subjects = Subjects::of(&context);
         let now = Now { view: input.view, subjects: &subjects };
-        let same_rules = self.last.as_ref().is_some_and(|last| last.has_same_rules(&now, input, touched));
-        // Of rules that are as they were the stages are too.
+        let is_same =
+            |last: &Last| last.own.as_ref() == context.own && last.has_same_rules(&now, input, touched);
+        let same_rules = self.last.as_ref().is_some_and(is_same);
+        // Of rules that are as they were the stages are too, on the same node.
         let fresh = (!same_rules).then(|| policy::stages(&context, &now));
         let distinct = is_distinct(&context);
         let beside = match &self.last {

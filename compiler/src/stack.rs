@@ -10,6 +10,7 @@ use network::{Cidr, Mac, Node, Protocol, Service, ServicePort};
 
 use crate::host::{HostState, InterfaceAddress, Link, Neighbour, Route};
 use crate::pipeline::Context;
+use crate::pipeline::host_ports;
 use crate::pipeline::service::{self, Frontends};
 
 /// The router as the host's next hop: reached by a permanent neighbour entry, so it needs no answer on the wire.
@@ -180,7 +181,32 @@ fn nftables(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> Strin
     chain(&mut text, "refuse_own", "filter hook output priority filter", &refuse);
     chain(&mut text, "spoof", "filter hook prerouting priority raw", &spoof);
     chain(&mut text, "leave", "nat hook postrouting priority srcnat", &masquerade);
+    // After others: who masquerades what a pod asks itself, or all that a proxy translated, is not interfered with.
+    chain(&mut text, "host_ports", "nat hook postrouting priority srcnat + 1", &at_host_ports(context, own));
     text
+}
+
+/// What a pod asked this node for, and the host gave to one of the node's pods. That it came in by the gateway is known: nothing
+/// else gets past `spoof` in a pod's name.
+fn at_host_ports(context: &Context<'_>, own: &Node) -> Vec<String> {
+    let gateway = &context.config.gateway;
+    let rule = |speaker: IpAddr| {
+        let ipv4 = speaker.is_ipv4();
+        let word = if ipv4 { "ip" } else { "ip6" };
+        let of_family = |ranges: &mut dyn Iterator<Item = &Cidr>| -> BTreeSet<Cidr> {
+            ranges.filter(|range| range.is_ipv4() == ipv4).copied().collect()
+        };
+        let (all, mine) = (of_family(&mut context.pod_cidrs()), of_family(&mut own.pod_cidrs.iter()));
+        let node: BTreeSet<Cidr> =
+            own.gateway_addresses().filter(|address| address.is_ipv4() == ipv4).map(Cidr::host).collect();
+        format!(
+            "oifname \"{gateway}\" ct status dnat {word} saddr {} {word} saddr != {} {word} daddr {} counter snat {word} to {speaker} comment \"a pod at a hostPort\"",
+            set(&all),
+            set(&node),
+            set(&mine)
+        )
+    };
+    host_ports::speakers(own).map(rule).collect()
 }
 
 /// What nftables has to do for Services.

@@ -430,7 +430,7 @@ fn somebody_elses_services_are_left_alone() {
     let program = compiler::compile(&view, &config, &[]);
     let mine = |owner: &compiler::Owner| matches!(owner, compiler::Owner::Service(_));
     assert!(!program.reasons.values().any(|reason| reason.owners.iter().any(mine)));
-    assert!(!program.host.nftables.contains("dnat"));
+    assert!(!program.host.nftables.contains("counter dnat"));
     assert!(program.host.routes.iter().all(|route| !route.destination.contains(ip(VIP))));
 }
 

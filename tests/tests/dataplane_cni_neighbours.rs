@@ -1,5 +1,5 @@
 //! `ferrule-cni` among its neighbours, with their real binaries: delegated IPAM (host-local, static), plugins chained behind
-//! it (portmap, bandwidth, tuning), cnitool, containerd 1.6's own library, and calls as Multus makes them. One lab for all.
+//! it (portmap, also for pods, bandwidth, tuning), cnitool, containerd 1.6's own library, and calls as Multus makes them. One lab for all.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,6 +10,7 @@ use api::cni::code;
 use lab::{Component, Family, NodeIndex, netns};
 use serde_json::{Value, json};
 use tests::lab_up::LabUp;
+use tests::namespace::Namespace;
 use tests::runtime::{Outcome, Runtime, Traces};
 use tests::{go, skip};
 
@@ -50,6 +51,8 @@ fn what_others_do_with_it() {
         Ok(cnitool) => {
             cnitool_drives_a_chain(&runtime, &cnitool, up.folder());
             left("cnitool");
+            pods_ask_at_a_host_port(&up, &runtime, &cnitool);
+            left("hostPort");
         }
         Err(why) => skip::skip("dataplane", "cnitool", &why),
     }
@@ -251,25 +254,9 @@ fn static_addresses(runtime: &Runtime<'_>) {
 fn cnitool_drives_a_chain(runtime: &Runtime<'_>, cnitool: &Path, folder: &Path) {
     let confs = folder.join("net.d");
     std::fs::create_dir_all(&confs).unwrap();
-    let binaries = &runtime.lab.record().binaries;
-    let path = format!("{}:{PLUGINS}:{}", binaries.display(), folder.display());
     let container = runtime.container("cnitool");
-    let tool = |command: &str, network: &str| -> (bool, String) {
-        let mut process = Command::new(cnitool);
-        process
-            .args([command, network])
-            .arg(container.path())
-            .env("NETCONFPATH", &confs)
-            .env("CNI_PATH", &path)
-            .env("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_UID=1")
-            .env("CAP_ARGS", r#"{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}"#)
-            .env("CNI_CACHE_DIR", folder.join("cache"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let node = netns::path(&runtime.lab.layout().node_namespace(runtime.node));
-        let output = netns::spawn(Some(&node), &mut process).unwrap().wait_with_output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    let tool = |command: &str, network: &str| {
+        run_cnitool(runtime, cnitool, folder, &container, "IgnoreUnknown=1;K8S_POD_UID=1", [command, network])
     };
     let did = |command: &str, network: &str| {
         let (success, said) = tool(command, network);
@@ -359,6 +346,94 @@ fn cnitool_drives_a_chain(runtime: &Runtime<'_>, cnitool: &Path, folder: &Path) 
     did("del", "chain");
     did("del", "chain");
     assert!(!runtime.text("iptables", &["-t", "nat", "-S"]).contains(&ip));
+}
+
+/// What a command of cnitool says of a container, on networks of the folder. Its port 80 is the host's 8080 where portmap is asked.
+fn run_cnitool(
+    runtime: &Runtime<'_>,
+    cnitool: &Path,
+    folder: &Path,
+    container: &Namespace,
+    args: &str,
+    [command, network]: [&str; 2],
+) -> (bool, String) {
+    let path = format!("{}:{PLUGINS}:{}", runtime.lab.record().binaries.display(), folder.display());
+    let mut process = Command::new(cnitool);
+    process
+        .args([command, network])
+        .arg(container.path())
+        .env("NETCONFPATH", folder.join("net.d"))
+        .env("CNI_PATH", &path)
+        .env("CNI_ARGS", args)
+        .env("CAP_ARGS", r#"{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}"#)
+        .env("CNI_CACHE_DIR", folder.join("cache"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let node = netns::path(&runtime.lab.layout().node_namespace(runtime.node));
+    let output = netns::spawn(Some(&node), &mut process).unwrap().wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Pods of either node reach a pod at its hostPort, and a policy keeps them out there as anywhere: they are neither the node, which
+/// gets in always, nor a pod that a selector means.
+fn pods_ask_at_a_host_port(up: &LabUp, runtime: &Runtime<'_>, cnitool: &Path) {
+    if !Path::new(PLUGINS).join("portmap").exists() {
+        // That was said of the chains.
+        return;
+    }
+    let folder = up.folder();
+    let mut ours = runtime.configuration();
+    ours.as_object_mut().unwrap().remove("cniVersion");
+    ours.as_object_mut().unwrap().remove("name");
+    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+    let list = json!({"cniVersion": "1.0.0", "name": "ported", "plugins": [ours, portmap]});
+    std::fs::write(folder.join("net.d/ported.conflist"), list.to_string()).unwrap();
+    let (pod, policy) = (up.manifests.join("server.yaml"), up.manifests.join("policy.yaml"));
+    std::fs::write(&pod, POD.replace("NAME", "server")).unwrap();
+    let server = runtime.container("server");
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=t;K8S_POD_NAME=server;K8S_POD_INFRA_CONTAINER_ID=c;K8S_POD_UID=uid-of-server";
+    let did = |command: &str| {
+        let (success, said) = run_cnitool(runtime, cnitool, folder, &server, args, [command, "ported"]);
+        assert!(success, "cnitool {command} ported: {said}");
+    };
+    did("add");
+    let there = Runtime::new(&up.lab, NodeIndex(2));
+    let (near, far) = (runtime.container("near"), there.container("far"));
+    ok("ADD", runtime.call("ADD", "near", &near.path(), &[]));
+    ok("ADD", there.call("ADD", "far", &far.path(), &[]));
+    let serve = ["nc", "-ll", "-p", "80", "-e", "echo", "hello"];
+    let mut served = server.command("busybox").args(serve).stdin(Stdio::null()).spawn().unwrap();
+    let node_address = runtime.lab.layout().node_addresses(NODE, Family::Ipv4)[0].to_string();
+    let node = netns::path(&runtime.lab.layout().node_namespace(NODE));
+    let hears = |place: &Path| {
+        let mut client = Command::new("busybox");
+        client.args(["nc", "-w", "2", &node_address, "8080"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let output = netns::spawn(Some(place), &mut client).unwrap().wait_with_output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains("hello")
+    };
+    runtime.until("a pod beside it reaches the hostPort", || hears(&near.path()));
+    runtime.until("a pod of the other node does", || hears(&far.path()));
+    let only = |rule: &str| {
+        let text = format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: only, namespace: t}}\n\
+             spec: {{podSelector: {{}}, policyTypes: [Ingress], ingress: [{{from: [{rule}]}}]}}\n"
+        );
+        std::fs::write(&policy, text).unwrap();
+    };
+    only("{namespaceSelector: {}}");
+    runtime.until("a selector keeps out who asks there", || !hears(&near.path()) && !hears(&far.path()));
+    assert!(hears(&node), "the node itself was kept from its pod");
+    assert!(!hears(&near.path()) && !hears(&far.path()), "who asks at the hostPort passes for the node");
+    only("{ipBlock: {cidr: 10.244.1.0/24}}");
+    runtime.until("a block of the node's pods lets them in", || hears(&near.path()) && hears(&far.path()));
+    let _ = served.kill();
+    let _ = served.wait();
+    did("del");
+    ok("DEL", runtime.call("DEL", "near", &near.path(), &[]));
+    ok("DEL", there.call("DEL", "far", &far.path(), &[]));
+    std::fs::remove_file(policy).unwrap();
+    std::fs::remove_file(pod).unwrap();
 }
 
 /// A plugin in istio-cni's place, last in the chain: keeps what it gets, and hands the result on.

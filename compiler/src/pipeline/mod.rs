@@ -4,6 +4,7 @@ mod arrival;
 mod connections;
 mod departure;
 pub(crate) mod fragments;
+pub(crate) mod host_ports;
 mod neighbours;
 mod routing;
 pub(crate) mod service;
@@ -120,6 +121,7 @@ pub(crate) fn own(context: &Context<'_>, out: &mut Out<'_>) {
     connections::build(out);
     service::own(out);
     routing::own(context, out);
+    host_ports::build(context, out);
     source::build(context, out);
     departure::build(out);
     fragments::build(context, out);

@@ -32,7 +32,7 @@ fn route(priority: u16, match_: Match) -> Draft {
     flow(Table::Routing, priority, match_)
 }
 
-fn towards(draft: Draft, side: Side, port: PortRef, mac: Mac) -> Draft {
+pub(super) fn towards(draft: Draft, side: Side, port: PortRef, mac: Mac) -> Draft {
     draft
         .act(DESTINATION.load(side as u64))
         .act(FlowAction::LoadPort(port, OUT_PORT.bits))

@@ -8,7 +8,7 @@ use network::{
 };
 
 use super::parts::{self, Members};
-use super::rules::MATCHES_PER_RULE;
+use super::rules::{MATCHES_PER_RULE, keeps_pods_out};
 
 /// What one policy costs a node, in flows. Upper bounds: addresses that two sets or blocks share are counted in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ enum What<'v> {
     Subject(SetId),
     Set(SetId),
     Block(&'v IpBlock),
+    /// Who speaks for pods at hostPorts, in both families.
+    Speakers,
     Ports(&'v BTreeSet<PortRange>),
 }
 
@@ -106,6 +108,8 @@ fn units_of<'v>(
         let verdict = What::Verdict(rule.action, rule.subject, &rule.peers, rule.ports.as_ref());
         let deciding = if unconditional { subject } else { 1 };
         let clauses = (!unconditional).then_some((What::Subject(rule.subject), subject));
+        let keeps_out = keeps_pods_out(rule.direction, rule.action == Action::Deny, &rule.peers);
+        let parts = parts.into_iter().chain(keeps_out.then_some((What::Speakers, 2)));
         let whats = std::iter::once((verdict, deciding)).chain(clauses).chain(parts).chain(ports);
         for (what, flows) in whats {
             let place = (policy.tier != Tier::NetworkPolicy).then_some((&policy.id, rule.index));

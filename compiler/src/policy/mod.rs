@@ -23,7 +23,7 @@ pub(crate) use stage::{Stage, StageChanges, Why};
 pub(crate) use subjects::{Isolated, Kept, Now, Subjects};
 
 use crate::packet::{End, Family, address, ct_state, with_address, with_state};
-use crate::pipeline::{Context, fragments};
+use crate::pipeline::{Context, fragments, host_ports};
 use crate::provenance::{Owner, Reason};
 use crate::register::{OWN_NODE, SOURCE, Side};
 use crate::stream::{Out, flow};
@@ -115,12 +115,14 @@ fn stages_without<'a>(
 ) -> (Stages<'a>, usize, usize) {
     let mut all = Stages { room: rules::MATCHES_PER_RULE, ..Stages::default() };
     let (mut flows, mut most) = (0usize, 0);
+    let speakers: Vec<IpAddr> = context.own.into_iter().flat_map(host_ports::speakers).collect();
     let is_closed = |id: &PolicyId| context.input.closed.contains(id) || over.contains_key(id);
     for (direction, tier) in STAGES {
         let policies = context.input.view.policies.values().filter(|policy| policy.tier == tier);
         let policies: Vec<(&ViewPolicy, bool)> =
             policies.map(|policy| (policy, is_closed(&policy.id))).collect();
-        let (stage, why, largest) = Stage::new(&policies, direction, tier, members, &mut all.refused);
+        let (stage, why, largest) =
+            Stage::new(&policies, direction, tier, members, &speakers, &mut all.refused);
         let counted = stage.flows(members);
         (flows, most) = (flows.saturating_add(counted.0), most.max(counted.1));
         all.stages.push((stage, why));

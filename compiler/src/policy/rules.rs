@@ -215,6 +215,13 @@ fn spread(all: &mut [Numbered<'_>]) {
     }
 }
 
+/// Whether a rule keeps pods out by what they are. Then it also keeps out who speaks for one of them, nobody knows for which
+/// (`pipeline::host_ports`): a `Deny` must not be got around.
+pub(super) fn keeps_pods_out(direction: Direction, denies: bool, peers: &PeerMatch) -> bool {
+    let of_pods = matches!(peers, PeerMatch::Some { sets, .. } if !sets.is_empty());
+    direction == Direction::Ingress && denies && of_pods
+}
+
 /// What stands for a rule that cannot be expressed: it denies its subject rather than letting pass what it might deny.
 fn denial(key: RuleKey<'_>, priority: u16) -> RuleKey<'_> {
     RuleKey { priority, next: Table::Block, peers: None, ports: None, ..key }

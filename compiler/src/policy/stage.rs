@@ -3,8 +3,9 @@
 //! it says about one match can be asked at any time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
-use network::{Direction, PeerMatch, PolicyId, Tier, ViewPolicy};
+use network::{Cidr, Direction, IpBlock, PeerMatch, PolicyId, Tier, ViewPolicy};
 use openflow::{Field, Match};
 
 use super::parts::{Members, Narrow, Part};
@@ -80,12 +81,14 @@ struct Group {
 }
 
 impl Stage {
-    /// The stage of a tier, why it is so, and how many matches its largest other end has.
+    /// The stage of a tier, why it is so, and how many matches its largest other end has. `speakers` stand for pods, nobody knows
+    /// for which.
     pub(super) fn new<'v>(
         policies: &[(&'v ViewPolicy, bool)],
         direction: Direction,
         tier: Tier,
         members: &dyn Members,
+        speakers: &[IpAddr],
         refused: &mut Refused,
     ) -> (Self, Why<'v>, usize) {
         let (numbered, largest) = rules::number(policies, direction, tier, members, refused);
@@ -101,7 +104,10 @@ impl Stage {
                 next: key.next,
                 audited: *audited,
                 subject: parts.place(Part::Subject(key.subject)),
-                peers: key.peers.map(|peers| parts.peers(peers)),
+                peers: key.peers.map(|peers| {
+                    let keeps_out = rules::keeps_pods_out(direction, key.next == Table::Block, peers);
+                    parts.peers(peers, if keeps_out { speakers } else { &[] })
+                }),
                 ports: key.ports.map(|ports| parts.place(Part::Ports(ports.clone()))),
             })
             .collect();
@@ -348,10 +354,12 @@ impl Interner {
         place
     }
 
-    fn peers(&mut self, peers: &PeerMatch) -> Box<[PartId]> {
+    /// The parts of an other end, and of these addresses beside it.
+    fn peers(&mut self, peers: &PeerMatch, and: &[IpAddr]) -> Box<[PartId]> {
         let PeerMatch::Some { sets, blocks } = peers else { return Box::default() };
         let sets = sets.iter().map(|set| Part::Set(*set));
         let blocks = blocks.iter().map(|block| Part::Block(block.clone()));
-        sets.chain(blocks).map(|part| self.place(part)).collect()
+        let and = and.iter().map(|address| Part::Block(IpBlock::whole(Cidr::host(*address))));
+        sets.chain(blocks).chain(and).map(|part| self.place(part)).collect()
     }
 }
