@@ -155,35 +155,47 @@ pub struct Get {
     pub endpoint: EndpointArguments,
 }
 
-#[derive(Debug, Args)]
-pub struct EndpointArguments {
+/// A controller, and the way to it.
+#[derive(Debug, Default, Args)]
+pub struct ControllerArguments {
     /// The controller to ask: unix:PATH or http://HOST:PORT [default: the lab's if one is up, else
     /// unix:/run/ferrule/controller.sock]
     #[arg(long, env = "FERRULE_CONTROLLER", value_name = "ADDRESS")]
     pub controller: Option<Endpoint>,
 
-    /// Ask a node's agent itself: unix:PATH
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "controller")]
-    pub agent: Option<Endpoint>,
-
-    /// Ask a bundle that `ferrule bundle` made
-    #[arg(long, value_name = "FILE", conflicts_with = "agent")]
-    pub bundle: Option<PathBuf>,
-
     /// Find a controller through this kubeconfig and ask it as `kubectl port-forward` does; kubectl-ferrule does so by itself with
     /// $KUBECONFIG or ~/.kube/config
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["controller", "agent", "bundle"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "controller")]
     pub kubeconfig: Option<PathBuf>,
 
     /// The context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["controller", "agent", "bundle"])]
+    #[arg(long, value_name = "NAME", conflicts_with = "controller")]
     pub context: Option<String>,
+
+    /// The controller is asked through its forwarded port: it tells, and changes and sends nothing.
+    #[arg(skip)]
+    pub forwarded: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct EndpointArguments {
+    #[command(flatten)]
+    pub at: ControllerArguments,
+
+    /// Ask a node's agent itself: unix:PATH
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["controller", "kubeconfig", "context"])]
+    pub agent: Option<Endpoint>,
+
+    /// Ask a bundle that `ferrule bundle` made
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "kubeconfig", "context"])]
+    pub bundle: Option<PathBuf>,
 }
 
 impl EndpointArguments {
     /// This controller, or the one that is found.
     pub fn of(controller: Option<Endpoint>) -> Self {
-        Self { controller, agent: None, bundle: None, kubeconfig: None, context: None }
+        let at = ControllerArguments { controller, ..ControllerArguments::default() };
+        Self { at, ..Self::default() }
     }
 }
 

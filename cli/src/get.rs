@@ -11,7 +11,7 @@ use lab::http::Endpoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::arguments::{EndpointArguments, Format, Get, Resource};
+use crate::arguments::{ControllerArguments, EndpointArguments, Format, Get, Resource};
 use crate::fail::{Fail, Outcome};
 use crate::paint::Paint;
 use crate::resource::{self, Row};
@@ -126,7 +126,12 @@ pub fn endpoint(arguments: &EndpointArguments) -> Endpoint {
     if let Some(bundle) = &arguments.bundle {
         return Endpoint::Bundle(bundle.clone());
     }
-    if let Some(named) = arguments.agent.as_ref().or(arguments.controller.as_ref()) {
+    arguments.agent.clone().unwrap_or_else(|| controller(&arguments.at))
+}
+
+/// The same where only a controller can be asked.
+pub fn controller(arguments: &ControllerArguments) -> Endpoint {
+    if let Some(named) = &arguments.controller {
         return named.clone();
     }
     let state = std::env::var_os("FERRULE_LAB_STATE");

@@ -14,7 +14,7 @@ use lab::http::Endpoint;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 
-use crate::arguments::{Command, EndpointArguments};
+use crate::arguments::{Command, ControllerArguments};
 use crate::fail::Fail;
 
 /// What the chart labels controllers with.
@@ -39,31 +39,59 @@ impl Drop for Tunnel {
     }
 }
 
+/// How to run a command where a controller's socket is.
+pub const IN_A_CONTROLLER: &str = "kubectl --namespace NAMESPACE exec deployment/ferrule-controller --";
+
 /// Opens a tunnel for a command that is to ask through a kubeconfig: because it says so, or because kubectl called it and it names nobody else.
 pub fn tunnel(command: &mut Command, by_kubectl: bool) -> Result<Option<Tunnel>, Fail> {
-    let Some(endpoint) = asking(command) else { return Ok(None) };
-    let named = endpoint.controller.is_some() || endpoint.agent.is_some() || endpoint.bundle.is_some();
-    if endpoint.kubeconfig.is_none() && endpoint.context.is_none() && (named || !by_kubectl) {
+    let wants_more = wants_more(command);
+    let Some((at, elsewhere)) = asking(command) else { return Ok(None) };
+    let named = elsewhere || at.controller.is_some();
+    if at.kubeconfig.is_none() && at.context.is_none() && (named || !by_kubectl) {
         return Ok(None);
     }
-    let (tunnel, socket) = open(endpoint)?;
-    endpoint.controller = Some(Endpoint::Unix(socket));
+    if let Some(why) = wants_more {
+        return Err(Fail::Said(why));
+    }
+    let (tunnel, socket) = open(at)?;
+    at.controller = Some(Endpoint::Unix(socket));
+    at.forwarded = true;
     Ok(Some(tunnel))
 }
 
-/// Whom the command asks, if it asks somebody.
-fn asking(command: &mut Command) -> Option<&mut EndpointArguments> {
+/// Which controller the command asks, if it asks one, and whether it names somebody else to ask.
+fn asking(command: &mut Command) -> Option<(&mut ControllerArguments, bool)> {
+    let endpoint = match command {
+        Command::Get(get) if get.manifests.is_none() => &mut get.endpoint,
+        Command::Explain(explain) if explain.manifests.is_none() => &mut explain.endpoint,
+        Command::Plan(plan) if plan.manifests.is_none() => &mut plan.endpoint,
+        Command::Audit(audit) => &mut audit.endpoint,
+        Command::Bundle(bundle) => &mut bundle.endpoint,
+        Command::Trace(trace) => return Some((&mut trace.at, false)),
+        Command::Check(check) if !check.before => return Some((&mut check.at, false)),
+        _ => return None,
+    };
+    let elsewhere = endpoint.agent.is_some() || endpoint.bundle.is_some();
+    Some((&mut endpoint.at, elsewhere))
+}
+
+/// Why a command cannot ask a forwarded port, where a controller tells and changes and sends nothing (ADR-0030).
+fn wants_more(command: &Command) -> Option<String> {
     match command {
-        Command::Get(get) if get.manifests.is_none() => Some(&mut get.endpoint),
-        Command::Explain(explain) if explain.manifests.is_none() => Some(&mut explain.endpoint),
-        Command::Plan(plan) if plan.manifests.is_none() => Some(&mut plan.endpoint),
-        Command::Audit(audit) => Some(&mut audit.endpoint),
-        Command::Bundle(bundle) => Some(&mut bundle.endpoint),
+        Command::Audit(audit) if audit.repair => Some(format!(
+            "ferrule audit --repair talks to a controller's socket or a node's agent, not through a kubeconfig: run it there, e.g. \
+             {IN_A_CONTROLLER} ferrule audit --repair"
+        )),
+        Command::Trace(trace) if !trace.no_probe => Some(format!(
+            "a controller has a packet sent for those alone who have its socket: add --no-probe, or run it there, e.g. \
+             {IN_A_CONTROLLER} ferrule trace {} {}",
+            trace.from, trace.to
+        )),
         _ => None,
     }
 }
 
-fn open(endpoint: &EndpointArguments) -> Result<(Tunnel, PathBuf), Fail> {
+fn open(endpoint: &ControllerArguments) -> Result<(Tunnel, PathBuf), Fail> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let pod = Arc::new(runtime.block_on(find(endpoint))?);
     let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
@@ -109,7 +137,7 @@ impl Controller {
 }
 
 /// The first controller that can be reached.
-async fn find(endpoint: &EndpointArguments) -> Result<Controller, Fail> {
+async fn find(endpoint: &ControllerArguments) -> Result<Controller, Fail> {
     let client = client(endpoint).await?;
     let listed = Api::<Pod>::all(client.clone()).list(&ListParams::default().labels(LABELS)).await;
     let listed = listed.map_err(|error| {
@@ -134,7 +162,7 @@ async fn find(endpoint: &EndpointArguments) -> Result<Controller, Fail> {
     Err(Fail::Said(why))
 }
 
-async fn client(endpoint: &EndpointArguments) -> Result<Client, Fail> {
+async fn client(endpoint: &ControllerArguments) -> Result<Client, Fail> {
     let options = KubeConfigOptions { context: endpoint.context.clone(), ..KubeConfigOptions::default() };
     let (config, place) = match &endpoint.kubeconfig {
         Some(file) => {
@@ -199,22 +227,71 @@ mod tests {
         assert_eq!(port(&pod("a", "Running", "True", Some("9000"))), 9000);
     }
 
+    fn read(words: &[&str]) -> Command {
+        use clap::Parser;
+        crate::arguments::Ferrule::try_parse_from(words).unwrap().command
+    }
+
     #[test]
     fn who_names_somebody_is_not_forwarded_and_a_bad_file_is_named() {
-        use clap::Parser;
-        let read = |words: &[&str]| crate::arguments::Ferrule::try_parse_from(words).unwrap().command;
         for words in [
             &["ferrule", "get", "nodes", "--controller", "unix:/x"][..],
             &["ferrule", "get", "nodes", "--agent", "unix:/x"],
             &["ferrule", "audit", "--bundle", "/x"],
+            &["ferrule", "audit", "--repair", "--agent", "unix:/x"],
             &["ferrule", "explain", "a", "b", "--manifests", "/x"],
+            &["ferrule", "trace", "a", "b", "--controller", "unix:/x"],
+            &["ferrule", "check", "--controller", "unix:/x"],
+            &["ferrule", "check", "--before"],
             &["ferrule", "version"],
         ] {
             assert!(tunnel(&mut read(words), true).unwrap().is_none(), "{words:?}");
         }
         assert!(tunnel(&mut read(&["ferrule", "get", "nodes"]), false).unwrap().is_none());
-        let words = ["ferrule", "get", "nodes", "--kubeconfig", "/nowhere/config"];
-        let Err(Fail::Said(error)) = tunnel(&mut read(&words), false) else { panic!("opened") };
-        assert!(error.contains("/nowhere/config"), "{error}");
+        assert!(tunnel(&mut read(&["ferrule", "audit", "--repair"]), false).unwrap().is_none());
+        for words in [
+            &["get", "nodes"][..],
+            &["audit"],
+            &["trace", "a", "b", "--no-probe"],
+            &["check"],
+            &["bundle", "/x"],
+        ] {
+            let words = [&["ferrule"], words, &["--kubeconfig", "/nowhere/config"]].concat();
+            let Err(Fail::Said(error)) = tunnel(&mut read(&words), false) else { panic!("opened") };
+            assert!(error.contains("/nowhere/config"), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_forwarded_port_does_not_do_is_said_before_anybody_is_asked() {
+        for (words, cure) in [
+            (&["ferrule", "audit", "--repair"][..], "-- ferrule audit --repair"),
+            (&["ferrule", "trace", "a", "b"], "add --no-probe"),
+        ] {
+            for (words, by_kubectl) in
+                [(words.to_vec(), true), ([words, &["--kubeconfig", "/x"]].concat(), false)]
+            {
+                let Err(Fail::Said(error)) = tunnel(&mut read(&words), by_kubectl) else { panic!("opened") };
+                assert!(error.contains(cure) && error.contains(IN_A_CONTROLLER), "{words:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_is_asked_is_said_once() {
+        use clap::Parser;
+        let refused = |words: &[&str]| crate::arguments::Ferrule::try_parse_from(words).is_err();
+        for other in [["--controller", "unix:/x"], ["--agent", "unix:/x"], ["--bundle", "/x"]] {
+            assert!(
+                refused(&[&["ferrule", "audit", "--kubeconfig", "/x"][..], &other].concat()),
+                "{other:?}"
+            );
+            assert!(
+                refused(&[&["ferrule", "get", "nodes", "--context", "x"][..], &other].concat()),
+                "{other:?}"
+            );
+        }
+        assert!(refused(&["ferrule", "check", "--before", "--kubeconfig", "/x"]));
+        assert!(refused(&["ferrule", "trace", "a", "b", "--agent", "unix:/x"]));
     }
 }

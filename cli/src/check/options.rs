@@ -1,17 +1,17 @@
 //! The command line of `ferrule check`. Does nothing.
 
 use clap::Args;
-use lab::http::Endpoint;
 
-use crate::arguments::{EndpointArguments, Output};
+use crate::arguments::{ControllerArguments, Output};
 
 /// Whether everything works: nodes, audits, and packets that are sent for real between all nodes, from pods, nodes and to
-/// Services, by their flows' counters. With --before whether this machine is fit for Ferrule. Exit code 0: nothing is bad; 2:
-/// something is; 1: something could not be looked at.
+/// Services, by their flows' counters; where the controller is asked through a kubeconfig none is sent, and what the switches say
+/// counts. With --before whether this machine is fit for Ferrule. Exit code 0: nothing is bad; 2: something is; 1: something
+/// could not be looked at.
 #[derive(Debug, Args)]
 pub struct Check {
     /// This machine, before the installation: kernel, Open vSwitch, ports, another network, the path to its peers
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["kubeconfig", "context"])]
     pub before: bool,
 
     /// Another node's address: whether large packets reach it
@@ -22,14 +22,6 @@ pub struct Check {
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,
 
-    /// The controller to ask: unix:PATH [default: the lab's if one is up, else unix:/run/ferrule/controller.sock]
-    #[arg(long, env = "FERRULE_CONTROLLER", value_name = "ADDRESS")]
-    pub controller: Option<Endpoint>,
-}
-
-impl Check {
-    /// Whom to ask.
-    pub fn endpoint(&self) -> EndpointArguments {
-        EndpointArguments::of(self.controller.clone())
-    }
+    #[command(flatten)]
+    pub at: ControllerArguments,
 }

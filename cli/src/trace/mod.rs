@@ -35,7 +35,7 @@ struct Traced {
 }
 
 pub fn run(trace: &Trace) -> Result<Outcome, Fail> {
-    let endpoint = get::endpoint(&trace.endpoint());
+    let endpoint = get::controller(&trace.at);
     if let (Endpoint::Tcp(_), false) = (&endpoint, trace.no_probe) {
         return Err(Fail::Said(
             "a controller sends no probe for whom it knows by an address alone: ask it over its socket, or add --no-probe"

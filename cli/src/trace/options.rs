@@ -1,9 +1,8 @@
 //! The command line of `ferrule trace`. Does nothing.
 
 use clap::Args;
-use lab::http::Endpoint;
 
-use crate::arguments::{EndpointArguments, Explain, Output};
+use crate::arguments::{ControllerArguments, Explain, Output};
 
 /// A packet through the switches of a live cluster, beside the model's way: what each switch says that it would do, and what its
 /// flows count when one packet like it is sent. Exit code 0: it passes; 2: it is denied; 3: model, program, switch and packet
@@ -24,7 +23,7 @@ pub struct Trace {
     #[arg(long, value_name = "NODE")]
     pub via: Option<String>,
 
-    /// Send nothing: what the switches say alone
+    /// Send nothing: what the switches say alone. Without it the controller has to be asked over its socket
     #[arg(long)]
     pub no_probe: bool,
 
@@ -32,18 +31,11 @@ pub struct Trace {
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,
 
-    /// The controller to ask: unix:PATH, or http://HOST:PORT with --no-probe [default: the lab's if one is up, else
-    /// unix:/run/ferrule/controller.sock]
-    #[arg(long, env = "FERRULE_CONTROLLER", value_name = "ADDRESS")]
-    pub controller: Option<Endpoint>,
+    #[command(flatten)]
+    pub at: ControllerArguments,
 }
 
 impl Trace {
-    /// Whom to ask.
-    pub fn endpoint(&self) -> EndpointArguments {
-        EndpointArguments::of(self.controller.clone())
-    }
-
     /// The same packet, to be explained.
     pub fn question(&self) -> Explain {
         let icmp = crate::explain::Wanted::Icmp;
@@ -51,7 +43,6 @@ impl Trace {
             port: self.port.clone(),
             via: self.via.clone(),
             output: self.output,
-            endpoint: self.endpoint(),
             ..Explain::about(&self.from, &self.to, icmp)
         }
     }
