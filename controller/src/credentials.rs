@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::identity::judgement::ServiceAccount;
 use crate::identity::reviewer::Reviewer;
-use crate::kube::authority;
+use crate::kube::authority::{self, Trouble};
 use crate::kube::client::Api;
 use crate::run::RunError;
 use crate::serving::{Serving, UnusableError};
@@ -35,6 +37,8 @@ pub struct Credentials {
     pub identity: Identity,
     /// Keeps the certificate fresh; never ends.
     pub keeper: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// What is in the way of the authority in the API, where there is one.
+    pub trouble: watch::Receiver<Option<Trouble>>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -46,12 +50,13 @@ impl std::fmt::Debug for Credentials {
 /// As the flags say. `kube` is the API server, where there is one, and the controller's namespace.
 pub fn prepare(config: &Config, kube: Option<(&Api, &str)>) -> Result<Credentials, RunError> {
     let names = Names { listen: config.listen.clone(), more: config.tls_name.clone() };
+    let (tell, trouble) = watch::channel(None);
     let (serving, keeper): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = match (&config.tls_dir, kube) {
         (None, Some((api, namespace))) => {
             // Nobody trusts this one: it stands in until the Secret was read.
             let serving =
                 ServerIdentity::stranger()?.serving().map_err(|error| unusable(Path::new(""), &error))?;
-            let keeper = authority::keep(api.clone(), namespace.to_owned(), names, serving.clone());
+            let keeper = authority::keep(api.clone(), namespace.to_owned(), names, serving.clone(), tell);
             (serving, Box::pin(keeper))
         }
         (directory, _) => {
@@ -78,7 +83,7 @@ pub fn prepare(config: &Config, kube: Option<(&Api, &str)>) -> Result<Credential
             Identity::Tokens(directory)
         }
     };
-    Ok(Credentials { serving, identity, keeper })
+    Ok(Credentials { serving, identity, keeper, trouble })
 }
 
 fn unusable(directory: &Path, error: &UnusableError) -> RunError {

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::metrics::Metrics;
 use crate::owner::{Gone, Owner};
 use crate::relay::{self, Relayed};
+use crate::state::State;
 use crate::status::{self, Filter};
 
 /// What the handlers share.
@@ -137,14 +138,11 @@ fn filter(parameters: &BTreeMap<String, String>) -> Result<Filter, Failure> {
 }
 
 async fn healthz(Shared(api): Shared<Api>) -> Answer {
-    match api.owner.read(|state| (state.is_ready(), state.waiting().join("; "))).await? {
-        (true, _) => Ok("ok\n".into_response()),
-        (false, waiting) => {
-            let waiting =
-                if waiting.is_empty() { "the source has not been read yet".to_owned() } else { waiting };
-            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, waiting))
-        }
+    let obstacles = api.owner.read(State::obstacles).await?;
+    if obstacles.is_empty() {
+        return Ok("ok\n".into_response());
     }
+    Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, obstacles.join("; ")))
 }
 
 async fn metrics(Shared(api): Shared<Api>) -> Response {

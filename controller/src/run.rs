@@ -133,7 +133,8 @@ impl Controller {
         let epoch = store.epoch()?;
         let namespace = config.namespace.as_deref();
         let namespace = namespace.or(kube.as_ref().and_then(|api| api.namespace())).unwrap_or("kube-system");
-        let credentials = credentials::prepare(config, kube.as_ref().map(|api| (api, namespace)))?;
+        let Credentials { serving, identity, keeper, trouble } =
+            credentials::prepare(config, kube.as_ref().map(|api| (api, namespace)))?;
 
         // Listen before anything runs: what is wrong with a flag is said at once.
         let mut incoming = Vec::new();
@@ -214,7 +215,7 @@ impl Controller {
                     writing.await;
                     Ok(())
                 });
-                let following = kube::source::run(api.clone(), settings, owner.clone(), ahead);
+                let following = kube::source::run(api.clone(), settings, owner.clone(), ahead, trouble);
                 tasks.spawn(async move {
                     following.await;
                     Ok(())
@@ -223,7 +224,6 @@ impl Controller {
         }
 
         let (stop, stopping) = watch::channel(false);
-        let Credentials { serving, identity, keeper } = credentials;
         let service = Service::new(owner.clone(), identity, metrics.clone());
         let stopped = stopped_by(stopping.clone());
         tasks.spawn(async move {

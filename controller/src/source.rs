@@ -100,6 +100,9 @@ pub struct Progress {
     pub contained: BTreeMap<String, Revision>,
     /// What is waited for before the first snapshot.
     pub waiting: Vec<String>,
+    /// Why no agent can connect yet, where that is so.
+    #[serde(default)]
+    pub unserved: Option<String>,
     /// What is in the way of knowing more.
     pub problems: Vec<Problem>,
 }

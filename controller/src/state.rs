@@ -513,9 +513,16 @@ impl State {
         self.source.is_some()
     }
 
-    /// What is waited for until then.
-    pub fn waiting(&self) -> &[String] {
-        &self.progress.waiting
+    /// What is in the way of serving agents, for people; nothing when this controller is of use.
+    pub fn obstacles(&self) -> Vec<String> {
+        let mut obstacles: Vec<String> = self.progress.unserved.iter().cloned().collect();
+        if !self.is_ready() {
+            obstacles.extend(self.progress.waiting.iter().cloned());
+            if obstacles.is_empty() {
+                obstacles.push("the source has not been read yet".into());
+            }
+        }
+        obstacles
     }
 
     /// The files that the source was read from, with the SHA-256 of what is used of them.

@@ -485,6 +485,20 @@ fn a_shared_source_is_followed_and_what_it_contains_is_said() {
 }
 
 #[test]
+fn who_is_of_no_use_to_agents_says_why() {
+    let mut state = State::new(Epoch(1), BTreeMap::new(), Metrics::default());
+    assert_eq!(state.obstacles(), ["the source has not been read yet"]);
+    let waiting = || Progress { waiting: vec!["pods: waiting".into()], ..Progress::default() };
+    state.progress(waiting());
+    assert_eq!(state.obstacles(), ["pods: waiting"]);
+    // What is in force stays of use while everything is listed anew.
+    state.snapshot(Snapshot::default());
+    assert_eq!(state.obstacles(), [""; 0]);
+    state.progress(Progress { unserved: Some("no certificate".into()), ..waiting() });
+    assert_eq!(state.obstacles(), ["no certificate"]);
+}
+
+#[test]
 fn nothing_is_sent_before_the_first_snapshot() {
     let mut world = World::new();
     let mut one = world.connect(1);

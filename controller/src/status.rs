@@ -142,7 +142,7 @@ pub fn problems(state: &State) -> Vec<ProblemItem> {
 
 /// Whether there is a policy of this name: as `NAMESPACE/NAME`, with its kind before it, or bare.
 pub fn has_policy(state: &State, name: &str) -> bool {
-    state.index().policy_ids().any(|id| {
+    state.index().policies().map(|policy| &policy.id).any(|id| {
         let full = id.to_string();
         full == name || id.name == name || full.split_once(' ').is_some_and(|(_, plain)| plain == name)
     })

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use network::NodeName;
+
 /// The audience for which agents' tokens are issued: one that was made for somebody else says nothing to us.
 pub const AUDIENCE: &str = "ferrule";
 
@@ -55,22 +57,6 @@ pub struct Review {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// What a good token is bound to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// A pod on this node.
-    Node(String),
-    /// This pod, of which an older API server does not say where it runs.
-    Pod {
-        /// Its namespace, which is the service account's.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// Which incarnation.
-        uid: String,
-    },
-}
-
 /// Why a token proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -82,8 +68,8 @@ pub enum Refusal {
     Unfit(String),
 }
 
-/// What the token of an agent with this service account proves.
-pub fn judge(review: &Review, account: &ServiceAccount) -> Result<Bound, Refusal> {
+/// The node that the token of an agent with this service account proves.
+pub fn judge(review: &Review, account: &ServiceAccount) -> Result<NodeName, Refusal> {
     if !review.authenticated {
         let why = if review.error.is_empty() { "without a reason" } else { &review.error };
         return Err(Refusal::Unknown(why.to_owned()));
@@ -102,14 +88,17 @@ pub fn judge(review: &Review, account: &ServiceAccount) -> Result<Bound, Refusal
         Some([value]) if !value.is_empty() => Some(value.clone()),
         _ => None,
     };
-    let (Some(name), Some(uid)) = (one(POD_NAME), one(POD_UID)) else {
+    if one(POD_NAME).is_none() || one(POD_UID).is_none() {
         return Err(Refusal::Unfit(
             "it is bound to no pod, so it does not tell on which node its bearer runs".into(),
         ));
-    };
-    Ok(match one(NODE_NAME) {
-        Some(node) => Bound::Node(node),
-        None => Bound::Pod { namespace: account.namespace.clone(), name, uid },
+    }
+    one(NODE_NAME).map(NodeName::new).ok_or_else(|| {
+        Refusal::Unfit(
+            "the API server does not say on which node its pod runs: that needs Kubernetes 1.30 or newer, with the feature \
+             gate ServiceAccountTokenPodNodeInfo on, as it is by default"
+                .into(),
+        )
     })
 }
 
@@ -137,9 +126,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_token_proves_the_node_of_its_pod() {
-        assert_eq!(judge(&good(Some("node-1")), &account()), Ok(Bound::Node("node-1".into())));
-        let pod = Bound::Pod { namespace: "ferrule".into(), name: "agent-x".into(), uid: "u1".into() };
-        assert_eq!(judge(&good(None), &account()), Ok(pod));
+        assert_eq!(judge(&good(Some("node-1")), &account()), Ok(NodeName::new("node-1")));
+        let older = judge(&good(None), &account()).unwrap_err().to_string();
+        assert!(older.contains("1.30"), "{older}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use network::NodeName;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use super::judgement::{Bound, Refusal, Review, ServiceAccount, judge};
+use super::judgement::{Refusal, Review, ServiceAccount, judge};
 
 /// How long a token that was found good is not asked about again.
 pub const FRESH: Duration = Duration::from_secs(60);
@@ -37,12 +37,6 @@ const LONGEST: usize = 16 << 10;
 pub trait ApiServer: std::fmt::Debug + Send + Sync + 'static {
     /// Reviews a token for [`super::judgement::AUDIENCE`].
     fn review(&self, token: &str) -> impl Future<Output = Result<Review, String>> + Send;
-    /// UID and node of a pod; `None` when there is none, or it runs nowhere.
-    fn pod(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> impl Future<Output = Result<Option<(String, String)>, String>> + Send;
 }
 
 /// Why there is no node.
@@ -132,15 +126,7 @@ impl<A: ApiServer> Reviewer<A> {
     async fn ask(&self, token: &str) -> Result<NodeName, NoNode> {
         let _turn = self.turns.acquire().await;
         let review = self.api.review(token).await.map_err(NoNode::Away)?;
-        match judge(&review, &self.account)? {
-            Bound::Node(node) => Ok(NodeName::new(node)),
-            Bound::Pod { namespace, name, uid } => {
-                match self.api.pod(&namespace, &name).await.map_err(NoNode::Away)? {
-                    Some((found, node)) if found == uid => Ok(NodeName::new(node)),
-                    _ => Err(Refusal::Unfit(format!("its pod {namespace}/{name} runs on no node")).into()),
-                }
-            }
-        }
+        Ok(judge(&review, &self.account)?)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -220,7 +206,6 @@ mod tests {
     struct Fake {
         away: AtomicBool,
         withdrawn: AtomicBool,
-        old: AtomicBool,
         asked: AtomicUsize,
     }
 
@@ -233,11 +218,7 @@ mod tests {
             if !token.starts_with("node-1") || self.withdrawn.load(Ordering::Relaxed) {
                 return Ok(Review { error: "token has expired".into(), ..Review::default() });
             }
-            Ok(good((!self.old.load(Ordering::Relaxed)).then_some("node-1")))
-        }
-
-        async fn pod(&self, _: &str, name: &str) -> Result<Option<(String, String)>, String> {
-            Ok((name == "agent-x").then(|| ("u1".into(), "node-7".into())))
+            Ok(good(Some("node-1")))
         }
     }
 
@@ -319,13 +300,6 @@ mod tests {
             matches!(world.ask("node-1.a").await, Err(NoNode::Away(_))),
             "it was good once, and is no more"
         );
-    }
-
-    #[tokio::test]
-    async fn an_older_api_server_is_asked_for_the_pod() {
-        let world = World::new();
-        world.reviewer.api.old.store(true, Ordering::Relaxed);
-        assert_eq!(world.ask("node-1.a").await, Ok(NodeName::new("node-7")));
     }
 
     #[tokio::test]

@@ -291,10 +291,10 @@ impl Index {
     }
 
     /// Every policy, in order.
-    pub fn policy_ids(&self) -> impl Iterator<Item = &PolicyId> {
-        let mut ids: Vec<&PolicyId> = self.policies.values().map(|held| &held.policy.id).collect();
-        ids.sort_unstable();
-        ids.into_iter()
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        let mut policies: Vec<&Policy> = self.policies.values().map(|held| &held.policy).collect();
+        policies.sort_unstable_by_key(|policy| &policy.id);
+        policies.into_iter()
     }
 
     /// A node that is an object.

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use rcgen::{Issuer, KeyPair};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::client::{Api, encoded};
 use super::reflector::Failure;
 use crate::clock::Moment;
 use crate::identity::reviewer::bytes_of_base64;
 use crate::serving::Serving;
+use crate::source::{Problem, Reason};
 use crate::tls::{self, Names};
 
 /// The Secret (`ca.crt`, `ca.key`) and the ConfigMap (`ca.crt`: one certificate or several), in the controllers' namespace.
@@ -22,6 +24,8 @@ pub const NAME: &str = "ferrule-controller-ca";
 const LOOK: Duration = Duration::from_secs(60);
 /// How long after a failure.
 const AGAIN: Duration = Duration::from_secs(2);
+/// A failure that passes by itself is told when it has come so often in a row: a server that starts forbids everything for a moment.
+const TELL_AFTER: u32 = 3;
 /// How old a certificate becomes.
 const RENEW: Duration = Duration::from_secs(24 * 3600);
 /// How long agents have to see a new authority in the file of their ConfigMap, which the kubelet writes, before a certificate
@@ -47,7 +51,7 @@ impl std::fmt::Debug for Authority {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The API server.
-    #[error("cannot {verb} in namespace {namespace}: {failure}")]
+    #[error("{}", words(verb, namespace, failure))]
     Api {
         /// What was tried.
         verb: &'static str,
@@ -71,23 +75,65 @@ pub enum AuthorityError {
     Crypto(String),
 }
 
-/// Serves certificates of the authority in the API, renewed every day, until the task is dropped.
-pub async fn keep(api: Api, namespace: String, names: Names, serving: Serving) {
+fn words(verb: &str, namespace: &str, failure: &Failure) -> String {
+    match failure {
+        Failure::Forbidden(message) => format!(
+            "we may not {verb} in namespace {namespace} ({message}); grant that to the controller's account, see \
+             deploy/chart/rbac/controller.yaml"
+        ),
+        other => format!("cannot {verb} in namespace {namespace} ({other}); trying again"),
+    }
+}
+
+/// What is in the way of serving a certificate of the authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// For people.
+    pub problem: Problem,
+    /// Whether an earlier certificate is served, which agents trust.
+    pub serves: bool,
+}
+
+impl Trouble {
+    fn of(error: &AuthorityError, namespace: &str, serves: bool) -> Self {
+        let kind = match error {
+            AuthorityError::Api { verb, .. } if verb.ends_with("configmaps") => "ConfigMap",
+            _ => "Secret",
+        };
+        let outcome = if serves { "the certificate of before is served" } else { "no agent can connect" };
+        let problem = Problem {
+            object: format!("{kind} {namespace}/{NAME}"),
+            source: "the API server".into(),
+            message: format!("{error}; {outcome} until then"),
+            reason: Reason::NotRealized,
+        };
+        Self { problem, serves }
+    }
+}
+
+/// Serves certificates of the authority in the API, renewed every day, until the task is dropped. What lasts is in `trouble`.
+pub async fn keep(
+    api: Api,
+    namespace: String,
+    names: Names,
+    serving: Serving,
+    trouble: watch::Sender<Option<Trouble>>,
+) {
     let keeper = Keeper { api, namespace };
     let mut served: Option<(Authority, Moment)> = None;
     let mut next: Option<(Authority, Instant)> = None;
-    let mut trouble = String::new();
+    let mut failures = 0_u32;
     loop {
         let pause = match keeper.look(&names, &serving, &mut served, &mut next).await {
             Ok(()) => {
-                trouble.clear();
+                failures = 0;
+                trouble.send_replace(None);
                 if next.is_some() { AGAIN } else { LOOK }
             }
             Err(error) => {
-                let error = error.to_string();
-                if error != trouble {
-                    tracing::error!(error, "the controllers' authority");
-                    trouble = error;
+                failures = failures.saturating_add(1);
+                if failures >= TELL_AFTER {
+                    trouble.send_replace(Some(Trouble::of(&error, &keeper.namespace, served.is_some())));
                 }
                 AGAIN
             }
@@ -262,6 +308,23 @@ mod tests {
         assert_eq!(held, format!("{}\n{}\n{}\n", pem("a"), pem("b"), pem("c")));
         assert_eq!(bundle(&held, &format!("{}\n", pem("b"))), None);
         assert_eq!(bundle(&held, &pem("d")), Some(format!("{}\n{}\n{}\n", pem("b"), pem("c"), pem("d"))));
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_a_problem_of_the_object() {
+        let failed = |verb| AuthorityError::Api {
+            verb,
+            namespace: "net".into(),
+            failure: Failure::Forbidden("secrets is forbidden".into()),
+        };
+        let trouble = Trouble::of(&failed("get secrets"), "net", false);
+        assert_eq!(trouble.problem.object, "Secret net/ferrule-controller-ca");
+        for part in ["may not get secrets in namespace net", "rbac/controller.yaml", "no agent can connect"] {
+            assert!(trouble.problem.message.contains(part), "{trouble:?}");
+        }
+        let later = Trouble::of(&failed("create and update configmaps"), "net", true);
+        assert_eq!(later.problem.object, "ConfigMap net/ferrule-controller-ca");
+        assert!(later.problem.message.contains("of before is served"), "{later:?}");
     }
 
     #[test]

@@ -37,7 +37,6 @@ fn at_home() -> BTreeSet<Permission> {
         permission("", "secrets", "get", Some(authority::NAME)),
         epochs("get", Some(authority::NAME)),
         epochs("update", Some(authority::NAME)),
-        permission("", "pods", "get", None),
         leases("create", None),
         leases("get", Some(lease::NAME)),
         leases("update", Some(lease::NAME)),

@@ -3,7 +3,7 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::client::{Api, encoded};
+use super::client::Api;
 use super::reflector::Failure;
 use crate::identity::judgement::{AUDIENCE, Review};
 use crate::identity::reviewer::ApiServer;
@@ -17,18 +17,6 @@ impl ApiServer for Api {
         let path = "/apis/authentication.k8s.io/v1/tokenreviews";
         let review = self.json(Method::POST, path, Some(&review)).await;
         read(&review.map_err(|failure| why("create tokenreviews.authentication.k8s.io", &failure))?)
-    }
-
-    async fn pod(&self, namespace: &str, name: &str) -> Result<Option<(String, String)>, String> {
-        let path = format!("/api/v1/namespaces/{}/pods/{}", encoded(namespace), encoded(name));
-        match self.json(Method::GET, &path, None).await {
-            Ok(pod) => {
-                let text = |value: &Value| value.as_str().map(str::to_owned);
-                Ok(text(&pod["metadata"]["uid"]).zip(text(&pod["spec"]["nodeName"])))
-            }
-            Err(Failure::NotFound) => Ok(None),
-            Err(failure) => Err(why(&format!("get pods in namespace {namespace}"), &failure)),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use api::watermark::Watermark;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::authority::Trouble;
 use super::client::Api;
 use super::epoch::{self, Ask, Want};
 use super::follow::{self, Stamp};
@@ -34,8 +35,15 @@ pub struct Settings {
     pub streams: bool,
 }
 
-/// Follows the API server until the owner is gone. `ahead` is what agents have acknowledged and the state lacks.
-pub async fn run(api: Api, settings: Settings, owner: Owner, mut ahead: watch::Receiver<Watermark>) {
+/// Follows the API server until the owner is gone. `ahead` is what agents have acknowledged and the state lacks, `trouble`
+/// what is in the way of the authority.
+pub async fn run(
+    api: Api,
+    settings: Settings,
+    owner: Owner,
+    mut ahead: watch::Receiver<Watermark>,
+    mut trouble: watch::Receiver<Option<Trouble>>,
+) {
     let (told, mut heard) = mpsc::channel(QUEUE);
     let (ask, asked) = mpsc::channel(16);
     let (epoch_told, mut epochs) = mpsc::channel(16);
@@ -50,6 +58,7 @@ pub async fn run(api: Api, settings: Settings, owner: Owner, mut ahead: watch::R
         model: Model::default(),
         history: History::default(),
         epoch_failing: None,
+        trouble: None,
         told: None,
         started: Instant::now(),
     };
@@ -79,6 +88,10 @@ pub async fn run(api: Api, settings: Settings, owner: Owner, mut ahead: watch::R
             Ok(()) = ahead.changed() => {
                 let acknowledged = ahead.borrow_and_update().clone();
                 source.history.ahead(&acknowledged, &source.model, Instant::now())
+            }
+            Ok(()) = trouble.changed() => {
+                source.trouble.clone_from(&trouble.borrow_and_update());
+                Todo::default()
             }
             () = wake => {
                 let deferred = source.history.deferred();
@@ -114,6 +127,7 @@ struct Source {
     model: Model,
     history: History,
     epoch_failing: Option<(&'static str, Failure)>,
+    trouble: Option<Trouble>,
     /// What the owner was told last.
     told: Option<Progress>,
     started: Instant,
@@ -236,11 +250,14 @@ impl Source {
                 reason: Reason::NotRealized,
             });
         }
+        problems.extend(self.trouble.iter().map(|trouble| trouble.problem.clone()));
+        let unserved = self.trouble.iter().find(|trouble| !trouble.serves);
         let complete = self.history.epoch().is_some() && self.model.is_complete();
         let progress = Progress {
             epoch: self.history.epoch().filter(|_| complete),
             contained: if complete { self.model.revisions() } else { Default::default() },
             waiting: self.waiting(),
+            unserved: unserved.map(|trouble| trouble.problem.message.clone()),
             problems,
         };
         if self.told.as_ref() == Some(&progress) {

@@ -1,7 +1,7 @@
 //! Writes what [`report`](super::report) decides, while the Lease is ours. Nothing waits for it; what cannot be written is
-//! logged and tried again with the next look.
+//! logged, and `report` says when to try it again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
@@ -50,25 +50,28 @@ pub async fn run(api: Api, namespace: String, us: String, owner: Owner) {
             continue;
         }
         let read = owner.read(|state| {
-            let policies = state.index().policy_ids();
-            let policies = policies.filter(|id| id.kind == PolicyKind::ClusterNetworkPolicy);
+            let policies = state.index().policies();
+            let policies = policies.filter(|policy| policy.id.kind == PolicyKind::ClusterNetworkPolicy);
             (
                 state.is_ready().then(|| state.problems()),
-                policies.map(ToString::to_string).collect::<BTreeSet<_>>(),
+                policies.map(|policy| (policy.id.to_string(), policy.generation)).collect::<BTreeMap<_, _>>(),
             )
         });
         let Ok((problems, policies)) = read.await else { return };
         let Some(problems) = problems else { continue };
-        writer.report.look(&problems, policies, Instant::now());
+        writer.report.look(&problems, &policies, Instant::now());
         while let Some(write) = writer.report.next(Instant::now()) {
             let (what, outcome) = match &write {
                 Write::Event(object, message, reason) => {
                     (object, writer.event(object, message, *reason).await)
                 }
-                Write::Condition(policy, messages) => (policy, writer.condition(policy, messages).await),
+                Write::Condition(policy, generation, messages) => {
+                    (policy, writer.condition(policy, *generation, messages).await)
+                }
             };
-            let what = what.clone();
+            let (what, written) = (what.clone(), outcome.is_ok());
             writer.note(&what, outcome);
+            writer.report.done(write, written, Instant::now());
         }
     }
 }
@@ -160,10 +163,10 @@ impl Writer {
         }
     }
 
-    async fn condition(&self, policy: &str, messages: &[String]) -> Result<(), Failure> {
+    /// Says what was judged, which may be a generation behind what stands there: that one is judged next.
+    async fn condition(&self, policy: &str, generation: u64, messages: &[String]) -> Result<(), Failure> {
         let Some(object) = Object::parse(policy) else { return Ok(()) };
         let Some(found) = self.find(&object).await? else { return Ok(()) };
-        let generation = found["metadata"]["generation"].as_u64().unwrap_or(0);
         let wanted = condition(&object, messages, generation, &seconds());
         let holds = |held: &Value| {
             let wanted = &wanted["status"]["conditions"][0];
