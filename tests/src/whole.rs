@@ -204,12 +204,15 @@ fn images(folder: &Path) -> Vec<PathBuf> {
     let write = || -> cluster::Result<Vec<PathBuf>> {
         let mut ferrule = Layer::default();
         ferrule.base()?;
-        ferrule.program(&found("nft")?, "usr/sbin/nft")?;
+        for tool in ["nft", "ip", "ethtool", "ovs-dpctl"] {
+            ferrule.program(&found(tool)?, &format!("usr/sbin/{tool}"))?;
+        }
         for program in lab::daemons::BINARIES {
             ferrule.program(&binaries().join(program), &format!("usr/local/bin/{program}"))?;
         }
         shell(&mut ferrule, "install-cni")?;
         shell(&mut ferrule, "remove-ferrule")?;
+        shell(&mut ferrule, "return-address")?;
         let mut switch = Layer::default();
         switch.base()?;
         let tools =
@@ -219,6 +222,7 @@ fn images(folder: &Path) -> Vec<PathBuf> {
         }
         switch.file(SCHEMA, &read(Path::new(SCHEMA)), 0o644)?;
         shell(&mut switch, "start-ovs")?;
+        shell(&mut switch, "return-address")?;
         let mut paths = Vec::new();
         for (name, layer) in [("ferrule", ferrule), ("ferrule-ovs", switch)] {
             let path = folder.join("images").join(format!("{name}.tar"));

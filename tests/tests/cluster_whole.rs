@@ -104,11 +104,17 @@ fn the_chart_makes_a_network_for_whole_nodes() {
         "stale: `helm {} --set apiServer=https://API-SERVER:6443 > deploy/manifests/ferrule.yaml`",
         words.join(" ")
     );
+    const PLAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/manifests/ferrule.yaml");
+    whole.kubectl(&["apply", "--dry-run=server", "--filename", PLAIN]);
     // What is wrong is said before anything is there.
     for (values, named) in [
         ("apiServer=10.96.0.1", "apiServer"),
         ("apiServer=https://192.0.2.1:6443,agent.datapth=netdev", "datapth"),
         ("apiServer=https://192.0.2.1:6443,controller.replicas=many", "replicas"),
+        ("apiServer=https://192.0.2.1:6443,agent.logLevel=debgu", "logLevel"),
+        ("apiServer=https://192.0.2.1:6443,services.nodePortAddresses={192.0.2.0/33}", "nodePortAddresses"),
+        ("apiServer=https://192.0.2.1:6443,controller.port=7471", "controller.apiPort and controller.port"),
+        ("apiServer=https://192.0.2.1:6443,metrics.podMonitors=true", "metrics.enabled"),
     ] {
         let bad = ["install", "ferrule", CHART, "--namespace", NAMESPACE, "--set", values];
         let error = whole.try_run("helm", &bad).unwrap_err();
@@ -178,6 +184,13 @@ fn the_chart_makes_a_network_for_whole_nodes() {
     assert_eq!(names, ["node-1", "node-2"]);
     let error = whole.plugin(&["get", "nodes", "--context", "nowhere"]).unwrap_err();
     assert!(error.contains("nowhere"), "{error}");
+    let (from, to) = (format!("shop/{here}"), format!("shop/{there}"));
+    let traced = whole.plugin(&["trace", &from, &to, "--port", "tcp/8080", "--no-probe"]);
+    assert!(traced.as_ref().is_ok_and(|text| text.contains("node-2")), "{traced:?}");
+    let checked = whole.plugin(&["check"]);
+    assert!(checked.as_ref().is_ok_and(|text| text.contains("none are sent")), "{checked:?}");
+    let error = whole.plugin(&["audit", "--repair"]).unwrap_err();
+    assert!(error.contains("exec deployment/ferrule-controller"), "{error}");
 
     whole.apply("deny.yaml", DENY);
     until("the policy closes the pods", || get(&whole, &here, &url).is_err());
@@ -189,17 +202,25 @@ fn the_chart_makes_a_network_for_whole_nodes() {
     // A new agent, a new version of the chart: not a packet, and the switch is not touched.
     let switches = containers(&whole, "ovs");
     assert_eq!(switches.lines().count(), 2);
-    let ping = whole.ping("shop", &here, &far, 200);
+    let ping = whole.ping("shop", &here, &far, 3000);
     let agent = whole.pod(NAMESPACE, "app.kubernetes.io/component=agent", "node-2", "metadata.name");
     whole.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &agent]);
     upgrade(&whole, "agent.logLevel=debug");
-    assert!(ping.result().contains(" 0% packet loss"), "an agent was replaced");
+    whole.kubectl(&["--namespace", "shop", "exec", &here, "--", "killall", "-INT", "ping"]);
+    let result = ping.result();
+    assert!(lost(&result) <= 1, "agents were replaced, all but what was on its way in the end: {result}");
     assert_eq!(containers(&whole, "ovs"), switches, "an upgrade of the agent restarted a switch");
 
-    // The next switch takes over what the last one held, and the node's address.
+    // The next switch waits for the agent, takes over what the last one held, and the node's address.
+    let waits = || {
+        let log = whole.on_node(2, "ovsdb-tool", &["show-log", "/etc/openvswitch/conf.db"]);
+        log.matches("other_config:flow-restore-wait=true").count()
+    };
+    let before = waits();
     let switch = whole.pod(NAMESPACE, "app.kubernetes.io/component=ovs", "node-2", "metadata.name");
     whole.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &switch]);
     until("pods speak over the new switch", || get(&whole, &here, &url) == Ok(there.clone()));
+    assert!(waits() > before, "start-ovs did not let the new switch wait for its flows");
     let mode = whole.on_node(2, "ovs-vsctl", &["get-fail-mode", "br-int"]);
     assert_eq!(mode.trim(), "secure");
 
@@ -268,6 +289,12 @@ fn handed_over(whole: &Whole, here: &str, both: &BTreeSet<String>) {
     serves();
 }
 
+/// Of `N packets transmitted, N packets received, …`, how many did not come back.
+fn lost(result: &str) -> u32 {
+    let numbers: Vec<u32> = result.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    numbers[0] - numbers[1]
+}
+
 /// Another value in the chart, on every node.
 fn upgrade(whole: &Whole, value: &str) {
     whole.helm(&["upgrade", "ferrule", CHART, "--namespace", NAMESPACE, "--reuse-values", "--set", value]);
@@ -279,6 +306,6 @@ fn upgrade(whole: &Whole, value: &str) {
 fn left(whole: &Whole, node: u8) -> String {
     const LOOK: &str = "ls -d /etc/cni/net.d/*ferrule* /opt/cni/bin/ferrule-cni /var/lib/ferrule/* /run/ferrule/* \
         /etc/openvswitch/* /etc/openvswitch/.conf* /run/openvswitch/* 2>/dev/null; \
-        nft list tables | grep ferrule; ip -o link show | grep -e br-int -e br-phy; pidof ferrule-agent ovs-vswitchd ovsdb-server; true";
+        nft list tables | grep ferrule; ip -o link show | grep -e br-int -e br-phy -e ovs-system -e genev_sys; pidof ferrule-agent ovs-vswitchd ovsdb-server; true";
     whole.on_node(node, "sh", &["-c", LOOK])
 }

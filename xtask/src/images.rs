@@ -13,6 +13,9 @@ use crate::{cluster, distribution};
 const PACKAGES: [&str; 4] = ["controller", "ovs-agent", "cni", "cli"];
 const PROGRAMS: [&str; 4] = ["ferrule-controller", "ferrule-agent", "ferrule-cni", "ferrule"];
 
+/// What of the distribution it holds: for the agent, and to take Ferrule off a node.
+const TOOLS: [&str; 4] = ["nft", "ip", "ethtool", "ovs-dpctl"];
+
 /// What the image of Open vSwitch holds.
 const OPEN_VSWITCH: [&str; 9] = [
     "ovsdb-server",
@@ -48,13 +51,16 @@ pub fn build() -> Result<[PathBuf; 2]> {
 
     let ferrule = folder.join("ferrule.tar");
     let mut image = Command::new(cluster::command()?);
-    image.args(["image", "--shell", "--program", "nft:usr/sbin/nft", "--output"]).arg(&ferrule);
+    image.args(["image", "--shell", "--output"]).arg(&ferrule);
     image.args(["--tag", &format!("ferrule.io/ferrule:{version}")]);
+    for tool in TOOLS {
+        image.args(["--program", &format!("{tool}:usr/sbin/{tool}")]);
+    }
     for program in PROGRAMS {
         image.args(["--file", &format!("{}:usr/local/bin/{program}", binaries.join(program).display())]);
     }
     image.args(["--link", "ferrule:usr/local/bin/kubectl-ferrule"]);
-    for script in ["install-cni", "remove-ferrule"] {
+    for script in ["install-cni", "remove-ferrule", "return-address"] {
         image.args(["--file", &format!("{}:usr/local/bin/{script}", scripts.join(script).display())]);
     }
     write(image)?;
@@ -67,7 +73,9 @@ pub fn build() -> Result<[PathBuf; 2]> {
         image.args(["--program", &format!("{program}:usr/bin/{program}")]);
     }
     image.args(["--file", &format!("{SCHEMA}:{SCHEMA}")]);
-    image.args(["--file", &format!("{}:usr/local/bin/start-ovs", scripts.join("start-ovs").display())]);
+    for script in ["start-ovs", "return-address"] {
+        image.args(["--file", &format!("{}:usr/local/bin/{script}", scripts.join(script).display())]);
+    }
     write(image)?;
     Ok([ferrule, ovs])
 }

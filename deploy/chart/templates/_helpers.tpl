@@ -18,6 +18,23 @@ prometheus.io/scrape: "true"
 prometheus.io/port: {{ index . 1 | quote }}
 {{- end -}}
 {{- end -}}
+{{- define "ferrule.check" -}}
+{{- /* What the schema cannot say of values that have to fit each other. */ -}}
+{{- $ports := dict "controller.port" .Values.controller.port "controller.apiPort" .Values.controller.apiPort -}}
+{{- if .Values.metrics.enabled -}}
+{{- $ports = merge $ports (dict "metrics.controllerPort" .Values.metrics.controllerPort "metrics.agentPort" .Values.metrics.agentPort) -}}
+{{- else if .Values.metrics.podMonitors -}}
+{{- fail "metrics.podMonitors: nothing serves metrics without metrics.enabled=true" -}}
+{{- end -}}
+{{- $taken := dict -}}
+{{- range $name, $port := $ports -}}
+{{- $port = int $port | toString -}}
+{{- with get $taken $port -}}
+{{- fail (printf "%s and %s are both %s: they listen on one network, the node's; give each its own" . $name $port) -}}
+{{- end -}}
+{{- $taken = set $taken $port $name -}}
+{{- end -}}
+{{- end -}}
 {{- define "ferrule.cleanup" -}}
 name: ferrule-cleanup
 namespace: {{ .root.Release.Namespace }}

@@ -50,9 +50,9 @@ pub async fn run(
 
 async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, clock: fn() -> SystemTime) {
     let began = Instant::now();
-    let (command, reply) = match timeout(TRANSFER_LIMIT, read(&mut stream)).await {
+    let (command, pod, reply) = match timeout(TRANSFER_LIMIT, read(&mut stream)).await {
         Ok(Ok(Some(request))) => {
-            let command = name(&request.command);
+            let (command, pod) = (name(&request.command), pod(&request.command));
             let (early, assigned) = oneshot::channel();
             let work = attacher.carry_out(request, clock(), early);
             tokio::pin!(work);
@@ -64,21 +64,21 @@ async fn serve(mut stream: UnixStream, attacher: &Attacher, metrics: &Metrics, c
                     work.await
                 }
             };
-            (command, reply)
+            (command, pod, reply)
         }
         // Somebody looked whether the agent listens.
         Ok(Ok(None)) => return,
-        Ok(Err(failure)) => ("UNREADABLE", Reply::Failed(failure)),
-        Err(_) => ("UNREADABLE", Reply::Failed(decode("the request did not arrive in time".into()))),
+        Ok(Err(failure)) => ("UNREADABLE", None, Reply::Failed(failure)),
+        Err(_) => ("UNREADABLE", None, Reply::Failed(decode("the request did not arrive in time".into()))),
     };
-    let code = match &reply {
-        Reply::Failed(failure) => failure.code,
-        Reply::Assigned(_) | Reply::Added(_) | Reply::Done => 0,
+    let (code, error) = match &reply {
+        Reply::Failed(failure) => (failure.code, Some(failure.msg.as_str())),
+        Reply::Assigned(_) | Reply::Added(_) | Reply::Done => (0, None),
     };
     let elapsed = began.elapsed();
     metrics.cni_requests.get_or_create(&CniLabels { command, code }).inc();
     metrics.cni_seconds.get_or_create(&CommandLabel { command }).observe(elapsed.as_secs_f64());
-    tracing::info!(command, code, elapsed_ms = elapsed.as_micros() as f64 / 1e3, "CNI");
+    tracing::info!(command, code, pod, error, elapsed_ms = elapsed.as_micros() as f64 / 1e3, "CNI");
     let text = encode(&reply);
     let written = timeout(TRANSFER_LIMIT, async {
         stream.write_all(&text).await?;
@@ -124,6 +124,16 @@ fn name(command: &Command) -> &'static str {
         Command::Check(_) => "CHECK",
         Command::Status => "STATUS",
         Command::Gc { .. } => "GC",
+    }
+}
+
+/// `namespace/name`, where the runtime says it: it does for what is made and checked.
+fn pod(command: &Command) -> Option<String> {
+    match command {
+        Command::Add(request) | Command::Check(request) => {
+            request.pod.as_ref().map(|pod| format!("{}/{}", pod.namespace, pod.name))
+        }
+        Command::Del(_) | Command::Status | Command::Gc { .. } => None,
     }
 }
 

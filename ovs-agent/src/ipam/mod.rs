@@ -105,7 +105,7 @@ pub enum IpamError {
     /// Every address of a range is taken or rests.
     #[error(
         "no free address in {range} of node {node}: {allocated} of {size} are in use{}; delete pods here, lower the \
-         kubelet's maxPods, or give the node a larger or a second range",
+         kubelet's maxPods, or delete the Node object and have it made anew with a larger range (podCIDRs of a Node never change)",
         resting_text(*resting, *next_free)
     )]
     Full {
