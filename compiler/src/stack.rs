@@ -172,13 +172,16 @@ fn nftables(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> Strin
         Vec::new()
     };
     masquerade.extend(outside);
-    let ServiceRules { from_outside, of_the_node, refuse } = service_rules(context, own, frontends);
+    let ServiceRules { from_outside, of_the_node, mut refuse, refuse_here } =
+        service_rules(context, own, frontends);
     let from_outside: Vec<String> =
         from_outside.iter().map(|rule| format!("iifname != \"{gateway}\" {rule}")).collect();
     chain(&mut text, "services", "nat hook prerouting priority dstnat", &from_outside);
     chain(&mut text, "services_own", "nat hook output priority -100", &of_the_node);
     chain(&mut text, "refuse", "filter hook forward priority filter", &refuse);
+    refuse.extend(refuse_here.iter().cloned());
     chain(&mut text, "refuse_own", "filter hook output priority filter", &refuse);
+    chain(&mut text, "refuse_here", "filter hook input priority filter", &refuse_here);
     chain(&mut text, "spoof", "filter hook prerouting priority raw", &spoof);
     chain(&mut text, "leave", "nat hook postrouting priority srcnat", &masquerade);
     // After others: who masquerades what a pod asks itself, or all that a proxy translated, is not interfered with.
@@ -219,6 +222,9 @@ struct ServiceRules {
     of_the_node: Vec<String>,
     /// What nobody serves is refused here, so that clients hear of it whether the agent runs or not.
     refuse: Vec<String>,
+    /// A node port that nobody serves is refused before the host's stack does it: what is dropped here is not tracked. Else a
+    /// client over UDP that goes on asking would be held to "not translated" also when somebody serves.
+    refuse_here: Vec<String>,
 }
 
 fn service_rules(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> ServiceRules {
@@ -233,7 +239,8 @@ fn service_rules(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> 
         };
         let here = answering(&mut std::iter::once(own));
         let elsewhere = &answering(&mut context.nodes.values().copied()) - &here;
-        let (mut node_ports, mut balanced_here) = (BTreeSet::new(), BTreeSet::new());
+        let (mut node_ports, mut balanced_here, mut idle) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut external = BTreeSet::new();
         for (frontend, port, service) in frontends {
             let protocol = port.protocol.to_string().to_lowercase();
@@ -244,6 +251,9 @@ fn service_rules(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> 
                         balanced_here.insert(element.clone());
                     }
                     node_ports.insert(element);
+                }
+                Frontend::NodePort { ipv4: family } if *family == ipv4 && port.protocol == Protocol::Udp => {
+                    idle.insert(port.node_port.unwrap_or(0).to_string());
                 }
                 Frontend::Address(address) if mine.contains(&Cidr::host(*address)) => {
                     external.insert(format!("{address} . {protocol} . {}", port.port));
@@ -273,6 +283,13 @@ fn service_rules(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> 
             );
             rules.from_outside.push(rule.clone());
             rules.of_the_node.push(rule);
+        }
+        if !idle.is_empty() && !here.is_empty() {
+            rules.refuse_here.push(format!(
+                "{word} daddr {} udp dport {} counter reject with icmpx port-unreachable comment \"nobody serves it\"",
+                set(&here),
+                elements(&idle)
+            ));
         }
         for (of, protocol, with) in
             [(Protocol::Tcp, "tcp", "tcp reset"), (Protocol::Udp, "udp", "icmpx port-unreachable")]

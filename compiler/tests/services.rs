@@ -336,6 +336,18 @@ fn nobody_serves_so_the_host_refuses_and_its_answer_arrives() {
     assert!(sites[0].program.host.nftables.contains("10.96.0.10 . 80"), "{}", sites[0].program.host.nftables);
 }
 
+#[test]
+fn a_node_port_over_udp_that_nobody_serves_is_refused_before_it_is_tracked() {
+    let refused = |endpoints: Vec<ServiceEndpoint>| {
+        let mut service = service(endpoints);
+        service.ports[0].protocol = Protocol::Udp;
+        let text = compile_all(&network(service)).remove(0).program.host.nftables.clone();
+        let chain = text.split_once("chain refuse_here {").unwrap().1;
+        chain.split_once("\n}").unwrap().0.contains(&format!("udp dport {{ {NODE_PORT} }}"))
+    };
+    assert!(refused(vec![]) && !refused(vec![endpoint(pod_ip(1), Some(1))]));
+}
+
 /// Nobody may speak to pod `k`.
 fn isolated(mut network: Network, k: u8) -> Network {
     let labels = Labels::from([("node".to_owned(), k.to_string())]);

@@ -108,6 +108,15 @@ apiVersion: v1
 kind: Service
 metadata: {name: dns, namespace: t}
 spec: {clusterIP: 10.96.0.10, selector: {app: dns}, ports: [{port: 53, targetPort: 5353, protocol: UDP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: late, namespace: t}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.11
+  selector: {app: gone}
+  ports: [{port: 53, targetPort: 5353, protocol: UDP, nodePort: 30053}]
 "#;
 
 /// Who answers a client that keeps its socket.
@@ -138,6 +147,24 @@ fn a_client_over_udp_is_not_left_with_an_endpoint_that_is_gone() {
     let first = first.unwrap();
     assert_eq!(answerer(&socket).as_ref(), Ok(&first), "a connection stays where it is");
     let (gone, stays) = if first == "t/dns-1" { ("dns-1", "t/dns-2") } else { ("dns-2", "t/dns-1") };
+    // Somebody outside, and the node itself, ask for what nobody serves yet.
+    let node = up.lab.place("node:node-1").unwrap();
+    let address = node.address(true).unwrap();
+    let knocking = [&up.lab.place("underlay").unwrap(), &node].map(|place| {
+        place
+            .run(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect((address, 30053)).unwrap();
+                socket.set_read_timeout(Some(SILENCE)).unwrap();
+                socket
+            })
+            .unwrap()
+    });
+    for socket in knocking.iter().cycle().take(6) {
+        let refused = answerer(socket).unwrap_err();
+        // The node itself hears it from its own call.
+        assert!(matches!(refused, ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied), "{refused}");
+    }
     let before = format!("{{name: {gone}, namespace: t, labels: {{app: dns}}}}");
     let after = format!("{{name: {gone}, namespace: t, labels: {{app: gone}}}}");
     assert!(NAMES.contains(&before));
@@ -147,6 +174,15 @@ fn a_client_over_udp_is_not_left_with_an_endpoint_that_is_gone() {
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     while answerer(&socket).as_deref() != Ok(stays) {
         assert!(began.elapsed() < LIMIT, "still not answered by {stays}");
+    }
+    let late = format!("t/{gone}");
+    for socket in &knocking {
+        while answerer(socket).as_ref() != Ok(&late) {
+            assert!(
+                began.elapsed() < LIMIT * 2,
+                "asked before somebody served, and is not answered by {late} now"
+            );
+        }
     }
 }
 
