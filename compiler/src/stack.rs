@@ -131,6 +131,7 @@ fn nftables(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> Strin
     let mut text = String::new();
     let mut spoof = Vec::new();
     let mut masquerade = Vec::new();
+    let mut at_host_ports = Vec::new();
     for (word, ipv4) in [("ip", true), ("ip6", false)] {
         let ranges: BTreeSet<Cidr> = context.pod_cidrs().filter(|c| c.is_ipv4() == ipv4).copied().collect();
         let addresses = context.nodes.values().flat_map(|node| node.addresses.iter().copied());
@@ -156,6 +157,17 @@ fn nftables(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> Strin
                 "oifname != \"{gateway}\" {word} saddr {} {word} daddr != {} counter masquerade comment \"leaves the cluster\"",
                 set(&mine),
                 set(&cluster)
+            ));
+        }
+        // What a pod asked this node for, and the host gave to one of the node's pods. That it came in by the gateway is known: nothing
+        // else gets past `spoof` in a pod's name.
+        if let Some(speaker) = host_ports::speakers(own).find(|speaker| speaker.is_ipv4() == ipv4) {
+            let gateways = own.gateway_addresses().filter(|address| address.is_ipv4() == ipv4);
+            at_host_ports.push(format!(
+                "oifname \"{gateway}\" ct status dnat {word} saddr {} {word} saddr != {} {word} daddr {} counter snat {word} to {speaker} comment \"a pod at a hostPort\"",
+                set(&ranges),
+                set(&gateways.map(Cidr::host).collect()),
+                set(&mine)
             ));
         }
     }
@@ -185,31 +197,8 @@ fn nftables(context: &Context<'_>, own: &Node, frontends: &[Asked<'_>]) -> Strin
     chain(&mut text, "spoof", "filter hook prerouting priority raw", &spoof);
     chain(&mut text, "leave", "nat hook postrouting priority srcnat", &masquerade);
     // After others: who masquerades what a pod asks itself, or all that a proxy translated, is not interfered with.
-    chain(&mut text, "host_ports", "nat hook postrouting priority srcnat + 1", &at_host_ports(context, own));
+    chain(&mut text, "host_ports", "nat hook postrouting priority srcnat + 1", &at_host_ports);
     text
-}
-
-/// What a pod asked this node for, and the host gave to one of the node's pods. That it came in by the gateway is known: nothing
-/// else gets past `spoof` in a pod's name.
-fn at_host_ports(context: &Context<'_>, own: &Node) -> Vec<String> {
-    let gateway = &context.config.gateway;
-    let rule = |speaker: IpAddr| {
-        let ipv4 = speaker.is_ipv4();
-        let word = if ipv4 { "ip" } else { "ip6" };
-        let of_family = |ranges: &mut dyn Iterator<Item = &Cidr>| -> BTreeSet<Cidr> {
-            ranges.filter(|range| range.is_ipv4() == ipv4).copied().collect()
-        };
-        let (all, mine) = (of_family(&mut context.pod_cidrs()), of_family(&mut own.pod_cidrs.iter()));
-        let node: BTreeSet<Cidr> =
-            own.gateway_addresses().filter(|address| address.is_ipv4() == ipv4).map(Cidr::host).collect();
-        format!(
-            "oifname \"{gateway}\" ct status dnat {word} saddr {} {word} saddr != {} {word} daddr {} counter snat {word} to {speaker} comment \"a pod at a hostPort\"",
-            set(&all),
-            set(&node),
-            set(&mine)
-        )
-    };
-    host_ports::speakers(own).map(rule).collect()
 }
 
 /// What nftables has to do for Services.

@@ -472,13 +472,14 @@ impl Node {
 
     /// What the switch refuses is left out, and a port that it cannot make gets no number: neither may keep the others waiting.
     fn restored(&self) -> bool {
-        let ports = self.database.iter().flat_map(|database| &database.ports);
-        let failed = ports.filter(|(name, status)| {
-            let ours = self.attachments.values().any(|plugged| plugged.attachment.host_interface == **name);
-            let ours = ours || **name == self.config.gateway || **name == self.config.tunnel;
-            ours && status.ofport.is_none() && status.error.is_some()
-        });
-        self.settled() && self.confirmed.unbound <= failed.count()
+        let pods = self.attachments.values().map(|plugged| &plugged.attachment.host_interface);
+        let ours = pods.chain([&self.config.gateway, &self.config.tunnel]);
+        let failed = |name: &&String| {
+            let status = self.database.as_ref().and_then(|database| database.ports.get(*name));
+            status.is_some_and(|status| status.ofport.is_none() && status.error.is_some())
+        };
+        let unbound = self.confirmed.unbound;
+        self.settled() && (unbound == 0 || unbound <= ours.filter(failed).count())
     }
 
     fn settled(&self) -> bool {

@@ -150,7 +150,7 @@ impl Task {
         let wake = self.connection.poll_timeout().map(tokio::time::Instant::from_std);
         let is_read = self.undelivered.is_none();
         tokio::select! {
-            () = room(self.undelivered.as_ref(), &self.events, &self.streams), if !is_read => {}
+            () = room(self.undelivered.as_ref(), &self.events, &self.streams) => {}
             read = self.reader.read(&mut self.input), if is_read => {
                 let count = read.map_err(|error| self.failed(&error))?;
                 if count == 0 {
@@ -353,7 +353,7 @@ impl Task {
     }
 }
 
-/// Ends when the reader of what waits has room, or is gone.
+/// Ends when the reader of what waits has room, or is gone; never when nothing waits.
 async fn room(
     undelivered: Option<&Undelivered>,
     events: &mpsc::Sender<ClientEvent>,
@@ -366,7 +366,7 @@ async fn room(
                 drop(parts.reserve().await);
             }
         }
-        None => {}
+        None => std::future::pending().await,
     }
 }
 
